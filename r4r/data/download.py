@@ -1,0 +1,126 @@
+"""Raw files: found on disk, or downloaded once, resumed where a download was cut, and checked."""
+
+import hashlib
+import http.client
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from filelock import FileLock
+
+from r4r.errors import DataError
+from r4r.progress import bar, say
+
+CHUNK = 1 << 20
+TIMEOUT_S = 30.0
+ATTEMPTS = 3  # a dropped connection is taken up again this often
+
+
+def raw_file(data_dir: Path, name: str, url: str | None, sha256: str | None, key: str) -> Path:
+    """The path of a raw file, downloaded now if it is missing and an address is known.
+
+    Args:
+        name: path below `data_dir`, or an absolute one.
+        key: the config key that holds `name`, for messages.
+
+    Raises:
+        DataError: the file is missing and cannot be downloaded, or is not the file that `sha256` names.
+    """
+    path = data_dir / name
+    if not path.exists():
+        advice = (
+            f"Put the file there, or point the environment variable R4R_DATA (or paths.data=<folder>) at the folder "
+            f"that holds {name}"
+        )
+        if url is None:
+            raise DataError(f"{path} (dataset.{key}) does not exist, and no download address is set. {advice}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(str(path) + ".lock"):  # two jobs download it once
+                if not path.exists():
+                    say(f"download {url} -> {path}")
+                    _download(url, path)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise DataError(
+                f"{path} (dataset.{key}) does not exist, and downloading {url} failed ({_reason(error)}). {advice}"
+            ) from error
+    if path.is_dir():
+        raise DataError(f"{path} (dataset.{key}) is a folder; name the file inside of it")
+    if sha256 and (found := _digest(path)) != sha256.lower():
+        raise DataError(
+            f"{path} has sha256 {found}, but dataset.{key}_sha256 is {sha256}: it is another version or damaged. "
+            "Delete it so that it is downloaded again, or correct the checksum"
+        )
+    return path
+
+
+def _download(url: str, path: Path) -> None:
+    """Into `<path>.part`, kept when the connection drops and continued from there; renamed when complete."""
+    part = path.with_name(path.name + ".part")
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _continue(url, part)
+            break
+        except (urllib.error.HTTPError, ValueError):
+            raise
+        except (OSError, http.client.HTTPException):
+            if attempt == ATTEMPTS:
+                raise
+    part.with_name(part.name + ".tag").unlink(missing_ok=True)
+    os.replace(part, path)
+
+
+def _continue(url: str, part: Path) -> None:
+    """Fetch what `part` lacks. Its ETag lies beside it: a file that changed on the server is started afresh."""
+    tag_file = part.with_name(part.name + ".tag")
+    have = part.stat().st_size if part.exists() else 0
+    tag = tag_file.read_text(encoding="utf-8") if tag_file.exists() else ""
+    headers = {"User-Agent": "r4r", "Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+        if tag:
+            headers["If-Range"] = tag
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        total = (error.headers.get("Content-Range") or "").rpartition("/")[2]
+        if error.code == 416 and total == str(have):  # all of it was there already
+            return
+        if error.code == 416:
+            part.unlink()
+        raise
+    with response:
+        if response.status != 206:  # the server sends the whole file
+            have = 0
+        length = response.headers.get("Content-Length")
+        total_bytes = have + int(length) if length else None
+        tag = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+        tag_file.write_text(tag, encoding="utf-8")
+        mib = (total_bytes or have) >> 20
+        with part.open("ab" if have else "wb") as file, bar(f"download {part.stem} (MiB)", mib, have >> 20) as advance:
+            got = have
+            while chunk := response.read(CHUNK):
+                file.write(chunk)
+                advance(((got + len(chunk)) >> 20) - (got >> 20), "")
+                got += len(chunk)
+    if total_bytes is not None and got != total_bytes:
+        raise http.client.IncompleteRead(b"", total_bytes - got)
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f"HTTP {error.code} {error.reason}"
+    if isinstance(error, urllib.error.URLError):
+        return str(error.reason)
+    if isinstance(error, http.client.IncompleteRead):
+        return f"the connection was cut {error.expected} bytes early; what came is kept and continued next time"
+    return str(error) or type(error).__name__

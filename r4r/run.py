@@ -1,0 +1,228 @@
+"""One job: configuration -> method -> predictions -> scores -> one record. The command `r4r`."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # all heavy imports wait until a job runs: `r4r --help` must not load torch
+    from omegaconf import DictConfig
+
+    from r4r.config import Config
+    from r4r.stages.stage import Job, Stage
+
+
+def main() -> None:
+    """The command line. Exit codes: 0 done, 1 failed, 2 wrong configuration, 130 or 143 interrupted."""
+    import hydra
+
+    from r4r.errors import ConfigError
+    from r4r.overrides import conf_dir, preflight
+
+    try:
+        sys.argv[1:] = preflight(sys.argv[1:])
+    except ConfigError as error:
+        print(f"r4r: {error}", file=sys.stderr)
+        sys.exit(2)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach this function instead of Hydra's own report
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)()
+    except KeyboardInterrupt as interrupt:
+        print("r4r: interrupted; finished stages are kept", file=sys.stderr)
+        sys.exit(143 if type(interrupt).__name__ == "Terminated" else 130)
+    except Exception as error:
+        if not getattr(error, "shown", False):
+            raise
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+
+
+def job(cfg: "DictConfig") -> float | None:
+    """Hydra's task: run the composed job in its own folder.
+
+    Returns:
+        The headline MAE, for sweepers; None where nothing was scored.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    from r4r.checks import validate
+    from r4r.errors import R4RError
+
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    try:
+        record = run(validate(cfg), folder, list(hydra_config.overrides.task))
+    except Exception as error:
+        # shown here and not in main: of a sweep's failed jobs, main would see only the first
+        if isinstance(error, R4RError):
+            print(f"r4r: {error}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        if (folder / "result.json").exists():
+            print(f"r4r: failed; record: {folder / 'result.json'}", file=sys.stderr)
+        error.shown = True  # type: ignore[attr-defined]
+        raise
+    return record["metrics"][0]["mae"] if record.get("metrics") else None
+
+
+def run(config: "Config", folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Do what the configuration says and leave `folder/result.json`, except for a plan, which leaves nothing.
+
+    Returns:
+        The record.
+    Raises:
+        R4RError: the job cannot be done as configured; the record says why.
+    """
+    import signal
+    import threading
+
+    from r4r.checks import construct
+    from r4r.loggers import open_logger
+    from r4r.records import Terminated, recording, show
+    from r4r.stages.stage import Job
+    from r4r.store.artifact import Store
+
+    def terminate(number: int, frame: Any) -> None:
+        raise Terminated
+
+    method = construct(config.method, "method")
+    work = Job(config, Store(config.paths.artifacts))
+    if config.plan:
+        plan(work, {"method": method.stages(work), **_reference_stages(work)})
+        with suppress(OSError):  # Hydra made it; a plan leaves nothing behind
+            folder.rmdir()
+        return {}
+    main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, terminate) if main_thread else None
+    try:
+        with recording(config, folder, overrides) as record, open_logger(config, folder) as log:
+            work.log = log
+            if config.trainer.threads:
+                import torch
+
+                torch.set_num_threads(config.trainer.threads)
+            final = method.stages(work)
+            references = _reference_stages(work)
+            if config.target != "result":
+                stages = find_target(config.target, [final, *references.values()])
+                record["target"] = {stage.name: str(work.materialize(stage).path) for stage in stages}
+                record["artifacts"] = {s.name: s.key for stage in stages for s in stage.upstream()}
+            else:
+                record |= score(work, final, references)
+                log(
+                    {
+                        f"score/{row['label']}/{row['decoding']}/{m}": row[m]
+                        for row in record["metrics"]
+                        for m in ("mae", "rmse")
+                    }
+                )
+    finally:
+        if main_thread:
+            signal.signal(signal.SIGTERM, before)
+    if config.target == "result":
+        show(record)
+    for name, path in record.get("target", {}).items():
+        print(f"{name}: {path}")
+    print(folder / "result.json")
+    return record
+
+
+def _reference_stages(work: "Job") -> "dict[str, Stage]":
+    from r4r.checks import construct
+
+    nodes = work.config.references
+    return {name: construct(node, f"references.{name}").stages(work) for name, node in nodes.items()}
+
+
+def plan(work: "Job", finals: "dict[str, Stage]") -> None:
+    """Print each stage once, inputs first: whether it is in the store, its key, and what a build would take."""
+    seen: set[tuple[str, str]] = set()
+    counts = {"hit": 0, "build": 0}
+    for final in finals.values():
+        for stage in final.upstream():
+            if (stage.name, stage.key) in seen:
+                continue
+            seen.add((stage.name, stage.key))
+            verdict = "hit" if work.store.find(stage.name, stage.key) else "build"
+            counts[verdict] += 1
+            estimate = stage.estimate if verdict == "build" else ""
+            print(f"{verdict:5}  {stage.name:24} {stage.key}  {estimate}".rstrip())
+    print(f"{counts['hit']} stages in the store, {counts['build']} to build; nothing was done (plan=true)")
+
+
+def find_target(target: str, finals: "list[Stage]") -> "list[Stage]":
+    """The upstream stages that `target` names, in full or by a last component that only one name has.
+
+    Raises:
+        ConfigError: no stage, or several names, fit.
+    """
+    from r4r.checks import close_names
+    from r4r.errors import ConfigError
+
+    stages = {(stage.name, stage.key): stage for final in finals for stage in final.upstream()}
+    names = {name for name, _ in stages}
+    fitting = [target] if target in names else sorted(n for n in names if n.rpartition("/")[2] == target)
+    if len(fitting) > 1:
+        raise ConfigError([f"target={target}: could be {' or '.join(fitting)}; write it in full"])
+    if not fitting:
+        short = {name.rpartition("/")[2] for name in names}
+        hint = close_names(target, names | short | {"result"})
+        raise ConfigError([f"target={target}: this job has no such stage; {hint}"])
+    return [stage for (name, _), stage in stages.items() if name == fitting[0]]
+
+
+def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[str, Any]:
+    """Predictions of the method and its references, scored on the same rows.
+
+    Returns:
+        metrics (a row a label and decoding, the method's first), segments, comparisons of the method's first label with
+        every other (first minus other), cost, artifacts (stage -> key).
+    """
+    from r4r.data.history import HistoryIndex
+    from r4r.errors import ConfigError
+    from r4r.metrics.rating import DECODINGS, align, rating_error, segments
+    from r4r.metrics.significance import paired_bootstrap
+    from r4r.records import cost
+    from r4r.rows import PREDICTIONS
+    from r4r.stages.cases import history_rows
+    from r4r.stages.split import all_rows, targets
+
+    predicted: dict[str, Any] = {}
+    truth = targets(work)
+    finals = {stage.key: stage for stage in (final, *references.values())}  # a method may be its own reference
+    for stage in finals.values():
+        table = work.materialize(stage).table(PREDICTIONS)
+        for label in table["label"].unique():
+            if label in predicted:
+                raise ConfigError([f"two of the methods in this job are both called '{label}' in the table"])
+            predicted[label] = align(truth, table, label)
+    ratings = truth["rating"].to_numpy()
+    known = HistoryIndex(history_rows(work.config.dataset, all_rows(work))).before(truth)
+    headline, *others = predicted
+    metrics, parts = [], []
+    for label, table in predicted.items():
+        values = {name: table[name].to_numpy() for name in DECODINGS}
+        for name in DECODINGS:
+            if name == "mean" or (values[name] != values["mean"]).any():
+                metrics.append({"label": label, "decoding": name, **rating_error(ratings, values[name])})
+        lengths = known.user_count, known.item_count
+        parts += [{"label": label, **row} for row in segments(truth, values["mean"], *lengths)]
+    first = predicted[headline]["mean"].to_numpy()
+    comparisons = [
+        {"label": label, "against": headline, **paired_bootstrap(ratings, first, predicted[label]["mean"].to_numpy())}
+        for label in others
+    ]
+    return {
+        "evaluated": work.config.dataset.evaluate.split,
+        "metrics": metrics,
+        "segments": parts,
+        "comparisons": comparisons,
+        "cost": cost(work, final),
+        "artifacts": {stage.name: stage.key for each in finals.values() for stage in each.upstream()},
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Raw reviews into a time-ordered split, and the rows of it that are scored."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from r4r.config import Config
+from r4r.data.prepare import prepare, split_frame
+from r4r.data.simulator import build_world
+from r4r.data.table1 import table1_text
+from r4r.progress import say
+from r4r.rows import REVIEWS
+from r4r.stages.identity import dataset_identity
+from r4r.stages.stage import Job, Stage, Work
+from r4r.store.artifact import write_json, write_table
+
+VERSION = 1
+
+
+def split_stage(config: Config) -> Stage:
+    """Artifact: `data.parquet` (rows.REVIEWS, all splits) and `table1.json` (counts, and what was dropped and why)."""
+    return Stage("split", VERSION, dataset_identity(config.dataset), {}, _build)
+
+
+def _build(work: Work) -> dict[str, Any]:
+    dataset = work.job.config.dataset
+    if dataset.source == "simulated":
+        rows, report = split_frame(build_world(dataset.world).rows, dataset.prepare)
+        write_table(work.folder / "data.parquet", rows, REVIEWS)
+    else:
+        report = prepare(dataset, Path(work.job.config.paths.data).expanduser(), work.folder)
+        (work.folder / "rows.parquet").replace(work.folder / "data.parquet")
+    write_json(work.folder / "table1.json", report)
+    say(table1_text(report, dataset.name))
+    return {"rows": report["table1"]}
+
+
+def all_rows(job: Job) -> pd.DataFrame:
+    """Every row of the split, by row_id."""
+    return job.materialize(split_stage(job.config)).table(REVIEWS)
+
+
+def evaluated(config: Config, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows to predict: the evaluated split, or a seeded sample of it."""
+    chosen = rows[rows["split"] == config.dataset.evaluate.split]
+    limit = config.dataset.evaluate.max_rows
+    if limit is not None and limit < len(chosen):
+        chosen = chosen.sample(limit, random_state=config.dataset.evaluate.seed).sort_values("row_id")
+    return chosen.reset_index(drop=True)
+
+
+def targets(job: Job) -> pd.DataFrame:
+    """The rows to predict (rows.REVIEWS)."""
+    return evaluated(job.config, all_rows(job))

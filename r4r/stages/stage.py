@@ -1,0 +1,154 @@
+"""What a stage is, and how it is made real: hit the store, or build once and keep."""
+
+import platform
+import resource
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from r4r.config import Config
+from r4r.progress import say
+from r4r.store.artifact import Artifact, Store
+from r4r.store.key import key_of
+
+VERSIONED = ("torch", "transformers", "peft", "bitsandbytes", "pytorch-lightning", "pandas", "numpy")
+
+
+@dataclass
+class Work:
+    """What a build is given: the job, its inputs by name, and a folder that survives a kill."""
+
+    job: "Job"
+    inputs: dict[str, Artifact]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One artifact: what it depends on and how it is built.
+
+    Attributes:
+        name: folder below the store; also what `target=` names.
+        version: bumped by hand when the code changes the output.
+        config: everything that changes the output (see `key_of`).
+        inputs: the stages that it reads, by the name under which `build` finds them.
+        build: writes files into `work.folder` and returns facts for the manifest (tokens, dollars, counts).
+        estimate: what a build would take, in words, for `plan=true`.
+    """
+
+    name: str
+    version: int
+    config: dict[str, Any]
+    inputs: dict[str, "Stage"]
+    build: Callable[[Work], dict[str, Any]]
+    estimate: str = ""
+
+    @cached_property
+    def key(self) -> str:
+        return key_of(self.name, self.version, self.config, {name: stage.key for name, stage in self.inputs.items()})
+
+    def upstream(self) -> Iterator["Stage"]:
+        """This stage and all that it depends on, inputs first, each once."""
+        seen: set[tuple[str, str]] = set()
+
+        def walk(stage: "Stage") -> Iterator["Stage"]:
+            if (stage.name, stage.key) in seen:
+                return
+            seen.add((stage.name, stage.key))
+            for before in stage.inputs.values():
+                yield from walk(before)
+            yield stage
+
+        yield from walk(self)
+
+
+@dataclass
+class Job:
+    """One run: its configuration, the store, and the models that stages share, loaded when first needed."""
+
+    config: Config
+    store: Store
+    log: Callable[[dict[str, float]], None] = lambda metrics: None  # metrics, prefixed by stage
+    built: list[str] = field(default_factory=list)  # stages built by this job, in order
+    hits: list[str] = field(default_factory=list)  # stages found in the store
+    _ready: dict[tuple[str, str], Artifact] = field(default_factory=dict)
+
+    @cached_property
+    def lm(self) -> Any:
+        """The base model with its adapters (r4r.lm.base.LanguageModel)."""
+        from r4r.lm.base import LanguageModel
+
+        return LanguageModel.load(self.config.llm, self.config.trainer, self.config.paths.cache)
+
+    @cached_property
+    def teacher(self) -> Any:
+        """The teacher of the configuration (r4r.teacher.base.Teacher)."""
+        from r4r.stages.ask import make_teacher
+
+        return make_teacher(self)
+
+    def materialize(self, stage: Stage) -> Artifact:
+        """The stage's artifact, built now if it is not in the store."""
+        name = (stage.name, stage.key)
+        if name not in self._ready:
+            self._ready[name] = self._hit(stage) or self._make(stage)
+        return self._ready[name]
+
+    def _hit(self, stage: Stage) -> Artifact | None:
+        found = self.store.find(stage.name, stage.key)
+        if found:
+            self.hits.append(stage.name)
+            say(f"hit   {stage.name} {stage.key}")
+        return found
+
+    def _make(self, stage: Stage) -> Artifact:
+        inputs = {name: self.materialize(before) for name, before in stage.inputs.items()}
+        with self.store.locked(stage.name, stage.key, lambda: say(f"wait  {stage.name}: another job is building it")):
+            found = self._hit(stage)  # whoever held the lock may have built it
+            if found:
+                return found
+            say(f"build {stage.name} {stage.key}")
+            started = time.monotonic()
+            folder = self.store.workspace(stage.name, stage.key)
+            facts = stage.build(Work(self, inputs, folder))
+            manifest = {
+                "stage": stage.name,
+                "key": stage.key,
+                "version": stage.version,
+                "inputs": {name: before.key for name, before in stage.inputs.items()},
+                "wall_s": round(time.monotonic() - started, 2),
+                **facts,
+                **machine(),
+            }
+            done = self.store.complete(stage.name, stage.key, stage.config, manifest)
+            self.built.append(stage.name)
+            say(f"done  {stage.name} in {manifest['wall_s']:.0f} s")
+            return done
+
+
+def machine() -> dict[str, Any]:
+    """Where and with what a result was made: versions, commit, device, peak memory of this process in GiB."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return {
+        "git_commit": git_commit(),
+        "versions": {name: version(name) for name in VERSIONED} | {"python": platform.python_version()},
+        "device": torch.cuda.get_device_name()
+        if cuda
+        else f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
+        "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "peak_gpu_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2) if cuda else None,
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout that this code runs from; None for an installed package."""
+    here = Path(__file__).resolve().parent
+    done = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None

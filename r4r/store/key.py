@@ -1,0 +1,21 @@
+"""The identity of a piece of work: a hash of everything that changes its output."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+def key_of(stage: str, version: int, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """A 16-digit hex key.
+
+    Args:
+        stage: the stage's name.
+        version: bumped by hand when the stage's code changes its output.
+        config: every setting, prompt text and model identity that affects the output. Paths, loggers, workers,
+            retries and devices stay out of it.
+        inputs: the keys of the artifacts that it reads.
+    """
+    identity = {"stage": stage, "version": version, "config": config, "inputs": inputs}
+    text = json.dumps(identity, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

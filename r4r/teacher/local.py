@@ -1,0 +1,46 @@
+"""A teacher that runs in this process: any causal chat model from a hub, a path or a GGUF file."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from r4r.errors import TeacherError
+from r4r.teacher.base import Answer, Call
+
+Write = Callable[[Sequence[str], int, float, int], list[tuple[str, int, int, bool]]]
+"""(prompts, max_new_tokens, temperature, seed) -> (text, tokens in, tokens out, finished) of each."""
+
+
+class LocalTeacher:
+    """Hands batches to a language model. An answer cut at the token limit, or empty, is a typed failure."""
+
+    def __init__(self, write: Write, identity: dict[str, Any], seed: int):
+        self._write = write
+        self._identity = identity
+        self._seed = seed
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return self._identity
+
+    def ask(self, calls: Sequence[Call]) -> list[Answer | TeacherError]:
+        if not calls:
+            return []
+        settings = {(call.max_tokens, call.temperature, call.attempt) for call in calls}
+        answers: list[Answer | TeacherError] = [TeacherError("not asked")] * len(calls)
+        for max_tokens, temperature, attempt in sorted(settings):
+            places = [
+                n
+                for n, c in enumerate(calls)
+                if (c.max_tokens, c.temperature, c.attempt) == (max_tokens, temperature, attempt)
+            ]
+            written = self._write(
+                [calls[n].prompt for n in places], max_tokens, temperature, self._seed * 1000 + attempt
+            )
+            for place, (text, tokens_in, tokens_out, finished) in zip(places, written, strict=True):
+                if not finished:
+                    answers[place] = TeacherError(f"cut off at {max_tokens} tokens")
+                elif not text.strip():
+                    answers[place] = TeacherError("came back empty")
+                else:
+                    answers[place] = Answer(text, tokens_in, tokens_out)
+        return answers

@@ -1,0 +1,335 @@
+"""Configuration: everything in conf/ composes, and every fault is a sentence that names the close one."""
+
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import DictConfig, OmegaConf
+from pydantic import BaseModel, ConfigDict, Field
+
+from r4r.checks import construct, ignored, validate
+from r4r.errors import ConfigError
+from r4r.overrides import compose, conf_dir, make_loader, preflight
+
+LOADER = make_loader()
+GROUPS = [g for g in LOADER.list_groups("") if g != "hydra"]
+OPTIONS = [(group, option) for group in GROUPS for option in LOADER.get_group_options(group)]
+
+
+def composed(*overrides: str) -> DictConfig:
+    return compose(LOADER, "config", list(overrides))
+
+
+@pytest.fixture(scope="module")
+def default() -> DictConfig:
+    return composed()
+
+
+def problems(cfg: DictConfig) -> list[str]:
+    with pytest.raises(ConfigError) as error:
+        validate(cfg)
+    return error.value.problems
+
+
+def refused(*argv: str) -> list[str]:
+    with pytest.raises(ConfigError) as error:
+        preflight(list(argv))
+    return error.value.problems
+
+
+def changed(cfg: DictConfig, **values: Any) -> DictConfig:
+    """A copy with dotted keys (written with __ for the dot) set, whether or not they exist."""
+    copy = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))
+    assert isinstance(copy, DictConfig)
+    for key, value in values.items():
+        OmegaConf.update(copy, key.replace("__", "."), value, force_add=True)
+    return copy
+
+
+# what is in conf/
+
+
+def test_the_default_job_is_the_documented_one(default: DictConfig) -> None:
+    config = validate(default)
+    assert (config.dataset.name, config.llm.name, config.teacher.kind) == ("simulated", "smollm2_135m", "simulator")
+    assert (config.method["name"], config.strategy.name, config.reason_source.name) == (
+        "reason4rec",
+        "multistep",
+        "filtered",
+    )
+    assert set(config.references) == {"means", "mf"}
+    assert set(config.experts) == {"summarizer", "reward_model", "reasoner", "predictor"}
+    assert (config.seed, config.target, config.plan) == (42, "result", False)
+    assert config.reason_source.tau == config.dataset.tau
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_makes_a_valid_job(group: str, option: str) -> None:
+    override = f"expert@experts.{option}={option}" if group == "expert" else f"{group}={option}"
+    validate(composed(override))
+
+
+@pytest.mark.parametrize("option", LOADER.get_group_options("experiment"))
+def test_every_preset_opens_with_its_command(option: str) -> None:
+    lines = (conf_dir() / "experiment" / f"{option}.yaml").read_text(encoding="utf-8").splitlines()
+    assert f"# r4r experiment={option}" in [line.split("  ")[0] for line in lines[:2]]
+    assert validate(composed(f"experiment={option}")).experiment == option
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [  # the table of the paper's training settings
+        ("summarizer", (16, 32, 0.0, 3e-4, 5, 16, 100)),
+        ("reward_model", (8, 16, 0.0, 3e-6, 3, 16, 0.1)),
+        ("reasoner", (16, 32, 0.1, 3e-4, 3, 32, 100)),
+        ("predictor", (8, 16, 0.0, 3e-5, 3, 16, 0.1)),
+    ],
+)
+def test_the_paper_recipe_is_the_paper(name: str, expected: tuple) -> None:
+    expert = validate(composed("recipe=paper")).experts[name]
+    lora = expert["lora"]
+    got = (lora["r"], lora["alpha"], lora["dropout"], *(expert[k] for k in ("lr", "epochs", "batch_size", "warmup")))
+    assert got == expected
+    assert expert["train_lm_head"] is False
+
+
+def test_an_override_beats_the_recipe() -> None:
+    assert validate(composed("experts.reasoner.epochs=9")).experts["reasoner"]["epochs"] == 9
+
+
+def test_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("R4R_DATA", "R4R_OUTPUTS", "R4R_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    paths = validate(composed()).paths
+    assert paths.outputs == tmp_path / "multirun_outputs"
+    assert paths.artifacts == tmp_path / "multirun_outputs" / "artifacts"
+    assert paths.cache == Path.home() / ".cache" / "r4r"
+    assert paths.data == paths.cache / "data"
+    monkeypatch.setenv("R4R_OUTPUTS", str(tmp_path / "out"))
+    monkeypatch.setenv("R4R_CACHE", "~/elsewhere")
+    paths = validate(composed()).paths
+    assert (paths.artifacts, paths.cache) == (tmp_path / "out" / "artifacts", Path.home() / "elsewhere")
+
+
+# what validate finds
+
+
+def test_all_faults_are_told_at_once(default: DictConfig) -> None:
+    cfg = changed(
+        default,
+        llm__dtype="halff",
+        dataset__prepare__k_core=0,
+        dataset__prepare__kcore=5,
+        experts__reasoner__lora__r="big",
+        experts__predictor__learning_rate=1.0,
+        method__nmae="x",
+        seed=None,
+        name="${dataset.nmae}",
+    )
+    found = problems(cfg)
+    expected = [
+        "name: cannot resolve ${dataset.nmae}: Interpolation key 'dataset.nmae' not found",
+        "llm.dtype=halff: must be one of auto, bfloat16, float16, float32",
+        "dataset.prepare.k_core=0: should be greater than or equal to 1",
+        "dataset.prepare.kcore: there is no such setting; did you mean k_core",
+        "experts.reasoner.lora.r='big': should be a valid integer",
+        "experts.predictor.learning_rate: there is no such setting",
+        "method.nmae: there is no such setting; did you mean name",
+        "seed=None: should be a valid integer",
+    ]
+    for sentence in expected:
+        assert any(problem.startswith(sentence) for problem in found), (sentence, found)
+    assert len(found) == len(expected)
+
+
+def leaves(node: DictConfig, path: str = "") -> Iterator[str]:
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig):
+            yield from leaves(child, f"{path}{key}.")
+        else:
+            yield f"{path}{key}"
+
+
+DEFAULT = changed(composed())
+OmegaConf.update(DEFAULT, "hydra", None, force_add=True)
+KEYS = sorted(key for key in leaves(DEFAULT) if not key.startswith(("hydra", "dataset.columns")))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(KEYS), st.data())
+def test_a_misspelt_key_is_an_error_wherever_it_is(key: str, data: st.DataObject) -> None:
+    """As a preset would have it: the key with one letter doubled, beside the right one."""
+    parent, _, leaf = key.rpartition(".")
+    at = data.draw(st.integers(0, len(leaf) - 1))
+    wrong = f"{parent}.{leaf[:at]}{leaf[at]}{leaf[at:]}".lstrip(".")
+    cfg = changed(DEFAULT)
+    OmegaConf.update(cfg, wrong, OmegaConf.select(cfg, key), force_add=True)
+    found = problems(cfg)
+    assert any(problem.startswith(f"{wrong}:") for problem in found), found
+    assert leaf in found[0].split(";")[1] or leaf.strip("_") == "target"
+
+
+def test_a_missing_value_and_a_missing_environment_variable(default: DictConfig) -> None:
+    found = problems(changed(default, seed="???", teacher__model="${oc.env:R4R_SURELY_UNSET}"))
+    assert found[0] == "seed: has no value; set seed=..."
+    assert found[1].startswith("teacher.model: cannot resolve ${oc.env:R4R_SURELY_UNSET}")
+    assert "R4R_SURELY_UNSET" in found[1]
+    assert len(found) == 2
+
+
+def test_a_group_where_a_value_should_be(default: DictConfig) -> None:
+    assert problems(changed(default, dataset__history=3))[0].startswith("dataset.history=3: must be a group of settings")
+
+
+class Shape(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    width: int = Field(1, ge=1)
+
+
+class Engine:
+    """Something that code hands in, and no setting."""
+
+
+class Probe:
+    def __init__(self, name: str, shape: Shape, engine: Engine | None = None, share: Annotated[float, Field(le=1)] = 0.5):
+        self.name, self.shape, self.engine, self.share = name, shape, engine, share
+
+
+@pytest.fixture
+def probe(monkeypatch: pytest.MonkeyPatch) -> str:
+    module = types.ModuleType("probe_module")
+    for thing in (Shape, Engine, Probe):
+        setattr(module, thing.__name__, thing)
+    monkeypatch.setitem(sys.modules, "probe_module", module)
+    return "probe_module.Probe"
+
+
+def test_a_constructor_is_the_schema_of_its_settings(default: DictConfig, probe: str) -> None:
+    good = {"_target_": probe, "name": "p", "shape": {"width": 2}, "share": 1}
+    validate(changed(default, references={"probe": good}))
+    bad = {"_target_": probe, "shape": {"width": 0, "wdth": 1}, "share": 3, "engine": {}}
+    found = problems(changed(default, references={"probe": bad}))
+    for sentence in (
+        "references.probe.name: has no value; set references.probe.name=...",
+        "references.probe.shape.width=0: should be greater than or equal to 1",
+        "references.probe.shape.wdth: there is no such setting; did you mean width?",
+        "references.probe.share=3: should be less than or equal to 1",
+        "references.probe.engine: there is no such setting",
+    ):
+        assert any(problem.startswith(sentence) for problem in found), (sentence, found)
+    assert len(found) == 5
+
+
+def test_construct_builds_with_the_constructors_types(probe: str) -> None:
+    got = construct({"_target_": probe, "name": "p", "shape": {"width": "3"}, "share": 1}, "method")
+    assert got.shape == Shape(width=3)
+    assert isinstance(got.share, float)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("r4r.methods.mf.MFF", "method._target_=r4r.methods.mf.MFF: r4r.methods.mf has no MFF; did you mean MF?"),
+        ("r4r.methods.nmf.NMF", "method._target_=r4r.methods.nmf.NMF: cannot import r4r.methods.nmf"),
+        ("MF", "method._target_=MF: must be a dotted path"),
+    ],
+)
+def test_a_wrong_target(default: DictConfig, target: str, message: str) -> None:
+    assert any(p.startswith(message) for p in problems(changed(default, method={"_target_": target})))
+
+
+def test_an_expert_that_is_tuned_but_not_mounted(default: DictConfig) -> None:
+    found = problems(changed(default, experts={"critic": {"lr": 1.0}}))
+    assert found == ["experts.critic: has no _target_; mount it with +expert@experts.critic=..."]
+
+
+# the command line
+
+
+def test_misspellings_on_the_command_line_are_told_at_once() -> None:
+    found = refused(
+        "metod=mf", "llm=smol", "dataset.k_core=3", "experts.reasoner.lora.rr=3", "seed=1,2", "logger=non", "x=[1"
+    )
+    for sentence in (
+        "metod=mf: there is no key or group 'metod'; did you mean method?",
+        "llm=smol: llm has no option 'smol'; did you mean smollm2_135m?",
+        "dataset.k_core=3: there is no key or group 'dataset.k_core'; did you mean dataset.prepare.k_core?",
+        "experts.reasoner.lora.rr=3: there is no key or group 'experts.reasoner.lora.rr'; did you mean r?",
+        "seed=1,2: lists several values; add -m",
+        "logger=non: logger has no option 'non'; did you mean none?",
+        "x=[1: cannot be read",
+    ):
+        assert any(problem.startswith(sentence) for problem in found), (sentence, found)
+    assert len(found) == 7
+
+
+def test_values_are_checked_with_the_names() -> None:
+    found = refused("seeed=1", "dataset.prepare.k_core=0")
+    assert [problem.split(":")[0] for problem in found] == ["seeed=1", "dataset.prepare.k_core=0"]
+
+
+def test_a_schema_key_that_no_file_spells_out_can_be_set() -> None:
+    argv = ["dataset.strict=true", "experts.reasoner.max_grad_norm=0.5", "seed=1", "logger=none"]
+    assert preflight(argv) == ["++dataset.strict=true", "++experts.reasoner.max_grad_norm=0.5", *argv[2:]]
+    assert refused("dataset.strict=maybe")[0].startswith("dataset.strict='maybe': should be a valid boolean")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["-m", "seed=1,two"], "seed='two': should be a valid integer"),
+        (["-m", "seed=range(1,3)", "dataset.tau=0.1,high"], "dataset.tau='high': should be a valid number"),
+        (["-m", "llm=tiny,tinny"], "llm=tinny: llm has no option 'tinny'; did you mean tiny?"),
+        (["-m", "trainer=cpu,smoke", "seeed=1,2"], "seeed=1: there is no key or group 'seeed'; did you mean seed?"),
+    ],
+)
+def test_every_value_of_a_sweep_is_checked(argv: list[str], message: str) -> None:
+    found = refused(*argv)
+    assert len(found) == 1
+    assert found[0].startswith(message)
+
+
+def test_good_sweeps_pass() -> None:
+    for argv in (["-m", "logger=glob(*)"], ["-m", "method=mf,reason4rec", "llm=tiny"], ["-m", "seed=1,2"]):
+        assert preflight(argv) == argv
+
+
+def test_a_swap_of_an_expert_that_is_not_there() -> None:
+    assert "expert@experts.critic=reasoner" in refused("expert@experts.critic=reasoner")[0]
+
+
+def test_presets_are_checked_too(tmp_path: Path) -> None:
+    folder = tmp_path / "experiment"
+    folder.mkdir()
+    (folder / "typo.yaml").write_text("# @package _global_\nexperiment: typo\ndataset: {prepare: {k_cor: 3}}\n")
+    (folder / "gone.yaml").write_text("# @package _global_\ndefaults: [{override /llm: smollm2}]\nexperiment: gone\n")
+    (folder / "sweep.yaml").write_text(
+        "# @package _global_\nexperiment: sweep\nhydra: {mode: MULTIRUN, sweeper: {params: {seeed: '1,2'}}}\n"
+    )
+    base = ["--config-dir", str(tmp_path)]
+    assert refused(*base, "experiment=typo") == [
+        "dataset.prepare.k_cor: there is no such setting; did you mean k_core?"
+    ]
+    gone = refused(*base, "experiment=gone")
+    assert len(gone) == 1
+    assert "llm has no option 'smollm2'; did you mean smollm2_135m?" in gone[0]
+    assert refused(*base, "-m", "experiment=sweep")[0].startswith("seeed=1: there is no key or group 'seeed'")
+    assert refused("--config-dir", str(tmp_path / "nowhere"))[0].endswith("there is no such folder")
+
+
+def test_overrides_that_the_method_ignores_are_refused() -> None:
+    overrides = ["method=mf", "llm=tiny", "seed=3", "experts.reasoner.lr=1", "expert@experts.reasoner=predictor"]
+    found = ignored(composed(*overrides), overrides)
+    assert [sentence.split(":")[0] for sentence in found] == [overrides[1], *overrides[3:]]
+    assert "mf" in found[0]
+    assert "llm" in found[0]
+    assert ignored(composed("llm=tiny"), ["llm=tiny"]) == []
+    assert ignored(composed("method=mf", "dataset.tau=1"), ["method=mf", "dataset.tau=1"]) == []
+    assert refused("method=mf", "teacher=local")[0].startswith("teacher=local: this job's methods (mf, means)")

@@ -1,0 +1,211 @@
+"""Damaged and malformed raw files: dropped or repaired with a count, or refused with file and line."""
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from r4r.config import DatasetConfig
+from r4r.data.prepare import prepare
+from r4r.data.table1 import table1_text
+from r4r.errors import DataError
+
+SIZE = 7
+NUMBER = SIZE * SIZE
+BAD_LINE = 3  # where `broken` puts its line
+
+
+def good_lines() -> list[bytes]:
+    times = np.random.default_rng(0).permutation(NUMBER) * 86_400 + 1_400_000_000
+    return [
+        json.dumps(
+            {
+                "user_id": f"u{k // SIZE}",
+                "item_id": f"i{k % SIZE}",
+                "title": "A title",
+                "rating": 4,
+                "review": f"text {k}",
+                "timestamp": int(times[k]),
+            }
+        ).encode()
+        for k in range(NUMBER)
+    ]
+
+
+def with_field(**changes) -> bytes:
+    """A good line of a user of its own, with some fields changed; None removes the field."""
+    fields = {**json.loads(good_lines()[0]), "item_id": "i-new", **changes}
+    return json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
+
+
+def write(path: Path, lines: list[bytes]) -> None:
+    path.write_bytes(b"\n".join(lines) + b"\n")
+
+
+def run(folder: Path, **changes) -> dict:
+    options = {"max_bad_fraction": 0.5, "prepare": {"k_core": 1}, "reviews": "r.jsonl", **changes}
+    config = DatasetConfig(name="bad", source="custom", category="thing", **options)
+    return prepare(config, folder, folder / "out")
+
+
+MALFORMED = {
+    "broken line": b'{"user_id": "u1", "item_id"',
+    "not an object": b"[1, 2, 3]",
+    "nested": b"[" * 100_000,
+    "not UTF-8": '{"user_id": "café"}'.encode("latin-1"),
+    "field 'user_id' missing or empty": with_field(user_id=None),
+    "field 'item_id' missing or empty": with_field(item_id="  "),
+    "field 'rating' missing or empty": with_field(rating=None),
+    "rating is not a number": with_field(rating=float("nan")),
+    "rating is a word": with_field(rating="five"),
+    "rating outside 1..5": with_field(rating=0),
+    "rating infinite": with_field(rating=float("inf")),
+    "field 'timestamp' missing or empty": with_field(timestamp=""),
+    "timestamp unreadable": with_field(timestamp="yesterday"),
+    "timestamp outside 1970..2100": with_field(timestamp=-5),
+    "text is not a string": with_field(review=["a", "list"]),
+}
+REASON = {
+    "not an object": "broken line",
+    "nested": "broken line",
+    "rating is a word": "rating is not a number",
+    "rating infinite": "rating outside 1..5",
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_a_malformed_line_is_dropped_and_counted_or_fails_at_once(tmp_path, case):
+    reason = REASON.get(case, case)
+    lines = good_lines()
+    lines.insert(BAD_LINE - 1, MALFORMED[case])
+    write(tmp_path / "r.jsonl", lines)
+    report = run(tmp_path)
+    assert {"step": "read", "reason": reason, "dropped": 1, "repaired": 0, "left": NUMBER} in report["waterfall"]
+    assert report["files"]["reviews"]["first_line"] == {reason: BAD_LINE}
+    assert reason in table1_text(report, "bad")
+    with pytest.raises(DataError, match=rf"r.jsonl, line {BAD_LINE}: {reason}"):
+        run(tmp_path, strict=True)
+    with pytest.raises(DataError, match=rf"1 of 50 records are malformed.*{reason}: 1 \(first in line {BAD_LINE}\)"):
+        run(tmp_path, max_bad_fraction=0.01)
+
+
+REPAIRED = {
+    "HTML entities: decoded": with_field(review="Guns &amp; Roses &#34;live&#34;"),
+    "timestamp in milliseconds: converted": with_field(timestamp=1_400_000_000_123),
+    "review longer than 200 characters: cut": with_field(review="long " * 100),
+    "control characters: blanked": with_field(review="a\x00b\ud83dc"),
+}
+
+
+@pytest.mark.parametrize("reason", REPAIRED)
+def test_a_repair_is_made_and_counted(tmp_path, reason):
+    write(tmp_path / "r.jsonl", [*good_lines(), REPAIRED[reason]])
+    report = run(tmp_path, max_review_chars=200, strict=True)
+    line = next(line for line in report["waterfall"] if line["reason"] == reason)
+    assert (line["dropped"], line["repaired"]) == (0, 1)
+    rows = pd.read_parquet(tmp_path / "out" / "rows.parquet")
+    row = rows[rows["item_id"] == "i-new"].iloc[0]
+    assert len(row["review"]) <= 200
+    assert row["timestamp"] == (1_400_000_000 if "milliseconds" in reason else json.loads(good_lines()[0])["timestamp"])
+    assert row["review"] in ('Guns & Roses "live"', "a b c", "text 0", ("long " * 40).strip())
+
+
+def test_empty_texts_and_titles_are_dropped_by_their_own_steps(tmp_path):
+    extra = [with_field(review=" \n"), with_field(review=None, item_id="j"), with_field(title="", item_id="k")]
+    write(tmp_path / "r.jsonl", [*good_lines(), *extra])
+    report = run(tmp_path, strict=True)
+    dropped = {line["step"]: line["dropped"] for line in report["waterfall"] if line["dropped"]}
+    assert (dropped["require_text"], dropped["require_title"]) == (2, 1)
+
+
+def test_a_cut_gzip_is_refused(tmp_path):
+    data = gzip.compress(b"\n".join(good_lines()))
+    (tmp_path / "r.jsonl.gz").write_bytes(data[: len(data) - 20])
+    with pytest.raises(DataError, match=r"r.jsonl.gz is cut short.*after line \d+.*fetch the file again"):
+        run(tmp_path, reviews="r.jsonl.gz", max_bad_fraction=1.0)
+
+
+def test_a_corrupt_gzip_is_refused(tmp_path):
+    data = bytearray(gzip.compress(b"\n".join(good_lines() * 50)))
+    data[len(data) // 2] ^= 0xFF
+    (tmp_path / "r.jsonl.gz").write_bytes(bytes(data))
+    with pytest.raises(DataError, match=r"r.jsonl.gz is (corrupt|cut short)"):
+        run(tmp_path, reviews="r.jsonl.gz", max_bad_fraction=1.0)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n  \n"])
+def test_an_empty_file_is_refused(tmp_path, content):
+    (tmp_path / "r.jsonl").write_bytes(content)
+    with pytest.raises(DataError, match=r"r.jsonl (is empty|holds no records)"):
+        run(tmp_path)
+
+
+def test_a_header_alone_and_a_parquet_that_is_none_are_refused(tmp_path):
+    (tmp_path / "r.csv").write_text("user_id,item_id,title,rating,review,timestamp\n")
+    with pytest.raises(DataError, match="holds no records"):
+        run(tmp_path, reviews="r.csv")
+    (tmp_path / "r.parquet").write_text("this is text")
+    with pytest.raises(DataError, match="is corrupt"):
+        run(tmp_path, reviews="r.parquet")
+
+
+def test_a_file_in_another_encoding_is_refused(tmp_path):
+    (tmp_path / "r.jsonl").write_bytes(b"\n".join(good_lines()).decode().encode("utf-16"))
+    with pytest.raises(DataError, match="records are malformed"):
+        run(tmp_path)
+
+
+def test_a_byte_order_mark_is_no_harm(tmp_path):
+    (tmp_path / "r.jsonl").write_bytes(b"\xef\xbb\xbf" + b"\n".join(good_lines()))
+    assert run(tmp_path, strict=True)["waterfall"][0]["left"] == NUMBER
+
+
+def test_broken_csv_lines_are_counted(tmp_path):
+    frame = pd.DataFrame([json.loads(line) for line in good_lines()])
+    text = frame.to_csv(index=False).encode().splitlines()
+    text.insert(3, b"u1,i1,title,4,review")  # too short
+    text.insert(7, b"u1,i1,title,4,caf\xe9,1400000000")  # not UTF-8
+    text.append(b'u1,i1,title,4,"an unclosed quote,1400000000')
+    write(tmp_path / "r.csv", text)
+    report = run(tmp_path, reviews="r.csv")
+    assert report["files"]["reviews"]["dropped"] == {"broken line": 2, "not UTF-8": 1}
+    assert report["files"]["reviews"]["first_line"] == {"broken line": 4, "not UTF-8": 8}
+
+
+def test_metadata_without_titles_is_refused_unless_titles_are_not_needed(tmp_path):
+    write(tmp_path / "r.jsonl", good_lines())
+    write(tmp_path / "m.jsonl", [b'{"item_id": "i%d"}' % i for i in range(SIZE)])
+    with pytest.raises(DataError, match="no title for any of the 7 items"):
+        run(tmp_path, meta="m.jsonl")
+    report = run(tmp_path, meta="m.jsonl", prepare={"require_title": False})
+    assert report["table1"]["items"] == SIZE
+
+
+def test_some_items_without_titles_are_dropped_and_counted(tmp_path):
+    write(tmp_path / "r.jsonl", good_lines())
+    write(tmp_path / "m.jsonl", [b'{"item_id": "i%d", "title": "T"}' % i for i in range(SIZE - 1)])
+    report = run(tmp_path, meta="m.jsonl")
+    assert next(line["dropped"] for line in report["waterfall"] if line["step"] == "require_title") == SIZE
+
+
+def test_the_metadata_file_must_be_named_where_titles_are_needed(tmp_path):
+    write(tmp_path / "r.jsonl", good_lines())
+    config = DatasetConfig(name="bad", source="yelp", category="business", reviews="r.jsonl")
+    with pytest.raises(DataError, match=r"dataset.meta is not set.*require_title=false"):
+        prepare(config, tmp_path, tmp_path / "out")
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.binary(max_size=60).map(lambda line: line.replace(b"\n", b" ").replace(b"\r", b" ")), max_size=20))
+def test_no_bytes_crash_the_reader_and_every_line_is_accounted_for(tmp_path, noise):
+    write(tmp_path / "r.jsonl", [*good_lines(), *noise])
+    report = run(tmp_path)
+    told = report["waterfall"][0]["left"]
+    blank = sum(not line.strip() for line in noise)
+    assert told == NUMBER + len(noise) - blank
+    assert sum(report["files"]["reviews"]["dropped"].values()) == len(noise) - blank
