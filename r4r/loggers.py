@@ -65,5 +65,9 @@ def _wandb(config: Config, folder: Path) -> Iterator[Log]:
         )
     except wandb.errors.Error as error:
         raise R4RError(f"the W&B run cannot be opened ({error}); use logger.mode=offline or logger=none") from error
-    with run:  # a failure inside marks the run as failed
+    code = 1
+    try:
         yield lambda metrics: run.log(metrics)
+        code = 0
+    finally:
+        run.finish(exit_code=code)

@@ -3,7 +3,9 @@
 import difflib
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +95,18 @@ def make_loader(extra_dir: str | None = None) -> ConfigLoaderImpl:
 
 
 def compose(loader: ConfigLoaderImpl, name: str, overrides: list[str]) -> DictConfig:
-    """The composed job, with Hydra's own settings under `hydra`.
+    """The composed job, with Hydra's own settings under `hydra`. Not to be written into: equal calls share it.
 
     Raises:
         ConfigError: Hydra's complaint in one sentence.
     """
+    return _composed(loader, name, tuple(overrides))
+
+
+@lru_cache(maxsize=MAX_VARIANTS)
+def _composed(loader: ConfigLoaderImpl, name: str, overrides: tuple[str, ...]) -> DictConfig:
     try:
-        return loader.load_configuration(name, overrides, run_mode=RunMode.RUN)
+        return loader.load_configuration(name, list(overrides), run_mode=RunMode.RUN)
     except HydraException as error:
         raise ConfigError([_one_sentence(error, loader)]) from error
 
@@ -114,7 +121,7 @@ def check_overrides(
     keys: list[list[Override]] = []
     for text in overrides:
         try:
-            override = parser.parse_override(text)
+            override = parser.parse_overrides([text])[0]
             choices = _choices(override, loader)
         except HydraException as error:
             reason = str(error).strip().splitlines()
@@ -188,6 +195,10 @@ def _option_faults(override: Override, loader: ConfigLoaderImpl) -> list[str]:
 
 def _composable(groups: list[list[str]], loader: ConfigLoaderImpl, name: str) -> tuple[list[list[str]], list[str]]:
     """The group choices that Hydra composes, and a sentence for each that it refuses."""
+    with suppress(ConfigError):
+        for variant in _variants(groups):
+            compose(loader, name, variant)
+        return groups, []
     kept: list[list[str]] = []
     problems: list[str] = []
     compose(loader, name, [])  # a broken conf/ folder is its own fault, not an override's

@@ -130,10 +130,15 @@ def run(config: "Config", folder: Path, overrides: Sequence[str] = ()) -> dict[s
 
 
 def _reference_stages(work: "Job") -> "dict[str, Stage]":
+    """The final stages of the methods scored beside the job's own; none is its own reference."""
     from r4r.checks import construct
 
     nodes = work.config.references
-    return {name: construct(node, f"references.{name}").stages(work) for name, node in nodes.items()}
+    return {
+        name: construct(node, f"references.{name}").stages(work)
+        for name, node in nodes.items()
+        if node["_target_"] != work.config.method["_target_"]
+    }
 
 
 def plan(work: "Job", finals: "dict[str, Stage]") -> None:
@@ -191,8 +196,8 @@ def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[s
 
     predicted: dict[str, Any] = {}
     truth = targets(work)
-    finals = {stage.key: stage for stage in (final, *references.values())}  # a method may be its own reference
-    for stage in finals.values():
+    finals = [final, *references.values()]
+    for stage in finals:
         table = work.materialize(stage).table(PREDICTIONS)
         for label in table["label"].unique():
             if label in predicted:
@@ -220,7 +225,7 @@ def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[s
         "segments": parts,
         "comparisons": comparisons,
         "cost": cost(work, final),
-        "artifacts": {stage.name: stage.key for each in finals.values() for stage in each.upstream()},
+        "artifacts": {stage.name: stage.key for each in finals for stage in each.upstream()},
     }
 
 

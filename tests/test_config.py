@@ -71,7 +71,14 @@ def test_the_default_job_is_the_documented_one(default: DictConfig) -> None:
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_makes_a_valid_job(group: str, option: str) -> None:
     override = f"expert@experts.{option}={option}" if group == "expert" else f"{group}={option}"
-    validate(composed(override))
+    own = ["dataset.name=wine", "dataset.category=Wine", "dataset.reviews=wine.csv"] if option == "custom" else []
+    validate(composed(override, *own))
+
+
+def test_what_a_data_set_of_ones_own_still_needs_is_said() -> None:
+    found = problems(composed("dataset=custom"))
+    needed = ("name", "category", "reviews")
+    assert found == [f"dataset.{key}: has no value; set dataset.{key}=..." for key in needed]
 
 
 @pytest.mark.parametrize("option", LOADER.get_group_options("experiment"))
@@ -178,14 +185,15 @@ def test_a_misspelt_key_is_an_error_wherever_it_is(key: str, data: st.DataObject
 
 def test_a_missing_value_and_a_missing_environment_variable(default: DictConfig) -> None:
     found = problems(changed(default, seed="???", teacher__model="${oc.env:R4R_SURELY_UNSET}"))
-    assert found[0] == "seed: has no value; set seed=..."
-    assert found[1].startswith("teacher.model: cannot resolve ${oc.env:R4R_SURELY_UNSET}")
-    assert "R4R_SURELY_UNSET" in found[1]
     assert len(found) == 2
+    assert "seed: has no value; set seed=..." in found
+    assert any(p.startswith("teacher.model: cannot resolve ${oc.env:R4R_SURELY_UNSET}: ") for p in found)
 
 
 def test_a_group_where_a_value_should_be(default: DictConfig) -> None:
-    assert problems(changed(default, dataset__history=3))[0].startswith("dataset.history=3: must be a group of settings")
+    assert problems(changed(default, dataset__history=3))[0].startswith(
+        "dataset.history=3: must be a group of settings"
+    )
 
 
 class Shape(BaseModel):
@@ -198,7 +206,9 @@ class Engine:
 
 
 class Probe:
-    def __init__(self, name: str, shape: Shape, engine: Engine | None = None, share: Annotated[float, Field(le=1)] = 0.5):
+    def __init__(
+        self, name: str, shape: Shape, engine: Engine | None = None, share: Annotated[float, Field(le=1)] = 0.5
+    ):
         self.name, self.shape, self.engine, self.share = name, shape, engine, share
 
 
@@ -285,7 +295,10 @@ def test_a_schema_key_that_no_file_spells_out_can_be_set() -> None:
     ("argv", "message"),
     [
         (["-m", "seed=1,two"], "seed='two': should be a valid integer"),
-        (["-m", "seed=range(1,3)", "dataset.tau=0.1,high"], "dataset.tau='high': should be a valid number"),
+        (
+            ["-m", "seed=range(1,3)", "dataset.history.prompt=3,all"],
+            "dataset.history.prompt='all': should be a valid integer",
+        ),
         (["-m", "llm=tiny,tinny"], "llm=tinny: llm has no option 'tinny'; did you mean tiny?"),
         (["-m", "trainer=cpu,smoke", "seeed=1,2"], "seeed=1: there is no key or group 'seeed'; did you mean seed?"),
     ],
@@ -297,7 +310,7 @@ def test_every_value_of_a_sweep_is_checked(argv: list[str], message: str) -> Non
 
 
 def test_good_sweeps_pass() -> None:
-    for argv in (["-m", "logger=glob(*)"], ["-m", "method=mf,reason4rec", "llm=tiny"], ["-m", "seed=1,2"]):
+    for argv in (["-m", "logger=glob(c*)"], ["-m", "method=mf,reason4rec", "llm=tiny"]):
         assert preflight(argv) == argv
 
 

@@ -160,7 +160,7 @@ def test_window_counts_calendar_months_back_from_the_newest_review():
 
 def test_the_core_is_a_fixed_point_and_not_one_round():
     # user k reviews item k twice and item k + 1 once: dropping the last item unravels the chain one link a round.
-    links = [(f"user{k}", f"item{k + end}") for k in range(6) for end in (0, 0, 1)]
+    links = [(f"chain-user{k}", f"chain-item{k + end}") for k in range(6) for end in (0, 0, 1)]
     chain = pd.DataFrame(links, columns=["user_id", "item_id"]).assign(
         title="T", rating=4.0, review="text", timestamp=range(1, len(links) + 1)
     )

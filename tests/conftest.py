@@ -1,0 +1,35 @@
+"""What several tests share: a random two-layer language model that loads in milliseconds."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r4r.config import LLMConfig, TrainerConfig
+from r4r.lm.base import LanguageModel
+
+LoadTiny = Callable[..., LanguageModel]
+
+
+@pytest.fixture(scope="session")
+def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the tiny model's files lie."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="session")
+def load_tiny(model_cache: Path) -> LoadTiny:
+    """Load a tiny model of one's own, to put adapters on; takes settings of LLMConfig."""
+
+    def load(**settings: Any) -> LanguageModel:
+        spec = LLMConfig(**({"name": "tiny", "source": "tiny:", "dtype": "float32"} | settings))
+        return LanguageModel.load(spec, TrainerConfig(accelerator="cpu"), model_cache)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def tiny(load_tiny: LoadTiny) -> LanguageModel:
+    """One tiny model for all tests that only read with it; put no adapter on it."""
+    return load_tiny()

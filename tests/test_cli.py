@@ -1,0 +1,251 @@
+"""The command: what it prints, what it leaves behind, and how it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r4r import run
+from r4r.methods.mf import MF
+
+SMALL = ["dataset.world.users=20", "dataset.world.items=10", "logger=none", "trainer=cpu", "method.max_epochs=3"]
+
+
+@pytest.fixture(autouse=True)
+def outputs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("R4R_OUTPUTS", str(tmp_path / "out"))
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def r4r(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def call(*argv: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["r4r", *argv])
+        try:
+            run.main()
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    return call
+
+
+def records(outputs: Path) -> list[dict[str, Any]]:
+    """In the order of their folders."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(outputs.rglob("result.json"))]
+
+
+def test_help_is_light() -> None:
+    code = (
+        "import sys; sys.argv = ['r4r', '--help']\n"
+        "from r4r.run import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        "heavy = {'torch', 'pandas', 'wandb', 'pytorch_lightning', 'transformers'}\n"
+        "print('HEAVY', sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert "HEAVY []" in done.stdout
+    for word in ("Usage: r4r", "plan=true", "target=summarizer", "llm: ", "method: ", "result.json"):
+        assert word in done.stdout
+
+
+def test_the_module_runs_as_a_command_and_names_every_misspelling(outputs: Path) -> None:
+    argv = [sys.executable, "-m", "r4r.run", "metod=mf", "seed=x"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "2 problems in the configuration" in done.stderr
+    assert "did you mean method?" in done.stderr
+    assert "seed='x'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not outputs.exists()
+
+
+def test_a_job_from_end_to_end(r4r: Any, outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert r4r("method=mf", *SMALL, "logger=csv", "seed=7") == 0
+    printed = capsys.readouterr().out
+    (path,) = outputs.rglob("result.json")
+    assert printed.splitlines()[-1] == str(path)
+    for label in ("MF", "User+item bias", "Global mean", "User mean", "Item mean"):
+        assert label in printed
+    (record,) = records(outputs)
+    assert (record["status"], record["error"], record["seed"], record["method"]) == ("ok", None, 7, "mf")
+    assert record["dataset"] == record["config"]["dataset"]["name"] == "simulated"
+    assert "seed=7" in record["overrides"]
+    assert record["metrics"][0]["label"] == "MF"
+    count = record["metrics"][0]["n"]
+    for row in record["metrics"]:
+        assert row["n"] == count
+        assert row["decoding"] == "mean"  # one number a row: no other decoding to show
+        assert 0 < row["mae"] <= row["rmse"] <= 4
+        assert row["mae_se"] > 0
+        assert row["rmse_se"] > 0
+    for by in ("user history", "item history", "true rating"):
+        parts = [row["n"] for row in record["segments"] if row["by"] == by and row["label"] == "MF"]
+        assert sum(parts) == count
+    assert {row["label"] for row in record["comparisons"]} == {row["label"] for row in record["metrics"]} - {"MF"}
+    assert set(record["artifacts"]) == {"split", "predict/mf", "predict/means"}
+    assert record["cost"]["unknown"] == []
+    assert record["cost"]["total"]["wall_s"] == record["cost"]["this_job"]["wall_s"] > 0
+    assert record["versions"]["torch"]
+    assert record["wall_s"] > 0
+    curves = (path.parent / "metrics.csv").read_text().splitlines()
+    assert curves[0] == "step,name,value"
+    assert any("mf/valid/rmse" in line for line in curves)
+    assert any("score/MF/mean/mae" in line for line in curves)
+
+    assert r4r("method=mf", *SMALL, "seed=7") == 0
+    first, second = records(outputs)
+    assert second["metrics"][0]["n"] == count
+    assert second["metrics"] == first["metrics"]
+    assert second["cost"]["this_job"]["wall_s"] == 0
+    assert second["cost"]["total"] == first["cost"]["total"]
+
+
+def test_a_plan_does_nothing(r4r: Any, outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert r4r("method=mf", *SMALL, "plan=true") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[:-1]] == [
+        ["build", "split"],
+        ["build", "predict/mf"],
+        ["build", "predict/means"],
+    ]
+    assert not any(path.is_file() for path in outputs.rglob("*"))
+    assert r4r("method=mf", *SMALL, "target=split") == 0
+    capsys.readouterr()
+    assert r4r("method=mf", *SMALL, "plan=true") == 0
+    again = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in again[:-1]] == ["hit", "build", "build"]
+    assert [line.split()[2] for line in again[:-1]] == [line.split()[2] for line in lines[:-1]]
+
+
+def test_a_target_builds_only_what_it_needs(r4r: Any, outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert r4r("method=mf", *SMALL, "target=means") == 0
+    (record,) = records(outputs)
+    ((name, path),) = record["target"].items()
+    assert name == "predict/means"
+    assert (Path(path) / "data.parquet").exists()
+    assert f"{name}: {path}" in capsys.readouterr().out
+    assert set(record["artifacts"]) == {"split", "predict/means"}
+    assert not (outputs / "artifacts" / "predict" / "mf").exists()
+    assert "metrics" not in record
+
+
+def test_an_unknown_target_names_the_close_one(r4r: Any, capsys: pytest.CaptureFixture[str], outputs: Path) -> None:
+    assert r4r("method=mf", *SMALL, "target=splt") == 2
+    assert "target=splt: this job has no such stage; did you mean split" in capsys.readouterr().err
+    assert records(outputs)[0]["status"] == "failed"
+
+
+def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def predict(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(MF, "predict", predict)
+
+
+def test_a_failure_leaves_a_record_and_its_traceback(
+    r4r: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail_with(monkeypatch, ValueError("boom"))
+    assert r4r("method=mf", *SMALL) == 1
+    (record,) = records(outputs)
+    assert record["status"] == "failed"
+    assert record["error"] == {"kind": "ValueError", "message": "boom"}
+    assert "metrics" not in record
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_foreseen_failure_is_one_message(r4r: Any, outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["method=means", "dataset=custom", "dataset.name=x", "dataset.category=x", "dataset.reviews=missing.csv"]
+    assert r4r(*argv, "logger=none") == 1
+    shown = capsys.readouterr().err
+    assert "missing.csv" in shown
+    assert "Traceback" not in shown
+    (record,) = records(outputs)
+    assert record["status"] == "failed"
+    assert "missing.csv" in record["error"]["message"]
+
+
+def test_out_of_memory_says_what_to_lower(
+    r4r: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail_with(monkeypatch, MemoryError())
+    assert r4r("method=mf", *SMALL) == 1
+    shown = capsys.readouterr().err
+    assert "ran out of memory" in shown
+    assert "trainer.micro_batch_tokens" in shown
+    assert "Traceback" not in shown
+    assert records(outputs)[0]["error"]["kind"] == "MemoryError"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1)])  # Lightning turns the one into the other
+def test_an_interrupted_job_says_so(
+    r4r: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    fail_with(monkeypatch, error)
+    assert r4r("method=mf", *SMALL) == 130
+    assert records(outputs)[0]["status"] == "interrupted"
+
+
+def test_a_terminated_job_says_so(r4r: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MF, "predict", lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    assert r4r("method=mf", *SMALL) == 143
+    assert records(outputs)[0]["status"] == "interrupted"
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_missing_prediction_fails_the_job(
+    r4r: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = MF.predict
+
+    def short(self: MF, rows: Any, wanted: Any, *rest: Any) -> Any:
+        return whole(self, rows, wanted.iloc[1:], *rest)
+
+    monkeypatch.setattr(MF, "predict", short)
+    assert r4r("method=mf", *SMALL) == 1
+    assert "MF: 1 rows have no prediction: row_id" in capsys.readouterr().err
+    assert records(outputs)[0]["status"] == "failed"
+
+
+def test_in_a_sweep_one_failure_costs_no_other_job(
+    r4r: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = MF.predict
+
+    def predict(self: MF, rows: Any, wanted: Any, seed: int, *rest: Any) -> Any:
+        if seed == 2:
+            raise ValueError("boom")
+        return whole(self, rows, wanted, seed, *rest)
+
+    monkeypatch.setattr(MF, "predict", predict)
+    assert r4r("-m", "method=mf", *SMALL, "seed=1,2,3") == 1
+    assert [(record["seed"], record["status"]) for record in records(outputs)] == [
+        (1, "ok"),
+        (2, "failed"),
+        (3, "ok"),
+    ]
+    assert "boom" in capsys.readouterr().err
+
+
+def test_wandb_runs_stay_apart_and_offline(r4r: Any, outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = [argument for argument in SMALL if argument != "logger=none"]
+    assert r4r("-m", "method=mf", *argv, "seed=1,2", "target=split") == 0
+    runs = sorted(outputs.rglob("offline-run-*/run-*.wandb"))
+    assert len({run.name for run in runs}) == 2
+    assert len({run.parents[2] for run in runs}) == 2
+
+
+def test_a_console_script_is_declared() -> None:
+    root = Path(run.__file__).parents[1]
+    assert 'r4r = "r4r.run:main"' in (root / "pyproject.toml").read_text(encoding="utf-8")

@@ -1,0 +1,196 @@
+"""The language model: batched generation is transformers' own, batches keep their budget, chat is the template's."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from r4r.errors import ModelError
+from r4r.lm.base import LanguageModel
+from r4r.lm.batches import common_prefix, plan_batches
+from r4r.lm.chat import Chat
+from r4r.lm.generate import generate
+from r4r.lm.write import encode_prompts, write_batches, write_texts
+
+LONG = "Item review history: the user would like the music because of its melody. " * 12
+PROMPTS = ["music", LONG + "title 1", LONG + "predict the rating of this album, please", LONG, "a " * 40, "title 2: 5"]
+
+
+def by_transformers(lm: LanguageModel, prompt: list[int], tokens: int, ends: tuple[int, ...]) -> list[int]:
+    """What transformers generates for this prompt alone."""
+    ids = torch.tensor([prompt])
+    out: Any = lm.causal.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=False,
+        max_new_tokens=tokens,
+        eos_token_id=list(ends),
+        pad_token_id=0,
+    )
+    return out[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("chosen", [[0, 1, 2, 3, 4, 5], [1, 2, 3], [0], [4, 4]], ids=["mixed", "shared", "one", "same"])
+def test_generation_is_that_of_transformers_row_by_row(tiny: LanguageModel, chosen: list[int]) -> None:
+    prompts = [tiny.chat.prompt_ids(PROMPTS[n]) for n in chosen]
+    if chosen == [1, 2, 3]:
+        assert common_prefix(prompts) > 100
+    expected = [by_transformers(tiny, p, 12, tiny.chat.end_ids) for p in prompts]
+    assert generate(tiny, prompts, 12) == expected
+
+
+def test_one_prompt_may_be_the_beginning_of_another(tiny: LanguageModel) -> None:
+    long = tiny.chat.prompt_ids(PROMPTS[2])
+    prompts = [long, long[:30], long[:31]]
+    assert generate(tiny, prompts, 6) == [by_transformers(tiny, p, 6, tiny.chat.end_ids) for p in prompts]
+
+
+def test_rows_that_finish_early_leave_and_the_others_go_on(
+    tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [tiny.chat.prompt_ids(text) for text in PROMPTS]
+    unbroken = generate(tiny, prompts, 16)
+    ends = tuple({unbroken[0][1], unbroken[1][4], unbroken[2][7], unbroken[5][0]})
+    monkeypatch.setattr(tiny.chat, "end_ids", ends)
+    expected = [by_transformers(tiny, p, 16, ends) for p in prompts]
+    assert len({len(out) for out in expected}) >= 3, "the rows must finish at different steps"
+    assert generate(tiny, prompts, 16) == expected
+
+
+def test_all_rows_finished_ends_generation(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = [tiny.chat.prompt_ids(text) for text in PROMPTS[:2]]
+    first = [out[0] for out in generate(tiny, prompts, 1)]
+    monkeypatch.setattr(tiny.chat, "end_ids", tuple(first))
+    assert generate(tiny, prompts, 50) == [[token] for token in first]
+
+
+def test_sampling_is_reproducible_by_its_seed(tiny: LanguageModel) -> None:
+    prompts = [tiny.chat.prompt_ids(text) for text in PROMPTS[:3]]
+    torch.manual_seed(1)
+    one = generate(tiny, prompts, 10, temperature=1.0, seed=7)
+    torch.manual_seed(2)
+    assert generate(tiny, prompts, 10, temperature=1.0, seed=7) == one
+    assert generate(tiny, prompts, 10, temperature=1.0, seed=8) != one
+    assert generate(tiny, prompts, 10) != one
+
+
+def test_texts_come_in_the_order_of_their_prompts(tiny: LanguageModel) -> None:
+    alone = [write_texts(tiny, [prompt], 5)[0] for prompt in PROMPTS]
+    together = write_texts(tiny, PROMPTS, 5)
+    assert [t.text for t in together] == [t.text for t in alone]
+    assert [t.tokens_in for t in together] == [len(tiny.chat.prompt_ids(p)) for p in PROMPTS]
+
+
+def test_batches_done_before_are_not_computed_again(load_tiny: Any) -> None:
+    lm = load_tiny(batch_tokens=256)
+    whole = list(write_batches(lm, PROMPTS, 4, temperature=1.0, seed=3))
+    assert len(whole) > 2
+    assert list(write_batches(lm, PROMPTS, 4, temperature=1.0, seed=3, skip=[0, 1])) == whole[2:]
+
+
+def test_a_prompt_without_room_for_the_answer_is_named(load_tiny: Any) -> None:
+    lm = load_tiny(max_length=64)
+    with pytest.raises(ModelError, match=r"prompt 1 takes \d+ tokens.*max_length=64"):
+        encode_prompts(lm, ["music", LONG], 8)
+
+
+# batches
+
+
+@given(st.lists(st.integers(1, 60), max_size=40), st.integers(1, 200), st.integers(0, 20))
+def test_a_plan_holds_every_row_once_within_the_budget(lengths: list[int], budget: int, extra: int) -> None:
+    plan = plan_batches(lengths, budget, extra)
+    assert sorted(n for batch in plan for n in batch) == list(range(len(lengths)))
+    for batch in plan:
+        assert len(batch) == 1 or len(batch) * (max(lengths[n] for n in batch) + extra) <= budget
+    assert plan_batches(list(lengths), budget, extra) == plan
+
+
+def test_a_plan_fills_its_batches() -> None:
+    assert [len(batch) for batch in plan_batches([10] * 10, 40)] == [4, 4, 2]
+    assert [len(batch) for batch in plan_batches([10] * 10, 40, extra=10)] == [2] * 5
+
+
+@given(st.lists(st.lists(st.integers(0, 2), max_size=8), min_size=1, max_size=5))
+def test_a_common_prefix_is_shared_by_all_and_the_longest(rows: list[list[int]]) -> None:
+    length = common_prefix(rows)
+    assert all(row[:length] == rows[0][:length] for row in rows)
+    assert any(len(row) == length for row in rows) or len({row[length] for row in rows}) > 1
+
+
+# chat
+
+
+def test_a_prompt_begins_with_bos_exactly_once(tiny: LanguageModel) -> None:
+    ids = tiny.chat.prompt_ids("music")
+    bos = tiny.chat.tokenizer.bos_token_id
+    assert ids[0] == bos
+    assert ids.count(bos) == 1
+    assert tiny.chat.tokenizer.decode(ids) == "<|bos|><|start|>user\nmusic<|end|>\n<|start|>assistant\n"
+
+
+def test_the_end_of_a_turn_is_read_off_the_template(tiny: LanguageModel) -> None:
+    end = tiny.chat.tokenizer.convert_tokens_to_ids("<|end|>")
+    assert tiny.chat.end_ids[0] == end
+    assert tiny.chat.reply_ids("melody") == [*tiny.chat.reply_ids("melody", end=False), end]
+    assert tiny.chat.text([*tiny.chat.reply_ids("melody"), *tiny.chat.reply_ids("lyrics")]) == "melody"
+
+
+def changed_template(tiny: LanguageModel, template: str | None) -> Any:
+    from copy import deepcopy
+
+    tokenizer = deepcopy(tiny.chat.tokenizer)
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def test_another_template_gives_another_end_of_turn(tiny: LanguageModel) -> None:
+    tokenizer = changed_template(tiny, "{% for m in messages %}{{ m['content'] + '<|pad|>' }}{% endfor %}")
+    assert Chat(tokenizer, None).end_ids == (tokenizer.pad_token_id,)
+
+
+def test_a_system_message_is_written_where_one_is_set(tiny: LanguageModel) -> None:
+    ids = Chat(tiny.chat.tokenizer, "be brief").prompt_ids("music")
+    assert tiny.chat.tokenizer.decode(ids).startswith("<|bos|><|start|>system\nbe brief<|end|>\n<|start|>user\n")
+
+
+@pytest.mark.parametrize("template", [None, ""])
+def test_a_tokenizer_without_chat_template_is_refused(tiny: LanguageModel, template: str | None) -> None:
+    with pytest.raises(ModelError, match="no chat template"):
+        Chat(changed_template(tiny, template), None)
+
+
+def test_a_template_that_never_ends_a_turn_is_refused(tiny: LanguageModel) -> None:
+    with pytest.raises(ModelError, match="never stop"):
+        Chat(changed_template(tiny, "{% for m in messages %}{{ m['content'] }}{% endfor %}"), None)
+
+
+@settings(deadline=None)
+@given(text=st.text(max_size=60), limit=st.integers(1, 40))
+def test_a_clipped_text_is_a_beginning_of_at_most_n_tokens(tiny: LanguageModel, text: str, limit: int) -> None:
+    clipped = tiny.chat.clip(text, limit)
+    assert text.startswith(clipped)
+    assert len(tiny.chat.reply_ids(clipped, end=False)) <= limit
+    if len(tiny.chat.reply_ids(text, end=False)) <= limit:
+        assert clipped == text
+
+
+def test_clipping_keeps_as_much_as_fits(tiny: LanguageModel) -> None:
+    assert tiny.chat.clip("12345", 3) == "123"
+    assert tiny.chat.clip("1\N{GRINNING FACE}2", 4) == "1"  # the face takes four tokens
+    assert tiny.chat.clip("1\N{GRINNING FACE}2", 5) == "1\N{GRINNING FACE}"
+
+
+# loading
+
+
+def test_an_unknown_source_is_named(load_tiny: Any) -> None:
+    with pytest.raises(ModelError, match="ftp:x"):
+        load_tiny(source="ftp:x")
+
+
+def test_a_folder_without_a_model_is_named(load_tiny: Any, tmp_path: Any) -> None:
+    with pytest.raises(ModelError, match="not a loadable language model"):
+        load_tiny(source=f"path:{tmp_path}")

@@ -1,0 +1,276 @@
+"""Training an adapter: the loss is transformers' own, batching does not change it, and a killed run continues."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from r4r.config import TrainerConfig
+from r4r.errors import ModelError, TrainingError
+from r4r.experts import expert as expert_module
+from r4r.experts.expert import CHECKPOINT
+from r4r.experts.fit import encode, fit
+from r4r.experts.predictor import Predictor
+from r4r.lm.base import LanguageModel, Lora
+from r4r.lm.loss import Example, response_loss
+
+Load = Callable[..., LanguageModel]
+
+PROMPTS = ["music", "the user would enjoy the melody", "title 1: " + "predict the rating. " * 5, "lyrics and vocals " * 3]
+REPLIES = ["Predicted Rating: 5.0", "the vocals", "Predicted Rating: 1.0", "dislike because of the rhythm"]
+TEXTS = [(n, PROMPTS[n % 4] + str(n), REPLIES[n % 4]) for n in range(8)]
+
+
+class Killed(Exception):
+    pass
+
+
+def train(
+    lm: LanguageModel,
+    folder: Path,
+    log: Callable[[dict[str, float]], None] = lambda metrics: None,
+    texts: list[tuple[int, str, str]] = TEXTS,
+    micro_batch_tokens: int = 2048,
+    every_s: float = 3600,
+    **settings: Any,
+) -> dict[str, Any]:
+    chosen: dict[str, Any] = {"lora": {"r": 4, "alpha": 8}, "lr": 1e-3, "epochs": 2, "batch_size": 4, "warmup": 0.1}
+    folder.mkdir(exist_ok=True)
+    trainer = TrainerConfig(accelerator="cpu", micro_batch_tokens=micro_batch_tokens, checkpoint_every_s=every_s)
+    return fit(Predictor(**(chosen | settings)), lm, "predictor", encode(lm, texts), folder, trainer, 3, log)
+
+
+def adapter(folder: Path) -> dict[str, Tensor]:
+    (file,) = (folder / "adapter").glob("*.safetensors")
+    return load_file(file)
+
+
+def farthest(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    """The largest difference of any weight."""
+    assert one.keys() == other.keys()
+    return max(float((one[key] - other[key]).abs().max()) for key in one)
+
+
+def logits(lm: LanguageModel) -> Tensor:
+    with torch.no_grad(), lm.using("predictor"):
+        ids = torch.tensor([lm.chat.prompt_ids(PROMPTS[1])])
+        return lm.logits(lm.hidden(input_ids=ids).last_hidden_state)
+
+
+# the loss
+
+
+def test_the_loss_is_that_of_transformers_with_the_prompt_masked(tiny: LanguageModel) -> None:
+    examples = encode(tiny, TEXTS[:4])
+    width = max(len(e) for e in examples)
+    ids = torch.zeros(4, width, dtype=torch.long)
+    labels = torch.full((4, width), -100)
+    mask = torch.zeros(4, width, dtype=torch.long)
+    for n, e in enumerate(examples):
+        ids[n, : len(e)] = torch.tensor((*e.prompt, *e.response))
+        labels[n, len(e.prompt) : len(e)] = torch.tensor(e.response)
+        mask[n, : len(e)] = 1
+    with torch.no_grad():
+        mean = tiny.causal(input_ids=ids, attention_mask=mask, labels=labels).loss
+        summed = response_loss(tiny, examples)
+    assert float(summed / sum(len(e.response) for e in examples)) == pytest.approx(float(mean), abs=1e-5)
+
+
+def test_the_end_of_the_turn_is_learnt(tiny: LanguageModel) -> None:
+    (example,) = encode(tiny, TEXTS[:1])
+    assert example.response[-1] == tiny.chat.end_ids[0]
+    assert example.prompt == tuple(tiny.chat.prompt_ids(TEXTS[0][1]))
+
+
+def test_gradients_add_up_over_micro_batches(load_tiny: Load) -> None:
+    lm = load_tiny()
+    weights = lm.new_adapter("predictor", Lora(r=4, alpha=8), train_head=False, seed=0)
+    with torch.no_grad():  # B begins at zero, which leaves A without a gradient
+        for weight in weights:
+            weight.add_(0.01)
+    examples = encode(lm, TEXTS)
+
+    def gradients(groups: list[list[Example]]) -> list[Tensor]:
+        for weight in weights:
+            weight.grad = None
+        for group in groups:
+            response_loss(lm, group).backward()
+        return [weight.grad.clone() for weight in weights if weight.grad is not None]
+
+    whole, parts = gradients([examples]), gradients([examples[:1], examples[1:4], examples[4:]])
+    assert len(whole) == len(parts) == len(weights)
+    assert all(bool(gradient.any()) for gradient in whole)
+    for one, other in zip(whole, parts, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_micro_batches_do_not_change_the_adapter(load_tiny: Load, tmp_path: Path) -> None:
+    train(load_tiny(), tmp_path / "large", batch_size=8)
+    train(load_tiny(), tmp_path / "small", batch_size=8, micro_batch_tokens=64)
+    assert farthest(adapter(tmp_path / "large"), adapter(tmp_path / "small")) < 1e-5
+
+
+# what is learnt and kept
+
+
+def test_four_examples_are_learnt_by_heart(load_tiny: Load, tmp_path: Path) -> None:
+    lm = load_tiny()
+    seen: list[dict[str, float]] = []
+    facts = train(
+        lm, tmp_path, seen.append, TEXTS[:4], lora={"r": 16, "alpha": 32}, lr=2e-2, epochs=40, train_lm_head=True
+    )
+    losses = [entry["predictor/train/loss"] for entry in seen]
+    assert len(losses) == facts["steps"] == 40
+    assert losses[0] > 4
+    assert losses[-1] < 0.3
+    assert losses[0] == pytest.approx(facts["first_loss"], abs=1e-4)
+    assert losses[-1] == pytest.approx(facts["last_loss"], abs=1e-4)
+
+
+def test_the_rate_rises_and_falls_to_zero(load_tiny: Load, tmp_path: Path) -> None:
+    rates: list[float] = []
+    train(load_tiny(), tmp_path, lambda m: rates.append(m["predictor/train/lr"]), epochs=5, warmup=3)
+    top = rates.index(max(rates))
+    assert len(rates) == 10
+    assert top == 3
+    assert max(rates) == pytest.approx(1e-3)
+    assert rates[:top] == sorted(rates[:top])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert 0 < rates[-1] < 0.2 * max(rates)
+
+
+@pytest.mark.parametrize("train_lm_head", [False, True], ids=["adapter", "adapter and head"])
+def test_a_saved_adapter_answers_as_the_trained_one(load_tiny: Load, tmp_path: Path, train_lm_head: bool) -> None:
+    lm = load_tiny()
+    before = lm.logits(lm.hidden(input_ids=torch.tensor([lm.chat.prompt_ids(PROMPTS[1])])).last_hidden_state)
+    train(lm, tmp_path, lr=1e-2, train_lm_head=train_lm_head)
+    trained = logits(lm)
+    assert float((trained - before).abs().max()) > 1e-2
+    fresh = load_tiny()
+    fresh.load_adapter("predictor", tmp_path / "adapter")
+    torch.testing.assert_close(logits(fresh), trained, rtol=0, atol=1e-6)
+    with lm.using(None), torch.no_grad():
+        base = lm.logits(lm.hidden(input_ids=torch.tensor([lm.chat.prompt_ids(PROMPTS[1])])).last_hidden_state)
+    torch.testing.assert_close(base, before, rtol=0, atol=0)
+
+
+def test_two_adapters_on_one_base_do_not_mix(load_tiny: Load, tmp_path: Path) -> None:
+    alone = load_tiny()
+    train(alone, tmp_path / "alone")
+    both = load_tiny()
+    both.new_adapter("reasoner", Lora(r=8), train_head=True, seed=9)
+    train(both, tmp_path / "both")
+    assert farthest(adapter(tmp_path / "alone"), adapter(tmp_path / "both")) == 0
+    with both.using("reasoner"):
+        pass
+    torch.testing.assert_close(logits(both), logits(alone), rtol=0, atol=0)
+
+
+def test_only_the_adapter_is_saved(load_tiny: Load, tmp_path: Path) -> None:
+    lm = load_tiny()
+    train(lm, tmp_path)
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+    weights = adapter(tmp_path)
+    assert all("lora_" in name for name in weights)
+    rank, layers = 4, 2
+    widths = 2 * (32 + 32) + 2 * (32 + 16) + 3 * (32 + 64)  # q and o, k and v, gate, up and down
+    assert sum(w.numel() for w in weights.values()) == layers * rank * widths
+
+
+def test_a_folder_without_adapter_is_named(load_tiny: Load, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="holds no adapter"):
+        load_tiny().load_adapter("predictor", tmp_path)
+
+
+def test_four_bit_weights_pass_gradients_after_evaluation(load_tiny: Load) -> None:
+    lm = load_tiny(quantization="nf4")
+    (example,) = encode(lm, TEXTS[:1])
+    weights = lm.new_adapter("predictor", Lora(r=4), train_head=False, seed=0)
+    lm.causal.eval()
+    with torch.no_grad():
+        response_loss(lm, [example])
+    lm.causal.train()
+    response_loss(lm, [example]).backward()
+    alive = [weight for weight in weights if weight.grad is not None and bool(weight.grad.any())]
+    assert len(alive) == len(weights) / 2, "every B matrix has a gradient, and A none before B has moved"
+
+
+# a killed run
+
+
+@pytest.mark.parametrize("killed_at", [1, 2, 3, 6])
+def test_a_killed_training_ends_as_an_unbroken_one(load_tiny: Load, tmp_path: Path, killed_at: int) -> None:
+    settings: dict[str, Any] = {"epochs": 3, "lora": {"r": 4, "alpha": 8, "dropout": 0.2}}
+    train(load_tiny(), tmp_path / "unbroken", **settings)
+
+    def kill(metrics: dict[str, float]) -> None:
+        if metrics["predictor/train/step"] == killed_at:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(load_tiny(), tmp_path / "broken", kill, every_s=0, **settings)
+    assert not (tmp_path / "broken" / "adapter").exists()
+    steps: list[float] = []
+    facts = train(
+        load_tiny(), tmp_path / "broken", lambda m: steps.append(m["predictor/train/step"]), every_s=0, **settings
+    )
+    assert steps == list(range(max(1, killed_at), 7))
+    assert facts["resumed_at_step"] == (killed_at - 1 or None)
+    assert farthest(adapter(tmp_path / "unbroken"), adapter(tmp_path / "broken")) == 0
+    assert not (tmp_path / "broken" / CHECKPOINT).exists()
+
+
+def test_a_checkpoint_holds_the_adapter_and_not_the_base(load_tiny: Load, tmp_path: Path) -> None:
+    def kill(metrics: dict[str, float]) -> None:
+        if metrics["predictor/train/step"] == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(load_tiny(), tmp_path, kill, every_s=0)
+    state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    train(load_tiny(), tmp_path)
+    assert sum(w.numel() for w in state["master"]) == sum(w.numel() for w in adapter(tmp_path).values())
+
+
+def test_the_seed_decides_the_adapter(load_tiny: Load, tmp_path: Path) -> None:
+    lm = load_tiny()
+    train(lm, tmp_path / "one")
+    torch.manual_seed(99)
+    train(lm, tmp_path / "two")
+    assert farthest(adapter(tmp_path / "one"), adapter(tmp_path / "two")) == 0
+
+
+# refusals
+
+
+def test_a_gradient_of_zero_is_an_error(load_tiny: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expert_module, "response_loss", lambda lm, examples: response_loss(lm, examples) * 0)
+    with pytest.raises(TrainingError, match="gradient of exactly zero"):
+        train(load_tiny(), tmp_path)
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_a_gradient_that_is_not_finite_is_an_error(
+    load_tiny: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expert_module, "response_loss", lambda lm, examples: response_loss(lm, examples) * float("inf"))
+    with pytest.raises(TrainingError, match="not finite"):
+        train(load_tiny(), tmp_path)
+
+
+def test_nothing_to_train_on_is_an_error(load_tiny: Load, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no example"):
+        train(load_tiny(), tmp_path, texts=[])
+
+
+def test_a_text_that_is_too_long_names_its_row(load_tiny: Load) -> None:
+    lm = load_tiny(max_length=64)
+    with pytest.raises(TrainingError, match=r"row 7:.*max_length=64"):
+        encode(lm, [(3, "music", "the melody"), (7, "music " * 80, "the melody")])
