@@ -18,6 +18,9 @@ class ConfigError(R4RError):
         head = "1 problem" if count == 1 else f"{count} problems"
         super().__init__(f"{head} in the configuration:\n" + "\n".join(f"  - {p}" for p in self.problems))
 
+    def __reduce__(self) -> tuple[type["ConfigError"], tuple[list[str]]]:
+        return ConfigError, (self.problems,)  # a parallel launcher's worker sends its errors pickled
+
 
 class DataError(R4RError):
     """Input data is missing, malformed or too small; names the file, row or count."""

@@ -24,7 +24,7 @@ def load_tiny(model_cache: Path) -> LoadTiny:
 
     def load(**settings: Any) -> LanguageModel:
         spec = LLMConfig(**({"name": "tiny", "source": "tiny:", "dtype": "float32"} | settings))
-        return LanguageModel.load(spec, TrainerConfig(accelerator="cpu"), model_cache)
+        return LanguageModel.load(spec, TrainerConfig(accelerator="cpu", threads=1), model_cache)
 
     return load
 

@@ -20,7 +20,12 @@ from r4r.lm.loss import Example, response_loss
 
 Load = Callable[..., LanguageModel]
 
-PROMPTS = ["music", "the user would enjoy the melody", "title 1: " + "predict the rating. " * 5, "lyrics and vocals " * 3]
+PROMPTS = [
+    "music",
+    "the user would enjoy the melody",
+    "title 1: " + "predict the rating. " * 5,
+    "lyrics and vocals " * 3,
+]
 REPLIES = ["Predicted Rating: 5.0", "the vocals", "Predicted Rating: 1.0", "dislike because of the rhythm"]
 TEXTS = [(n, PROMPTS[n % 4] + str(n), REPLIES[n % 4]) for n in range(8)]
 
@@ -126,7 +131,7 @@ def test_four_examples_are_learnt_by_heart(load_tiny: Load, tmp_path: Path) -> N
     losses = [entry["predictor/train/loss"] for entry in seen]
     assert len(losses) == facts["steps"] == 40
     assert losses[0] > 4
-    assert losses[-1] < 0.3
+    assert losses[-1] < losses[0] / 4
     assert losses[0] == pytest.approx(facts["first_loss"], abs=1e-4)
     assert losses[-1] == pytest.approx(facts["last_loss"], abs=1e-4)
 
@@ -168,6 +173,18 @@ def test_two_adapters_on_one_base_do_not_mix(load_tiny: Load, tmp_path: Path) ->
     with both.using("reasoner"):
         pass
     torch.testing.assert_close(logits(both), logits(alone), rtol=0, atol=0)
+
+
+def test_an_adapter_with_a_head_can_be_dropped(load_tiny: Load, tmp_path: Path) -> None:
+    lm = load_tiny()
+    before = lm.logits(lm.hidden(input_ids=torch.tensor([lm.chat.prompt_ids(PROMPTS[1])])).last_hidden_state)
+    lm.new_adapter("reasoner", Lora(r=4), train_head=True, seed=0)
+    lm.drop_adapter("reasoner")
+    lm.new_adapter("reasoner", Lora(r=4), train_head=True, seed=0)
+    lm.new_adapter("predictor", Lora(r=4), train_head=False, seed=0)  # B is zero: answers as the base does
+    torch.testing.assert_close(logits(lm), before, rtol=0, atol=1e-6)
+    lm.drop_adapter("reasoner")
+    torch.testing.assert_close(logits(lm), before, rtol=0, atol=1e-6)
 
 
 def test_only_the_adapter_is_saved(load_tiny: Load, tmp_path: Path) -> None:

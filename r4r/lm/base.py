@@ -177,15 +177,14 @@ class LanguageModel:
         if self._loaded.get(name) == str(folder):
             return
         self.drop_adapter(name)
-        from peft import PeftConfig
+        from peft import PeftModel
 
+        options: dict[str, Any] = {"autocast_adapter_dtype": False, "torch_device": str(self.device)}
         try:
             if self.peft is None:
-                self._add(name, PeftConfig.from_pretrained(str(folder)))
-            self.drop_adapter(name)
-            self.peft.load_adapter(
-                folder, adapter_name=name, autocast_adapter_dtype=False, torch_device=str(self.device)
-            )
+                self.peft = PeftModel.from_pretrained(self.causal, folder, adapter_name=name, **options)
+            else:
+                self.peft.load_adapter(folder, adapter_name=name, **options)
         except (OSError, ValueError, RuntimeError) as error:
             raise ModelError(f"{folder} holds no adapter that fits {self.spec.name}: {error}") from error
         self._loaded[name] = str(folder)
@@ -193,9 +192,12 @@ class LanguageModel:
     def drop_adapter(self, name: str) -> None:
         """Forget an adapter; no harm where there is none of that name."""
         if self.peft is not None and name in self.peft.peft_config:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that another adapter is active now, which `using` decides anyhow
-                self.peft.delete_adapter(name)
+            if len(self.peft.peft_config) == 1:  # peft cannot delete the last adapter that has a head of its own
+                self.causal, self.peft = self.peft.unload(), None
+            else:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # that another adapter is active now, which `using` decides
+                    self.peft.delete_adapter(name)
         self._loaded.pop(name, None)
 
     @contextmanager

@@ -4,7 +4,7 @@ import re
 
 NUMBER = r"(?:one|two|three|four|five|[1-5](?:\.\d)?)"
 LEAK = re.compile(
-    rf"\bstars?\b|\brat(?:ed|ing)s?\b[^.]{{0,30}}\b{NUMBER}\b|\b{NUMBER}\s*(?:/|out of)\s*(?:5|five)\b"
+    rf"\bstars?\b|\brat(?:e[ds]?|ings?)\b[^.]{{0,30}}\b{NUMBER}\b|\b{NUMBER}\s*(?:/|out of)\s*(?:5|five)\b"
     r"|(?<![\d.])[1-5]\.0(?![\d])",
     re.IGNORECASE,
 )

@@ -1,0 +1,243 @@
+"""Artifacts: a key names all that matters, a build survives a kill, and no artifact is made twice."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from r4r.checks import validate
+from r4r.config import Config
+from r4r.errors import DataError
+from r4r.overrides import compose, make_loader
+from r4r.rows import SUMMARIES
+from r4r.stages.predict import predictions_stage
+from r4r.stages.stage import Job, Stage, Work
+from r4r.store.artifact import MANIFEST, Store, write_table
+from r4r.store.journal import Journal
+from r4r.store.key import key_of
+
+GOLDEN = Path(__file__).parent / "golden" / "keys.json"
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def configured(*overrides: str) -> Config:
+    return validate(compose(make_loader(), "config", ["llm=tiny", *overrides]))
+
+
+def keys(config: Config) -> dict[str, str]:
+    return {stage.name: stage.key for stage in predictions_stage(config).upstream()}
+
+
+# keys
+
+
+def test_a_key_is_the_same_on_every_machine() -> None:
+    assert key_of("split", 1, {"k_core": 5, "título": [1, 2.5, None]}, {"raw": "ab"}) == "5f67157b4543ec4f"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("pools", 1, {"a": 1, "b": {"c": 2}}, {"in": "k"}),
+        ("split", 2, {"a": 1, "b": {"c": 2}}, {"in": "k"}),
+        ("split", 1, {"a": 2, "b": {"c": 2}}, {"in": "k"}),
+        ("split", 1, {"a": 1, "b": {"c": 3}}, {"in": "k"}),
+        ("split", 1, {"a": 1, "b": {"d": 2}}, {"in": "k"}),
+        ("split", 1, {"a": "1", "b": {"c": 2}}, {"in": "k"}),
+        ("split", 1, {"a": 1}, {"in": "k"}),
+        ("split", 1, {"a": 1, "b": {"c": 2}}, {"in": "l"}),
+        ("split", 1, {"a": 1, "b": {"c": 2}}, {"on": "k"}),
+        ("split", 1, {"a": 1, "b": {"c": 2}}, {}),
+    ],
+)
+def test_every_part_of_an_identity_matters(other: tuple[str, int, dict[str, Any], dict[str, str]]) -> None:
+    assert key_of(*other) != key_of("split", 1, {"a": 1, "b": {"c": 2}}, {"in": "k"})
+
+
+def test_the_order_of_settings_does_not_matter() -> None:
+    assert key_of("s", 1, {"a": 1, "b": 2}, {"x": "1", "y": "2"}) == key_of(
+        "s", 1, {"b": 2, "a": 1}, {"y": "2", "x": "1"}
+    )
+
+
+def test_the_keys_of_the_default_job_are_pinned() -> None:
+    """Artifacts of earlier versions stay valid as long as this holds.
+
+    A key may change only where the stage's output changes: a prompt, a default setting, or a bumped VERSION. Then
+    write the new keys (this test shows them) into golden/keys.json in the same change. A key that changes for another
+    reason (a setting that does not affect the output got into it) makes everyone build again for nothing.
+    """
+    found = keys(configured())
+    assert found == json.loads(GOLDEN.read_text(encoding="utf-8")), json.dumps(found, indent=2)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "paths.outputs=elsewhere",
+        "trainer=cpu",
+        "++trainer.micro_batch_tokens=64",
+        "logger=none",
+        "++llm.batch_tokens=64",
+    ],
+)
+def test_what_does_not_change_an_output_is_in_no_key(override: str) -> None:
+    assert keys(configured(override)) == keys(configured())
+
+
+@pytest.mark.parametrize(
+    ("override", "rebuilt"),
+    [
+        ("reason_source=history", {"reasons", "train/reasoner", "reason/experts", "reason/test", "train/predictor"}),
+        ("experts.predictor.lr=1", {"train/predictor"}),
+        ("experts.reasoner.max_new_tokens=9", {"reason/experts", "reason/test", "train/predictor"}),
+    ],
+)
+def test_a_change_rebuilds_what_lies_behind_it_and_nothing_before(override: str, rebuilt: set[str]) -> None:
+    before, after = keys(configured()), keys(configured(override))
+    assert {name for name in after if after[name] != before.get(name)} == {*rebuilt, "predict/test"}
+
+
+# the journal
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    units=st.lists(
+        st.lists(st.dictionaries(st.text(max_size=4), JSON, max_size=3), max_size=3), min_size=1, max_size=4
+    ),
+    data=st.data(),
+)
+def test_a_line_cut_short_costs_its_own_unit_alone(
+    tmp_path_factory: pytest.TempPathFactory, units: list[list[dict[str, Any]]], data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("journal") / "rows.jsonl"
+    journal = Journal(path)
+    sizes = []
+    for number, rows in enumerate(units):
+        sizes.append(path.stat().st_size if path.exists() else 0)
+        journal.append(str(number), rows)
+    assert Journal(path).rows() == journal.rows() == [row for rows in units for row in rows]
+    cut = data.draw(st.integers(sizes[-1], path.stat().st_size - 1))
+    path.write_bytes(path.read_bytes()[:cut])
+
+    again = Journal(path)
+    assert len(again) == len(units) - 1
+    assert str(len(units) - 1) not in again
+    assert again.rows() == [row for rows in units[:-1] for row in rows]
+    again.append(str(len(units) - 1), units[-1])
+    assert Journal(path).rows() == journal.rows()
+
+
+# the store
+
+
+def test_a_folder_without_manifest_is_no_artifact(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.find("split", "k") is None
+    store.workspace("split", "k")
+    assert store.find("split", "k") is None
+    folder = store.path("split", "k")
+    folder.mkdir(parents=True)
+    (folder / "data.parquet").write_bytes(b"half")
+    assert store.find("split", "k") is None
+    store.complete("split", "k", {"a": 1}, {"rows": 2})
+    found = store.find("split", "k")
+    assert found is not None
+    assert found.manifest == {"rows": 2}
+    assert sorted(path.name for path in found.path.iterdir()) == ["config.yaml", MANIFEST]
+
+
+def test_a_table_is_checked_when_written_and_when_read(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    work = store.workspace("summaries", "k")
+    write_table(work / "data.parquet", pd.DataFrame({"summary": ["a"], "row_id": [3], "extra": [0]}), SUMMARIES)
+    artifact = store.complete("summaries", "k", {}, {})
+    assert artifact.table(SUMMARIES).to_dict("list") == {"row_id": [3], "summary": ["a"]}
+    with pytest.raises(DataError, match="columns missing: summary"):
+        write_table(tmp_path / "x.parquet", pd.DataFrame({"row_id": [3]}), SUMMARIES)
+
+
+def counting_stage(started: list[float], fail: bool = False) -> tuple[Stage, Stage]:
+    """A stage and its input, which note when they are built."""
+
+    def build(work: Work) -> dict[str, Any]:
+        left = work.folder / "left.txt"
+        resumed = left.exists()
+        left.write_text("part")
+        started.append(time.monotonic())
+        if fail:
+            raise RuntimeError("killed")
+        time.sleep(0.2)
+        return {"resumed": resumed, "read": {name: a.manifest["key"] for name, a in work.inputs.items()}}
+
+    before = Stage("before", 1, {"a": 1}, {}, build)
+    return Stage("after", 1, {}, {"before": before}, build), before
+
+
+def test_two_jobs_at_once_build_a_stage_once(tmp_path: Path) -> None:
+    started: list[float] = []
+    after, before = counting_stage(started)
+    config = configured()
+    jobs = [Job(config, Store(tmp_path)) for _ in range(3)]
+    gate = threading.Barrier(len(jobs))
+    found: list[Path] = []
+
+    def run(job: Job) -> None:
+        gate.wait()
+        found.append(job.materialize(after).path)
+
+    threads = [threading.Thread(target=run, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [Store(tmp_path).path("after", after.key)] * 3
+    assert len(started) == 2, "one build of each of the two stages"
+    assert sorted(name for job in jobs for name in job.built) == ["after", "before"]
+    manifest = jobs[0].materialize(after).manifest
+    assert manifest["read"] == {"before": before.key} == manifest["inputs"]
+    assert manifest["versions"]["torch"]
+    assert Job(config, Store(tmp_path)).materialize(after).path == found[0]
+    assert len(started) == 2
+
+
+def test_a_failed_build_leaves_no_artifact_and_is_taken_up(tmp_path: Path) -> None:
+    started: list[float] = []
+    job = Job(configured(), Store(tmp_path))
+    _, before = counting_stage(started, fail=True)
+    with pytest.raises(RuntimeError, match="killed"):
+        job.materialize(before)
+    assert job.store.find("before", before.key) is None
+    _, whole = counting_stage(started)
+    assert job.materialize(whole).manifest["resumed"] is True
+
+
+def test_the_lock_of_a_killed_process_is_free_again(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom r4r.store.artifact import Store\n"
+        "with Store(Path(sys.argv[1])).locked('split', 'k'):\n    print('held', flush=True)\n    time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        waited: list[float] = []
+
+        def waiting() -> None:
+            waited.append(time.monotonic())
+            holder.kill()
+
+        with Store(tmp_path).locked("split", "k", waiting):
+            assert len(waited) == 1
