@@ -1,5 +1,6 @@
 """A job killed with SIGKILL in the middle of its stages, and started again each time, ends as an unbroken one."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 
 DRIVER = '''
 import os, signal, sys
+DEADLY = getattr(signal, os.environ.get("KILL_SIGNAL", "SIGKILL"))
 from r4r.experts.expert import Expert
 from r4r.store.artifact import Store
 from r4r.store.journal import Journal
@@ -27,7 +29,7 @@ def deadly(function, place):
         if stage and stage in str(place(self, *args)):
             calls += 1
             if calls == after:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), DEADLY)
         return result
     return wrapped
 
@@ -59,7 +61,6 @@ POINTS = [
 ]
 SIZES = [
     "experiment=smoke",
-    "references={}",
     "llm.batch_tokens=2048",
     "trainer.checkpoint_every_s=0",
     "dataset.pools.total=40",
@@ -71,8 +72,11 @@ SIZES = [
 ]
 
 
-def start(driver: Path, outputs: Path, stage: str = "", after: int = 0) -> subprocess.CompletedProcess:
-    environment = os.environ | {"KILL_STAGE": stage, "KILL_AFTER": str(after), "R4R_OUTPUTS": str(outputs)}
+def start(
+    driver: Path, outputs: Path, stage: str = "", after: int = 0, by: str = "SIGKILL"
+) -> subprocess.CompletedProcess:
+    deadly = {"KILL_STAGE": stage, "KILL_AFTER": str(after), "KILL_SIGNAL": by}
+    environment = os.environ | deadly | {"R4R_OUTPUTS": str(outputs)}
     return subprocess.run(
         [sys.executable, str(driver), *SIZES], env=environment, capture_output=True, text=True, check=False, timeout=120
     )
@@ -126,3 +130,13 @@ def test_training_did_resume(unbroken_and_broken: tuple[Path, Path]) -> None:
     resumed = [p for p in broken.rglob("manifest.json") if '"resumed_at_step": ' in p.read_text()]
     steps = [p.parent.parent.name for p in resumed if '"resumed_at_step": null' not in p.read_text()]
     assert set(steps) >= {"summarizer", "predictor"}
+
+
+@pytest.mark.parametrize(("by", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_training_that_is_interrupted_says_so_and_resumes(tmp_path: Path, by: str, code: int) -> None:
+    (tmp_path / "driver.py").write_text(DRIVER)
+    done = start(tmp_path / "driver.py", tmp_path / "outputs", "train/summarizer", 2, by)
+    assert done.returncode == code, done.stderr
+    record = next((tmp_path / "outputs" / "runs").rglob("result.json"))
+    assert json.loads(record.read_text())["status"] == "interrupted"
+    assert list((tmp_path / "outputs" / "artifacts" / "train" / "summarizer").glob("*.partial/checkpoint.pt"))

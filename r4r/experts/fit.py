@@ -1,13 +1,17 @@
 """Train one expert's adapter with Lightning: resumable, exact, and refusing to learn nothing."""
 
 import logging
+import signal
+import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
 
 from r4r.config import TrainerConfig
@@ -40,6 +44,22 @@ def encode(lm: LanguageModel, texts: Sequence[tuple[int, str, str]]) -> list[Exa
             )
         examples.append(example)
     return examples
+
+
+@contextmanager
+def as_interrupts() -> Iterator[None]:
+    """Hand on SIGTERM and Ctrl-C as whoever started the job set them up; Lightning would turn both into an exit."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SIGTERMException:
+        signal.raise_signal(signal.SIGTERM)
+        raise
+    except SystemExit as stop:
+        raise KeyboardInterrupt from stop
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def fit(
@@ -83,7 +103,7 @@ def fit(
     with bar(f"train {adapter}", len(expert.steps), expert.first_step) as advance, warnings.catch_warnings():
         meter.append(advance)
         warnings.simplefilter("ignore")  # Lightning's advice on workers and the like does not fit here
-        pl.Trainer(
+        trainer_loop = pl.Trainer(
             max_epochs=1,
             accelerator="gpu" if lm.device.type == "cuda" else "cpu",
             devices=1,
@@ -91,7 +111,9 @@ def fit(
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-        ).fit(expert, steps)
+        )
+        with as_interrupts():
+            trainer_loop.fit(expert, steps)
     lm.save_adapter(adapter, folder / "adapter")
     (folder / CHECKPOINT).unlink(missing_ok=True)
     seconds = time.monotonic() - started
