@@ -237,12 +237,12 @@ class LanguageModel:
 def keep_freed_memory() -> None:
     """Let the C library reuse freed blocks of any size instead of giving them back to the system.
 
-    Activations are a few MB each; returning and re-faulting their pages costs a tenth of the training time on CPU.
+    Activations are a few MB each; returning and re-faulting their pages costs a good part of the training time on CPU.
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):  # glibc; musl has none
-            libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
+            libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD: 32 MiB is the most that glibc takes
             libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 

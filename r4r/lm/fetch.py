@@ -17,6 +17,7 @@ from typing import Any
 from filelock import FileLock
 
 from r4r.errors import ModelError
+from r4r.files import fingerprint
 from r4r.progress import say
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -188,10 +189,5 @@ def _fingerprint(path: Path) -> dict[str, str]:
         if file.name in DESCRIBING:
             prints[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
         elif file.suffix in {".safetensors", ".gguf"}:
-            size = file.stat().st_size
-            with file.open("rb") as stream:
-                head = stream.read(2**20)
-                stream.seek(max(0, size - 2**20))
-                tail = stream.read()
-            prints[file.name] = f"{size}-{hashlib.sha256(head + tail).hexdigest()[:16]}"
+            prints[file.name] = fingerprint(file)
     return prints

@@ -20,13 +20,13 @@ VERSION = 1
 
 def split_stage(config: Config) -> Stage:
     """Artifact: `data.parquet` (rows.REVIEWS, all splits) and `table1.json` (counts, and what was dropped and why)."""
-    return Stage("split", VERSION, dataset_identity(config.dataset), {}, _build)
+    return Stage("split", VERSION, dataset_identity(config.dataset, config.paths.data), {}, _build)
 
 
 def _build(work: Work) -> dict[str, Any]:
     dataset = work.job.config.dataset
     if dataset.source == "simulated":
-        rows, report = split_frame(build_world(dataset.world).rows, dataset.prepare)
+        rows, report = split_frame(build_world(dataset.world, dataset.category).rows, dataset.prepare)
         write_table(work.folder / "data.parquet", rows, REVIEWS)
     else:
         report = prepare(dataset, Path(work.job.config.paths.data).expanduser(), work.folder)
