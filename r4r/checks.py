@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -169,7 +169,8 @@ def _unresolved(cfg: DictConfig) -> list[str]:
 
 def _raw(node: DictConfig | ListConfig, key: Any) -> str:
     """A value as the YAML file has it."""
-    return str(OmegaConf.to_container(node, resolve=False)[key])
+    raw: Any = OmegaConf.to_container(node, resolve=False)
+    return str(raw[key])
 
 
 def _targets(values: Mapping[Any, Any]) -> list[tuple[str, Mapping[Any, Any]]]:
@@ -181,7 +182,8 @@ def _targets(values: Mapping[Any, Any]) -> list[tuple[str, Mapping[Any, Any]]]:
     for group in ("references", "experts"):
         members = values.get(group)
         if isinstance(members, groups):
-            found += [(f"{group}.{name}", node) for name, node in members.items() if isinstance(node, groups)]
+            named = cast(Mapping[str, Any], members)
+            found += [(f"{group}.{name}", node) for name, node in named.items() if isinstance(node, groups)]
     return found
 
 

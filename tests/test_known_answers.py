@@ -17,7 +17,8 @@ MEASURE = Path(__file__).parents[1] / "experiments" / "known_answers" / "measure
 @pytest.mark.slow
 def test_the_default_job_learns_what_was_planted(tmp_path: Path) -> None:
     spec = importlib.util.spec_from_file_location("measure", MEASURE)
-    assert spec and spec.loader
+    assert spec is not None
+    assert spec.loader is not None
     measure = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(measure)
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):

@@ -1,12 +1,10 @@
 """Leak canaries: no inference prompt holds its target's review, and no history a row at or after its target's time."""
 
 import re
-from pathlib import Path
 
 import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
-
 
 import r4r.stages.summarize
 from r4r.checks import validate

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
 
 from r4r.config import TrainerConfig
@@ -20,7 +19,6 @@ from r4r.experts.expert import CHECKPOINT, Expert
 from r4r.lm.base import LanguageModel
 from r4r.lm.loss import Example
 from r4r.progress import bar
-
 
 MICRO_BATCH_TOKENS = {"cpu": 1280, "cuda": 8192}  # 4 GiB of activations on CPU for 135M parameters
 
@@ -52,11 +50,9 @@ def as_interrupts() -> Iterator[None]:
     before = signal.getsignal(signal.SIGINT)
     try:
         yield
-    except SIGTERMException:
-        signal.raise_signal(signal.SIGTERM)
-        raise
-    except SystemExit as stop:
-        raise KeyboardInterrupt from stop
+    except SystemExit as stop:  # raised while it handled what had really happened
+        cause = stop.__context__
+        raise cause if isinstance(cause, KeyboardInterrupt) else KeyboardInterrupt from stop
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, before)

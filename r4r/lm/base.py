@@ -91,9 +91,8 @@ class LanguageModel:
             keep_freed_memory()
         dtype = pick_dtype(spec.dtype, device)
         folder = resolve(spec.source, spec.sha256, spec.revision, cache)
-        say(
-            f"load  {spec.name} on {device.type} in {str(dtype).removeprefix('torch.')}, quantization {spec.quantization}"
-        )
+        type_name = str(dtype).removeprefix("torch.")
+        say(f"load  {spec.name} on {device.type} in {type_name}, quantization {spec.quantization}")
         options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa"}
         if spec.quantization == "nf4":
             options["quantization_config"] = BitsAndBytesConfig(
