@@ -142,7 +142,7 @@ class StrategyConfig(Section):
 
 class TrainerConfig(Section):
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    micro_batch_tokens: int | None = Field(None, ge=64)  # padded tokens a training pass; null: 1280 on CPU, 8192 on GPU
+    micro_batch_tokens: int | None = Field(None, ge=64)  # padded tokens a training pass; null: 1536 on CPU, 8192 on GPU
     checkpoint_every_s: float = Field(60.0, ge=0)  # a killed training continues from here
     threads: int | None = Field(None, ge=1)  # CPU threads; null: all cores
 
