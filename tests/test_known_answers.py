@@ -1,4 +1,4 @@
-"""A job of the default's kind on the simulated world, held against what was planted (minutes: it trains the real small model)."""
+"""A job of the default's kind on the simulated world, held against what was planted (a quarter of an hour)."""
 
 import importlib.util
 import json
