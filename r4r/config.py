@@ -132,7 +132,7 @@ class ReasonSourceConfig(Section):
 
     name: Literal["filtered", "review", "review_inferred", "history", "hint", "none"]
     max_hinted: int = Field(10, ge=0)  # candidates with the hint, after the un-hinted one
-    tau: float | None = None
+    tau: float | None = None  # acceptance threshold; null: the data set's
     reference: Literal["review", "none"] = "review"
 
 

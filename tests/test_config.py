@@ -1,5 +1,6 @@
 """Configuration: everything in conf/ composes, and every fault is a sentence that names the close one."""
 
+import pickle
 import sys
 import types
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from r4r.checks import construct, ignored, validate
 from r4r.errors import ConfigError
 from r4r.overrides import compose, conf_dir, make_loader, preflight
+from r4r.stages.reasons import threshold
 
 LOADER = make_loader()
 GROUPS = [g for g in LOADER.list_groups("") if g != "hydra"]
@@ -65,7 +67,7 @@ def test_the_default_job_is_the_documented_one(default: DictConfig) -> None:
     assert set(config.references) == {"means", "mf"}
     assert set(config.experts) == {"summarizer", "reward_model", "reasoner", "predictor"}
     assert (config.seed, config.target, config.plan) == (42, "result", False)
-    assert config.reason_source.tau == config.dataset.tau
+    assert threshold(config) == config.dataset.tau
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
@@ -346,3 +348,14 @@ def test_overrides_that_the_method_ignores_are_refused() -> None:
     assert ignored(composed("llm=tiny"), ["llm=tiny"]) == []
     assert ignored(composed("method=mf", "dataset.tau=1"), ["method=mf", "dataset.tau=1"]) == []
     assert refused("method=mf", "teacher=local")[0].startswith("teacher=local: this job's methods (mf, means)")
+
+
+def test_the_filters_threshold_is_the_data_sets_unless_set() -> None:
+    assert threshold(validate(composed("dataset.tau=0.2"))) == 0.2
+    assert threshold(validate(composed("dataset.tau=0.2", "++reason_source.tau=0.3"))) == 0.3
+
+
+def test_config_errors_survive_the_way_from_a_parallel_worker() -> None:
+    error = pickle.loads(pickle.dumps(ConfigError(["one", "two"])))
+    assert error.problems == ["one", "two"]
+    assert str(error) == str(ConfigError(["one", "two"]))

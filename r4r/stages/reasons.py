@@ -62,9 +62,14 @@ def reasons_stage(config: Config) -> Stage:
         identity |= case_facts(config)
     if source.name == "filtered":
         inputs["reward_model"] = reward_model_stage(config)
-        identity |= {"max_hinted": source.max_hinted, "tau": source.tau, "reference": source.reference}
+        identity |= {"max_hinted": source.max_hinted, "tau": threshold(config), "reference": source.reference}
         return Stage("reasons", VERSION, identity, inputs, _filtered, estimate)
     return Stage("reasons", VERSION, identity, inputs, _unfiltered, estimate)
+
+
+def threshold(config: Config) -> float:
+    """The filter's tau: the data set's (paper 4.1.4), unless the reason source sets its own."""
+    return config.dataset.tau if config.reason_source.tau is None else config.reason_source.tau
 
 
 def reasoner_prompt(case: Case, hint_rating: float | None = None) -> str:
@@ -92,7 +97,7 @@ def _filtered(work: Work) -> dict[str, Any]:
                 _candidates(work, [cases[p] for p in places], [pair.rating for pair in pairs]),
                 RewardScorer(work.job, [cases[p] for p in places]),
                 source.max_hinted,
-                config.dataset.tau if source.tau is None else source.tau,
+                threshold(config),
                 source.reference,
             )
             journal.append(str(start), [*candidates, *({"failure": str(f)} for f in failures)])
