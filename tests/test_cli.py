@@ -247,5 +247,5 @@ def test_wandb_runs_stay_apart_and_offline(r4r: Any, outputs: Path, capsys: pyte
 
 
 def test_a_console_script_is_declared() -> None:
-    root = Path(run.__file__).parents[1]
+    root = Path(__file__).parents[1]  # the checkout: an installed package has no pyproject.toml
     assert 'r4r = "r4r.run:main"' in (root / "pyproject.toml").read_text(encoding="utf-8")
