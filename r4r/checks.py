@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, PydanticSchemaGenerationError, TypeA
 
 from r4r.config import Config
 from r4r.errors import ConfigError
+from r4r.files import conf_dir
 
 # what only some methods read: an override of these that no method of the job uses is refused
 GUARDED = {
@@ -40,6 +41,7 @@ def validate(cfg: DictConfig) -> Config:
     dead = {problem.split(":")[0] for problem in problems}
     values = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(values, dict)
+    unmounted = _unmounted(values)
     folders = values.get("paths")
     if isinstance(folders, dict):
         values["paths"] = {k: Path(v).expanduser().absolute() if isinstance(v, str) else v for k, v in folders.items()}
@@ -49,11 +51,25 @@ def validate(cfg: DictConfig) -> Config:
     except ValidationError as error:
         problems += [text for key, text in _sentences(error, Config, "") if key not in dead]
     for where, node in _targets(values):
-        found = _constructor_problems(where, node)
+        found = _constructor_problems(where, unmounted.get(where, node))
         problems += [text for key, text in found if key not in dead]
     if problems or config is None:
         raise ConfigError(problems)
-    return config
+    return config.model_copy(
+        update={"experts": {k: v for k, v in config.experts.items() if f"experts.{k}" not in unmounted}}
+    )
+
+
+def _unmounted(values: Mapping[Any, Any]) -> dict[str, dict[Any, Any]]:
+    """Experts that a recipe or a preset has settings for but this job's strategy does not mount, filled in as they
+    would be if it did, by dotted key."""
+    experts = values.get("experts")
+    found = {}
+    for name, node in experts.items() if isinstance(experts, dict) else ():
+        file = conf_dir() / "expert" / f"{name}.yaml"
+        if isinstance(node, dict) and "_target_" not in node and file.exists():
+            found[f"experts.{name}"] = {**cast(dict[Any, Any], OmegaConf.to_container(OmegaConf.load(file))), **node}
+    return found
 
 
 def construct(node: Mapping[str, Any], where: str) -> Any:
@@ -84,10 +100,17 @@ def ignored(cfg: DictConfig, overrides: Iterable[str]) -> list[str]:
         used |= set(uses)
     names = ", ".join(dict.fromkeys(str(node.get("name")) for node in nodes))
     found = []
+    experts = cfg.get("experts") or {}
+    mounted = [name for name, node in experts.items() if isinstance(node, DictConfig) and "_target_" in node]
+    chosen = cfg.get("strategy") or {}
     for override in overrides:
-        root = re.split(r"[.@/=]", override.lstrip("+~"))[0]
+        root, inner = [*re.split(r"[.@/=]", override.lstrip("+~")), ""][:2]
         if root in GUARDED and GUARDED[root] not in used:
             found.append(f"{override}: this job's methods ({names}) do not use {GUARDED[root]}; drop the override")
+        elif root == "experts" and inner in experts and inner not in mounted:
+            found.append(f"{override}: this strategy has no {inner}, it mounts {', '.join(mounted)}; drop the override")
+        elif root == "reason_source" and chosen.get("reason") is False:
+            found.append(f"{override}: this strategy predicts without reasons; drop the override")
     return found
 
 

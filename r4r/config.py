@@ -3,10 +3,12 @@
 Groups that name a `_target_` (method, expert) are checked against that constructor's signature instead.
 """
 
+import re
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 
 class Section(BaseModel):
@@ -55,6 +57,7 @@ class HistoryConfig(Section):
     prompt: int = Field(10, ge=1)  # newest reviews a side shown in a prompt
     source: Literal["train", "train+valid"] = "train"
     review_tokens: int = Field(512, ge=8)  # a review in a prompt is cut to this many tokens
+    raw_tokens: int = Field(96, ge=8)  # the same where raw reviews stand in a history, in place of summaries
 
 
 class PoolsConfig(Section):
@@ -111,20 +114,97 @@ class LLMConfig(Section):
     engine: Literal["hf"] = "hf"
 
 
+class PriceConfig(Section):
+    """What a model takes, in dollars per million tokens."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    date: str  # when the provider's list said so
+
+
+API_KINDS = ("openai", "openai_batch", "server")  # teachers behind an HTTP address
+
+
 class TeacherConfig(Section):
-    kind: Literal["simulator", "local"]
+    kind: Literal["simulator", "local", "openai", "openai_batch", "server"]
     model: str = "simulator"
     summary_temperature: float = Field(0.2, ge=0)
     reason_temperature: float = Field(1.0, ge=0)
     summary_max_tokens: int = Field(160, ge=8)
     reason_max_tokens: int = Field(320, ge=8)
+    max_failed_share: float = Field(1.0, ge=0, le=1)  # of a stage's calls: refused, cut, empty, rejected; more stop it
     skill: float = Field(0.85, ge=0, le=1)  # simulator: chance that it reads a cue rightly at temperature 1
     source: str | None = None  # local: where the model is, as llm.source
     sha256: str | None = None
-    revision: str | None = None
+    revision: str | None = None  # local: branch, tag or commit; server: whatever tells two models of one name apart
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     batch_tokens: int = Field(4096, ge=64)
     max_length: int = Field(4096, ge=64)
+    # openai, openai_batch, server
+    base_url: str | None = Field(None, validate_default=True)  # null: api.openai.com
+    key_env: str | None = Field("OPENAI_API_KEY", validate_default=True)  # environment variable that holds the key
+    token_limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"  # what the model calls the limit
+    concurrency: int = Field(16, ge=1)  # calls in flight
+    requests_per_minute: float | None = Field(None, gt=0)
+    tokens_per_minute: float | None = Field(None, gt=0)  # prompt (4 characters a token) plus max_tokens
+    timeout_s: float = Field(120.0, gt=0)  # of one request, whole
+    retries: int = Field(8, ge=0)  # after 429, 5xx, timeouts and broken connections
+    backoff_s: float = Field(1.0, gt=0)  # before the first retry; doubles to 60, with jitter; Retry-After is honoured
+    max_wait_s: float = Field(600.0, gt=0)  # a longer Retry-After stops the job
+    retry_failures: bool = False  # ask again what an earlier run saw refused, cut or empty
+    prices: dict[str, PriceConfig] = {}  # by model
+    budget_usd: float | None = Field(None, ge=0, validate_default=True)  # of all that was ever paid into the cache
+    batch_poll_s: float = Field(30.0, gt=0)  # openai_batch: between two looks at a batch
+    batch_calls: int = Field(20_000, ge=1, le=50_000)  # openai_batch: calls a batch, at most
+    batch_mb: float = Field(100.0, gt=0, le=200)  # openai_batch: size of a batch file, at most
+
+    @property
+    def is_api(self) -> bool:
+        return self.kind in API_KINDS
+
+    @field_validator("source")
+    @classmethod
+    def _check_source(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("kind") == "local" and not value:
+            raise ValueError("the local teacher needs a model: hub:org/name, pypi:package==version/member or path:/...")
+        return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _check_address(cls, value: str | None, info: ValidationInfo) -> str | None:
+        kind = info.data.get("kind")
+        if value is None:
+            if kind == "server":
+                raise ValueError("the server teacher needs an address, such as http://localhost:8000/v1")
+            return value
+        if kind in ("simulator", "local"):
+            raise ValueError(f"the {kind} teacher has no address; take teacher=server, or drop it")
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an address, such as http://localhost:8000/v1")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("must hold no user, password or query: a key comes from the environment (teacher.key_env)")
+        return value.rstrip("/")
+
+    @field_validator("key_env")
+    @classmethod
+    def _check_key_env(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and info.data.get("kind") in ("openai", "openai_batch"):
+            raise ValueError("must name the environment variable that holds the key")
+        if value is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+            raise ValueError("must be the name of an environment variable, never the key itself")
+        return value
+
+    @field_validator("budget_usd")
+    @classmethod
+    def _check_budget(cls, value: float | None, info: ValidationInfo) -> float | None:
+        data = info.data
+        if value is not None and data.get("kind") in API_KINDS and data.get("model") not in data.get("prices", {}):
+            raise ValueError(
+                f"a budget needs the price of {data.get('model')}; "
+                f"set '+teacher.prices={{{data.get('model')}: {{input: ..., output: ..., date: ...}}}}'"
+            )
+        return value
 
 
 class ReasonSourceConfig(Section):
@@ -137,7 +217,16 @@ class ReasonSourceConfig(Section):
 
 
 class StrategyConfig(Section):
-    name: Literal["multistep"]
+    """How Reason4Rec deliberates (paper section 3; Figures 3 and 4)."""
+
+    name: Literal["multistep", "onestep", "cot"]
+    histories: Literal["summaries", "reviews"] = "summaries"  # what the experts that reason and predict are shown
+    reason: bool = True  # false: predict without a reason
+
+    @property
+    def reasoned_from(self) -> str:
+        """What the teacher and the reward model are shown. One model alone learns from the multi-step reasons."""
+        return self.histories if self.name == "multistep" else "summaries"
 
 
 class TrainerConfig(Section):

@@ -35,4 +35,52 @@ class TrainingError(R4RError):
 
 
 class TeacherError(R4RError):
-    """A teacher call failed, was refused, was cut off or came back empty. Never stored as an answer."""
+    """A teacher call gave nothing to learn from. Never stored as an answer, never training data.
+
+    Attributes:
+        tokens_in, tokens_out, dollars: what the call took all the same; dollars is None where no price is known.
+        cached: the call was made, and paid, by an earlier run.
+        retries: how often it was sent again.
+    """
+
+    tokens_in: int = 0
+    tokens_out: int = 0
+    dollars: float | None = 0.0
+    cached: bool = False
+    retries: int = 0
+
+
+class AnswerRefused(TeacherError):
+    """The teacher, or a content filter, declined to answer."""
+
+
+class AnswerCut(TeacherError):
+    """The answer reached the token limit before its end."""
+
+
+class AnswerEmpty(TeacherError):
+    """The answer holds no text."""
+
+
+class CallRejected(TeacherError):
+    """The server will not take this one call (HTTP 400, 413, 422): too long a prompt, or a setting it does not know."""
+
+
+class TeacherStopped(TeacherError):
+    """Raised, never returned: no further call can succeed now. What is answered is kept; a new run goes on from it."""
+
+
+class TeacherUnavailable(TeacherStopped):
+    """The server does not answer, or answers with passing errors, after all retries."""
+
+
+class TeacherDenied(TeacherStopped):
+    """The key, the model or the account is refused: every call would be."""
+
+
+class BudgetReached(TeacherStopped):
+    """The next call could cost more than teacher.budget_usd leaves."""
+
+
+class TooManyFailures(TeacherStopped):
+    """More calls were refused, cut, empty or rejected than teacher.max_failed_share allows."""

@@ -14,3 +14,9 @@ def fingerprint(path: Path) -> str:
         stream.seek(max(0, size - END))
         tail = stream.read()
     return f"{size}-{hashlib.sha256(head + tail).hexdigest()[:16]}"
+
+
+def conf_dir() -> Path:
+    """The configuration folder: inside an installed package, or at the top of a checkout."""
+    inside = Path(__file__).parent / "conf"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"

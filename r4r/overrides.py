@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,14 +20,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from r4r.checks import close_names, ignored, settable, validate
 from r4r.errors import ConfigError
+from r4r.files import conf_dir
 
 MAX_VARIANTS = 60  # jobs of a sweep that are checked ahead; each is checked again when it starts
-
-
-def conf_dir() -> Path:
-    """The configuration folder: inside an installed package, or at the top of a checkout."""
-    inside = Path(__file__).parent / "conf"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
 
 
 @dataclass
@@ -112,9 +107,40 @@ def _composed(loader: ConfigLoaderImpl, name: str, overrides: tuple[str, ...]) -
 
 
 def check_overrides(
-    overrides: Iterable[str], loader: ConfigLoaderImpl, name: str = "config", multirun: bool = False
+    overrides: Sequence[str], loader: ConfigLoaderImpl, name: str = "config", multirun: bool = False
 ) -> Checked:
-    """Find the faults of command-line overrides: all of them, values of sweeps included."""
+    """Find the faults of command-line overrides: all of them, values of sweeps included.
+
+    A preset's own sweep (`hydra.sweeper.params`) is checked like one; as in Hydra, the command line takes the place of
+    an axis of the same name.
+    """
+    asked = multirun or "hydra.mode=MULTIRUN" in overrides
+    axes = _own_axes(overrides, loader, name) if asked else []
+    checked = _check_overrides([*axes, *overrides], loader, name, asked)
+    for axis in axes:
+        if axis in checked.spelt:
+            checked.problems.append(f"{axis}: in a preset's sweep, write ++{axis.partition('=')[0]}")
+    return checked
+
+
+def _own_axes(overrides: Sequence[str], loader: ConfigLoaderImpl, name: str) -> list[str]:
+    """The sweep axes, as overrides, of the presets that a multirun names; those that it sets itself left out."""
+    parser = OverridesParser.create(config_loader=loader)
+    read: list[Override] = []
+    for text in overrides:
+        with suppress(HydraException):  # what cannot be read is reported by the check of all overrides
+            read += parser.parse_overrides([text])
+    presets = [o for o in read if o.key_or_group == "experiment" and not o.is_sweep_override()]
+    try:
+        cfg = compose(loader, name, [str(override.input_line) for override in presets])
+    except ConfigError:  # a preset that does not compose is reported with the others
+        return []
+    given = {override.get_key_element() for override in read}
+    axes = OmegaConf.select(cfg, "hydra.sweeper.params") or {}
+    return [f"{key}={value}" for key, value in axes.items() if key not in given]
+
+
+def _check_overrides(overrides: Sequence[str], loader: ConfigLoaderImpl, name: str, multirun: bool) -> Checked:
     problems: list[str] = []
     parser = OverridesParser.create(config_loader=loader)
     groups: list[list[str]] = []  # the values of each override, spelt out
@@ -127,9 +153,11 @@ def check_overrides(
             reason = str(error).strip().splitlines()
             problems.append(f"{text}: cannot be read: {reason[0].split(', see')[0]}")
             continue
-        multirun = multirun or text == "hydra.mode=MULTIRUN"
         if len(choices) > 1 and not multirun:
             problems.append(f"{text}: lists several values; add -m to run a job for each, or quote the value")
+            continue
+        if len(choices) > 1 and override.key_or_group == "experiment" and _swept(choices, loader, name):
+            problems.append(f"{text}: these presets bring sweeps of their own; give each its own command")
             continue
         parsed = [parser.parse_override(choice) for choice in choices]
         if loader.repository.group_exists(override.key_or_group):
@@ -156,14 +184,16 @@ def check_overrides(
             lines = [f"++{line}" for line in lines]
             spelt |= {text: f"++{text}" for text in overrides if text.startswith(f"{key}=")}
         kept.append(lines)
-    axes = OmegaConf.select(composed[0], "hydra.sweeper.params") if multirun and composed else None
-    given = {override.key_or_group for parsed in keys for override in parsed}
-    for key, value in (axes or {}).items():  # a preset's own sweep
-        if key not in given:
-            inner = check_overrides([f"{key}={value}"], loader, name, multirun=True)
-            problems += inner.problems
-            kept += [] if inner.problems else [[variant[0] for variant in inner.variants]]
     return Checked(_variants(kept), problems, spelt)
+
+
+def _swept(presets: list[str], loader: ConfigLoaderImpl, name: str) -> bool:
+    """Whether a preset has sweep axes: in a sweep over presets, Hydra would drop them without a word."""
+    for preset in presets:
+        with suppress(ConfigError):
+            if OmegaConf.select(compose(loader, name, [preset]), "hydra.sweeper.params"):
+                return True
+    return False
 
 
 def _choices(override: Override, loader: ConfigLoaderImpl) -> list[str]:

@@ -16,7 +16,8 @@ from r4r.store.artifact import write_json
 
 RESULT = "result.json"
 FORMAT = 1
-COUNTED = ("tokens_in", "tokens_out", "dollars")
+TEACHER = ("teacher_calls", "teacher_cached", "teacher_tokens_in", "teacher_tokens_out", "dollars")
+COUNTED = ("tokens_in", "tokens_out", *TEACHER)  # the first two are the job's own model's
 
 
 class Terminated(KeyboardInterrupt):
@@ -97,22 +98,29 @@ def memory_sentence(error: BaseException) -> str | None:
 def cost(job: Job, final: Stage) -> dict[str, Any]:
     """Seconds, tokens and dollars of all stages of a method, from their manifests, and what this job itself spent.
 
-    `unknown` lists stages whose artifact is gone: their cost is not in the sums.
+    A manifest counts every answer that its artifact is made of, whichever run paid it; `this_job` counts the teacher's
+    tokens and dollars that this process paid. `unknown` lists stages whose artifact is gone: their cost is not in the
+    sums; `unpriced` those whose teacher's price is not known: their dollars are not.
     """
     total: dict[str, float] = dict.fromkeys(("wall_s", *COUNTED), 0)
     here = dict(total)
-    unknown = []
+    unknown, unpriced = [], []
     for stage in final.upstream():
         found = job.store.find(stage.name, stage.key)
         if found is None:
             unknown.append(stage.name)
             continue
         manifest = found.manifest
+        if manifest.get("dollars", 0) is None:
+            unpriced.append(stage.name)
         for name in total:
             spent = manifest.get(name) or 0
             total[name] += spent
             here[name] += spent if stage.name in job.built else 0
-    return {"total": total, "this_job": here, "unknown": unknown}
+    teacher = vars(job).get("teacher")  # only where it was needed
+    paid = teacher.tally.facts() if teacher else {}
+    here |= {name: paid.get(name) or 0 for name in TEACHER}
+    return {"total": total, "this_job": here, "unknown": unknown, "unpriced": unpriced}
 
 
 def show(record: dict[str, Any]) -> None:
@@ -122,6 +130,8 @@ def show(record: dict[str, Any]) -> None:
 
     console = Console() if sys.stdout.isatty() else Console(width=120)
     title = f"{record['name']}: {record['dataset']}, {record['metrics'][0]['n']} {record['evaluated']} rows"
+    if record["excluded"]:
+        title += f" ({len({row for rows in record['excluded'].values() for row in rows})} excluded)"
     table = Table(title=title, title_justify="left")
     table.add_column("method")
     for column in ("n", "MAE ± se", "RMSE ± se", "p (MAE)"):
@@ -135,3 +145,16 @@ def show(record: dict[str, Any]) -> None:
     console.print(table)
     if p:
         console.print(f"p: paired bootstrap against {record['metrics'][0]['label']} on the same rows.", markup=False)
+    if record["cost"]["total"]["teacher_calls"]:
+        console.print(teacher_line(record["cost"]), markup=False)
+
+
+def teacher_line(cost: dict[str, Any]) -> str:
+    """What the teacher's answers took, and how much of it this job paid."""
+    total, here = cost["total"], cost["this_job"]
+    unpriced = " and what has no price" if cost["unpriced"] else ""
+    return (
+        f"teacher: {total['teacher_calls']} calls ({total['teacher_cached']} from the cache), "
+        f"{total['teacher_tokens_in']} tokens in, {total['teacher_tokens_out']} out, "
+        f"${total['dollars']:.4f}{unpriced}; this job asked {here['teacher_calls']} and paid ${here['dollars']:.4f}"
+    )

@@ -183,7 +183,8 @@ def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[s
 
     Returns:
         metrics (a row a label and decoding, the method's first), segments, comparisons of the method's first label with
-        every other (first minus other), cost, artifacts (stage -> key).
+        every other (first minus other), cost, artifacts (stage -> key), excluded (cause -> row ids): what an analysis
+        left out, and so is scored for no label.
     """
     from r4r.data.history import HistoryIndex
     from r4r.errors import ConfigError
@@ -197,8 +198,12 @@ def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[s
     predicted: dict[str, Any] = {}
     truth = targets(work)
     finals = [final, *references.values()]
+    excluded = work.materialize(final).manifest.get("excluded", {})
+    dropped = {row_id for row_ids in excluded.values() for row_id in row_ids}
+    truth = truth[~truth["row_id"].isin(dropped)].reset_index(drop=True)
     for stage in finals:
         table = work.materialize(stage).table(PREDICTIONS)
+        table = table[~table["row_id"].isin(dropped)]
         for label in table["label"].unique():
             if label in predicted:
                 raise ConfigError([f"two of the methods in this job are both called '{label}' in the table"])
@@ -221,6 +226,7 @@ def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[s
     ]
     return {
         "evaluated": work.config.dataset.evaluate.split,
+        "excluded": excluded,
         "metrics": metrics,
         "segments": parts,
         "comparisons": comparisons,

@@ -74,6 +74,8 @@ def test_the_default_job_is_the_documented_one(default: DictConfig) -> None:
 def test_every_option_makes_a_valid_job(group: str, option: str) -> None:
     override = f"expert@experts.{option}={option}" if group == "expert" else f"{group}={option}"
     own = ["dataset.name=wine", "dataset.category=Wine", "dataset.reviews=wine.csv"] if option == "custom" else []
+    if option in ("onestep", "cot") and group == "expert":
+        own.append(f"strategy={option}")  # mounts it, so that it can be swapped
     validate(composed(override, *own))
 
 
@@ -86,7 +88,8 @@ def test_what_a_data_set_of_ones_own_still_needs_is_said() -> None:
 @pytest.mark.parametrize("option", LOADER.get_group_options("experiment"))
 def test_every_preset_opens_with_its_command(option: str) -> None:
     lines = (conf_dir() / "experiment" / f"{option}.yaml").read_text(encoding="utf-8").splitlines()
-    assert f"# r4r experiment={option}" in [line.split("  ")[0] for line in lines[:2]]
+    commands = {f"# r4r experiment={option}", f"# r4r -m experiment={option}"}
+    assert commands & {line.split("  ")[0] for line in lines[:2]}
     assert validate(composed(f"experiment={option}")).experiment == option
 
 
@@ -348,6 +351,19 @@ def test_overrides_that_the_method_ignores_are_refused() -> None:
     assert ignored(composed("llm=tiny"), ["llm=tiny"]) == []
     assert ignored(composed("method=mf", "dataset.tau=1"), ["method=mf", "dataset.tau=1"]) == []
     assert refused("method=mf", "teacher=local")[0].startswith("teacher=local: this job's methods (mf, means)")
+
+
+def test_what_a_strategy_does_not_read_is_refused() -> None:
+    assert refused("strategy=onestep", "experts.predictor.lr=1e-3") == [
+        "experts.predictor.lr=1e-3: this strategy has no predictor, it mounts summarizer, reward_model, onestep; "
+        "drop the override"
+    ]
+    assert "without reasons" in refused("strategy=without_step2", "reason_source=history")[0]
+    assert preflight(["strategy=onestep", "experts.onestep.lr=1e-3"])
+
+
+def test_settings_of_experts_that_the_strategy_does_not_mount_are_left_out() -> None:
+    assert set(validate(composed("strategy=cot", "recipe=small")).experts) == {"summarizer", "reward_model", "cot"}
 
 
 def test_the_filters_threshold_is_the_data_sets_unless_set() -> None:

@@ -8,20 +8,31 @@ from hydra import compose, initialize_config_dir
 
 import r4r.stages.summarize
 from r4r.checks import validate
+from r4r.experts.onestep import OneStep
 from r4r.experts.predictor import Predictor
 from r4r.experts.reasoner import Reasoner
 from r4r.overrides import conf_dir, preflight
 from r4r.run import run
 
 CANARY = re.compile(r"canary(\d+)x")
+STRATEGIES = ("multistep", "without_step1", "without_step2", "without_step3", "onestep", "cot")
+INFERENCE = {  # the stages whose prompts may know nothing of the target's review, in all strategies
+    "reason/experts Reasoner",
+    "reason/test Reasoner",
+    "predict/test Predictor",
+    "deliberate/test OneStep",
+    "predict/test OneStep",
+    "deliberate/test ChainOfThought",
+    "predict/test ChainOfThought",
+}
 
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, list[tuple[str, int, str]]]:
-    """A whole job on reviews that each hold a word of their own, its Summarizer made to repeat the review.
+    """Jobs of every strategy on reviews that each hold a word of their own, their Summarizer made to repeat the review.
 
-    Gives the split with a `canary` column, and (stage, target's row_id, prompt) of every prompt of reasoner and
-    predictor, in training and in inference.
+    Gives the split with a `canary` column, and (stage, target's row_id, prompt) of every prompt of the experts that
+    reason and predict, in training and in inference.
     """
     folder = tmp_path_factory.mktemp("canary")
     records = [
@@ -62,6 +73,13 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, list[tu
                 return text
 
             patch.setattr(expert, "prompt", staticmethod(spy))
+        ask = OneStep.prompt.__func__  # type: ignore[attr-defined]
+
+        def spy_alone(cls, case):  # type: ignore[no-untyped-def]
+            prompts.append((f"{stage[0]} {cls.__name__}", case.row_id, text := ask(cls, case)))
+            return text
+
+        patch.setattr(OneStep, "prompt", classmethod(spy_alone))
 
         from r4r.store.artifact import Store
 
@@ -80,16 +98,16 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, list[tu
             return table.assign(summary=rows.loc[table["row_id"], "review"].tolist()), facts
 
         patch.setattr(r4r.stages.summarize, "write_all", parrot)
-        config = validate(compose("config", overrides=preflight(overrides)))
-        run(config, folder)
+        for strategy in STRATEGIES:
+            stage[0] = ""
+            run(validate(compose("config", overrides=preflight([*overrides, f"strategy={strategy}"]))), folder)
     rows = pd.read_parquet(next((folder / "artifacts" / "split").rglob("data.parquet")))
     return rows.assign(canary=rows["review"].str.extract(CANARY)[0].astype(int)), prompts
 
 
 def inference(prompts: list[tuple[str, int, str]]) -> list[tuple[str, int, str]]:
-    kept = [p for p in prompts if p[0].startswith(("reason/", "predict/"))]
-    stages = {stage for stage, _, _ in kept}
-    assert stages == {"reason/experts Reasoner", "reason/test Reasoner", "predict/test Predictor"}
+    kept = [p for p in prompts if p[0].startswith(("reason/", "predict/", "deliberate/"))]
+    assert {stage for stage, _, _ in kept} == INFERENCE
     return kept
 
 

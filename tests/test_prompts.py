@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r4r.experts.cot import ChainOfThought
+from r4r.experts.onestep import OneStep
 from r4r.experts.predictor import Predictor
 from r4r.experts.reasoner import Reasoner
 from r4r.experts.reward_model import RewardModel
@@ -36,6 +38,10 @@ RENDERED = {
     "hint": lambda: Reasoner.prompt(CASE) + render("hint", rating="4.0"),
     "predictor": lambda: Predictor.prompt(CASE, REASON),
     "predictor_without_reason": lambda: Predictor.prompt(CASE, None),
+    "fewshot": lambda: render("fewshot", history="1. Kind of Blue, Rating: 5.0", category="Music", title="Blue Train"),
+    "fewshot_retry": lambda: render("fewshot_retry"),
+    "onestep": lambda: OneStep.prompt(CASE),
+    "cot": lambda: ChainOfThought.prompt(CASE),
     "review_inferred": lambda: render(
         "review_inferred", category="Music", title="Blue Train", review="The tunes stay."
     ),
@@ -113,3 +119,27 @@ def test_a_summary_is_tidied() -> None:
 @pytest.mark.parametrize("field", ["Positive Aspects", "Negative Aspects", "User Preference Elements"])
 def test_a_text_that_lacks_a_line_is_no_summary(field: str) -> None:
     assert clean_summary("\n".join(line for line in SUMMARY.splitlines() if not line.startswith(field))) is None
+
+
+def test_an_answer_in_one_step_is_reason_then_rating() -> None:
+    answer = OneStep.target(None, REASON, 4.0)
+    assert answer == f"Analysis: {REASON}\nPredicted Rating: 4.0"
+    assert OneStep.head(answer) == (f"Analysis: {REASON}\n", True)
+    assert OneStep.reason(answer) == REASON
+
+
+def test_a_chain_of_thought_holds_every_summary_and_no_rating_of_the_past() -> None:
+    answer = ChainOfThought.target(CASE, REASON, 4.0)
+    assert answer.startswith("User Preferences:\n1. Kind of Blue\nPositive Aspects:")
+    assert "Item Features:\n1. Blue {Train}\nPositive Aspects: Warm Production\nAnalysis: " + REASON in answer
+    assert answer.count("Rating") == 1
+    assert OneStep.reason(answer) == REASON
+
+
+@given(st.text())
+def test_an_answer_that_went_astray_is_taken_whole(answer: str) -> None:
+    head, finished = OneStep.head(answer)
+    assert head.endswith("\n")
+    assert finished == ("Predicted Rating:" in answer)
+    if not finished:
+        assert head == answer.strip() + "\n"

@@ -11,10 +11,11 @@ from typing import Any
 import pandas as pd
 
 from r4r.config import Config
-from r4r.data.simulator import build_world
-from r4r.lexicon import KINDS, aspects_in
+from r4r.data.simulator import MEAN_RATING, Truth, build_world
+from r4r.lexicon import ASPECTS, KINDS, aspects_in, keyword
 from r4r.rows import CANDIDATES, REVIEWS, SUMMARIES
 from r4r.store.artifact import Artifact, Store
+from r4r.teacher.simulator import VERDICTS
 
 
 def measure(record: dict[str, Any]) -> dict[str, Any]:
@@ -33,8 +34,8 @@ def measure(record: dict[str, Any]) -> dict[str, Any]:
         return found
 
     rows = artifact("split").table(REVIEWS)
-    truth = build_world(config.dataset.world, config.dataset.category).truth.reviews
-    planted = rows.merge(truth, on=["user_id", "item_id"], validate="one_to_one").set_index("row_id")
+    world = build_world(config.dataset.world, config.dataset.category)
+    planted = rows.merge(world.truth.reviews, on=["user_id", "item_id"], validate="one_to_one").set_index("row_id")
     answers = {
         "scores": {row["label"]: [row["mae"], row["rmse"]] for row in record["metrics"] if row["decoding"] == "mean"},
         "teacher": agreement(artifact("teacher_summaries").table(SUMMARIES), planted),
@@ -43,6 +44,10 @@ def measure(record: dict[str, Any]) -> dict[str, Any]:
     if config.reason_source.name == "filtered":
         candidates = artifact("reasons").table(CANDIDATES, "candidates.parquet")
         answers["filter"] = verdicts(candidates) | artifact("reasons").json("acceptance.json")
+        answers["filter"]["agreement"] = {
+            name: agreement_of_reasons(candidates[candidates["accepted"] == accepted], planted, world.truth)
+            for name, accepted in (("accepted", True), ("rejected", False))
+        }
     return answers
 
 
@@ -67,6 +72,32 @@ def verdicts(candidates: pd.DataFrame) -> dict[str, float]:
         "error_rejected": round(float(error[~scored["accepted"]].mean()), 3),
         "error_review": round(float((scored["rating"] - scored["r_review"]).abs().mean()), 3),
         "error_without_reason": round(float((scored["rating"] - scored["r_none"]).abs().mean()), 3),
+    }
+
+
+def agreement_of_reasons(candidates: pd.DataFrame, planted: pd.DataFrame, truth: Truth) -> dict[str, float | int]:
+    """How often reasons agree with the planted preferences.
+
+    Returns:
+        reasons: how many. verdict: share whose verdict is on the side (like, dislike, mixed) of the planted match of
+        user and item. claims: share of what they praise or fault that the user cares about and the item is known for.
+    """
+    cares = set(zip(truth.users["user_id"], truth.users["aspect"], strict=True))
+    known = {(item, a): q for item, a, q in truth.items[["item_id", "aspect", "quality"]].itertuples(index=False)}
+    sided = claims = true_claims = 0
+    for row_id, reason in zip(candidates["row_id"], candidates["reason"], strict=True):
+        row, low = planted.loc[row_id], reason.lower()
+        grades = [grade for grade, phrases in VERDICTS.items() if any(phrase in low for phrase in phrases)]
+        expected = min(5, max(1, round(MEAN_RATING + row["match"])))
+        sided += bool(grades) and (grades[0] > 3) - (grades[0] < 3) == (expected > 3) - (expected < 3)
+        for kind, sign in (("positive", 1), ("negative", -1)):
+            for aspect in (a for a in ASPECTS if keyword(a, kind).lower() in low):
+                claims += 1
+                true_claims += (row["user_id"], aspect) in cares and known.get((row["item_id"], aspect)) == sign
+    return {
+        "reasons": len(candidates),
+        "verdict": round(sided / max(len(candidates), 1), 3),
+        "claims": round(true_claims / max(claims, 1), 3),
     }
 
 

@@ -1,12 +1,9 @@
 """Train one expert's adapter with Lightning: resumable, exact, and refusing to learn nothing."""
 
 import logging
-import signal
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ from torch.utils.data import DataLoader
 from r4r.config import TrainerConfig
 from r4r.errors import TrainingError
 from r4r.experts.expert import CHECKPOINT, Expert
+from r4r.interrupts import as_interrupts
 from r4r.lm.base import LanguageModel
 from r4r.lm.loss import Example
 from r4r.progress import bar
@@ -42,20 +40,6 @@ def encode(lm: LanguageModel, texts: Sequence[tuple[int, str, str]]) -> list[Exa
             )
         examples.append(example)
     return examples
-
-
-@contextmanager
-def as_interrupts() -> Iterator[None]:
-    """Hand on SIGTERM and Ctrl-C as whoever started the job set them up; Lightning would turn both into an exit."""
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit as stop:  # raised while it handled what had really happened
-        cause = stop.__context__
-        raise cause if isinstance(cause, KeyboardInterrupt) else KeyboardInterrupt from stop
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, before)
 
 
 def fit(

@@ -18,8 +18,8 @@ class Predictor(Expert):
         fields = {
             "user_history": history_block(case.user_history),
             "item_history": history_block(case.item_history),
-            "user_average": _average(case.user_average),
-            "item_average": _average(case.item_average),
+            "user_average": average(case.user_average),
+            "item_average": average(case.item_average),
             "title": case.title,
         }
         if reason is None:
@@ -31,5 +31,5 @@ class Predictor(Expert):
         return rating_text(rating)
 
 
-def _average(value: float | None) -> str:
+def average(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.1f}"

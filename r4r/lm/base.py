@@ -84,6 +84,7 @@ class LanguageModel:
 
         transformers_logging.disable_progress_bar()
         transformers_logging.set_verbosity_error()
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")  # peft still asks for it
         if trainer.threads:
             torch.set_num_threads(trainer.threads)
         device = pick_device(trainer.accelerator)

@@ -14,10 +14,16 @@ from r4r.lm.rating_tokens import RATINGS, RatingTokens, rating_tokens
 @torch.inference_mode()
 def rate(lm: LanguageModel, prompts: Sequence[Sequence[int]]) -> Tensor:
     """Probabilities of the ratings 1 to 5 for one batch of prompts (ids up to the reply): [prompts, 5], float32."""
-    spelled = rating_tokens(lm.chat)
-    ids, mask = pad([(*p, *spelled.prefix) for p in prompts], "left", lm.device)
+    prefix = rating_tokens(lm.chat).prefix
+    return rate_next(lm, [(*p, *prefix) for p in prompts])
+
+
+@torch.inference_mode()
+def rate_next(lm: LanguageModel, encoded: Sequence[Sequence[int]]) -> Tensor:
+    """The same for ids that run up to where the digit of the rating stands."""
+    ids, mask = pad(encoded, "left", lm.device)
     hidden, _ = extend(lm, None, ids, mask)
-    return _probabilities(lm, hidden[:, -1], spelled)
+    return _probabilities(lm, hidden[:, -1], rating_tokens(lm.chat))
 
 
 class SharedPrefix:

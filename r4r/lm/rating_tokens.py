@@ -21,13 +21,16 @@ class RatingTokens:
     digits: tuple[int, int, int, int, int]
 
 
-def rating_tokens(chat: Chat) -> RatingTokens:
+def rating_tokens(chat: Chat, head: str = "") -> RatingTokens:
     """Derive the tokens from `Predicted Rating: 1.0` to `5.0`.
+
+    Args:
+        head: what the reply says before the rating; its tokens are part of the prefix.
 
     Raises:
         ModelError: where a digit is not one token, or the text before it does not tokenize the same way each time.
     """
-    spelled = [chat.reply_ids(rating_text(rating), end=False) for rating in RATINGS]
+    spelled = [chat.reply_ids(head + rating_text(rating), end=False) for rating in RATINGS]
     shared = 0
     while all(len(ids) > shared for ids in spelled) and len({ids[shared] for ids in spelled}) == 1:
         shared += 1

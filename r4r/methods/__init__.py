@@ -23,8 +23,9 @@ class Method(Protocol):
     uses: frozenset[str]
 
     def stages(self, job: Job) -> Stage:
-        """The stage that ends the method: its artifact holds `data.parquet` (rows.PREDICTIONS).
+        """The stage that ends the method: its artifact holds `data.parquet` (rows.PREDICTIONS) for every target.
 
+        A target without a prediction fails the job, unless the manifest's `excluded` names it: analyses may do that.
         Only describes the work: nothing is built here, so that a plan costs nothing.
         """
         ...

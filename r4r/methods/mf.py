@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import nn
 
 from r4r.errors import DataError
+from r4r.interrupts import as_interrupts
 from r4r.methods import point_predictions
 from r4r.rows import PREDICTIONS
 from r4r.stages.split import all_rows, split_stage, targets
@@ -177,4 +178,5 @@ def _fit(model: Factors, train: Batch, valid: Batch, size: int, epochs: int, pat
             torch.utils.data.DataLoader(Batches(columns, size, seed_or_none), batch_size=None)
             for columns, seed_or_none in ((train, seed), (valid, None))
         ]
-        trainer.fit(model, loaders[0], loaders[1])
+        with as_interrupts():
+            trainer.fit(model, loaders[0], loaders[1])

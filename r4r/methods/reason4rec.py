@@ -1,9 +1,9 @@
 """Reason4Rec: deliberate as the strategy says, then rate (the paper's method)."""
 
 from r4r.stages.stage import Job, Stage
-from r4r.strategies import multistep
+from r4r.strategies import multistep, onestep
 
-STRATEGIES = {"multistep": multistep.stages}
+STRATEGIES = {"multistep": multistep.stages, "onestep": onestep.stages, "cot": onestep.stages}
 
 
 class Reason4Rec:

@@ -1,19 +1,34 @@
-"""The job's teacher, and how a batch of its answers is counted."""
+"""The job's teacher: which one, how many calls it takes at once, and what its answers cost."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
 
 from r4r.config import Config
+from r4r.errors import TeacherError, TooManyFailures
 from r4r.lm.fetch import identity
 from r4r.stages.stage import Job
-from r4r.teacher.base import Teacher
+from r4r.store.journal import Journal, Row
+from r4r.teacher.base import Answer, Call, Teacher
 from r4r.teacher.local import LocalTeacher
+from r4r.teacher.price import dollars, price_of, tokens_about
+from r4r.teacher.remote import remote_identity
 from r4r.teacher.simulator import SimulatedTeacher
+
+CACHE = "teacher.sqlite"  # below paths.outputs: paid work is no throw-away cache
+ENOUGH = 20  # calls before a share of failures says anything
+ASKED = "asked"  # marks the journal's rows that hold a tally
+T = TypeVar("T")
 
 
 def teacher_identity(config: Config) -> dict[str, Any]:
-    """What of the teacher changes its answers, without loading it."""
+    """What of the teacher changes its answers, without loading it.
+
+    A remote teacher's answers do not follow the seed, and are shared between seeds.
+    """
     teacher = config.teacher
+    if teacher.is_api:
+        return remote_identity(teacher)
     shared = {"kind": teacher.kind, "model": teacher.model, "seed": config.seed}
     if teacher.kind == "simulator":
         return shared | {"skill": teacher.skill}
@@ -24,11 +39,155 @@ def teacher_identity(config: Config) -> dict[str, Any]:
     }
 
 
-def make_teacher(job: Job) -> Teacher:
-    """The teacher of the configuration; a local one loads its model now."""
+@dataclass
+class Tally:
+    """What calls brought and took. `paid_unknown` counts answers whose model has no price."""
+
+    calls: int = 0
+    cached: int = 0
+    failed: int = 0
+    retries: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    dollars: float = 0.0
+    paid_unknown: int = 0
+
+    def count(self, outcomes: Iterable[Answer | TeacherError], paid_now: bool = False) -> None:
+        """Add calls; with `paid_now`, tokens and dollars of those alone that were not answered by an earlier run."""
+        for outcome in outcomes:
+            self.calls += 1
+            self.cached += outcome.cached
+            self.failed += isinstance(outcome, TeacherError)
+            self.retries += outcome.retries
+            if not (paid_now and outcome.cached):
+                self.tokens_in += outcome.tokens_in
+                self.tokens_out += outcome.tokens_out
+                self.dollars += outcome.dollars or 0.0
+                self.paid_unknown += outcome.dollars is None
+
+    def add(self, other: Mapping[str, Any]) -> None:
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name) + other.get(each.name, 0))
+
+    def facts(self) -> dict[str, Any]:
+        """As manifests name it; `dollars` is None where some answer's price is not known."""
+        names = ("calls", "cached", "failed", "retries", "tokens_in", "tokens_out")
+        paid = None if self.paid_unknown else round(self.dollars, 6)
+        return {f"teacher_{name}": getattr(self, name) for name in names} | {"dollars": paid}
+
+
+class CountedTeacher:
+    """A job's teacher, and the tally of what this job asked and paid."""
+
+    def __init__(self, teacher: Teacher):
+        self._teacher = teacher
+        self.tally = Tally()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return self._teacher.identity
+
+    def ask(self, calls: Sequence[Call]) -> list[Answer | TeacherError]:
+        outcomes = self._teacher.ask(calls)
+        self.tally.count(outcomes, paid_now=True)
+        return outcomes
+
+
+class Asking:
+    """A stage's calls: asked of the job's teacher, tallied in the stage's journal, stopped where too many fail.
+
+    The tally is of all answers that the artifact is made of, whichever run paid them.
+    """
+
+    def __init__(self, job: Job, journal: Journal):
+        self._job = job
+        self._total, self._fresh = Tally(), Tally()
+        for row in journal.rows():
+            self._total.add(row.get(ASKED, {}))
+
+    def __call__(self, calls: Sequence[Call]) -> list[Answer | TeacherError]:
+        """
+        Raises:
+            TooManyFailures: a larger share failed than teacher.max_failed_share.
+            TeacherStopped: as Teacher.ask.
+        """
+        outcomes: list[Answer | TeacherError] = self._job.teacher.ask(calls)
+        self._fresh.count(outcomes)
+        self._total.count(outcomes)
+        limit, failed, asked = self._job.config.teacher.max_failed_share, self._total.failed, self._total.calls
+        if asked >= ENOUGH and failed > limit * asked:
+            kinds = sorted({str(outcome) for outcome in outcomes if isinstance(outcome, TeacherError)})
+            raise TooManyFailures(
+                f"{failed} of {asked} teacher calls failed, more than teacher.max_failed_share={limit:g} allows; "
+                f"lately: {'; '.join(kinds[:3]) or 'none'}. Answers so far are kept: see to the cause, or raise it"
+            )
+        return outcomes
+
+    def row(self) -> Row:
+        """The tally since the last row, for the journal."""
+        fresh, self._fresh = self._fresh, Tally()
+        return {ASKED: asdict(fresh)}
+
+    def facts(self) -> dict[str, Any]:
+        """For the manifest."""
+        return self._total.facts()
+
+
+def answered(journal: Journal) -> list[Row]:
+    """The journal's rows without the tallies."""
+    return [row for row in journal.rows() if ASKED not in row]
+
+
+def groups(config: Config, units: Sequence[T]) -> Iterator[list[T]]:
+    """Units of work by how many go to the teacher at once. A batch takes all; a server enough to be kept busy.
+
+    What a unit holds, and what is kept of it, does not depend on it.
+    """
+    kind = config.teacher.kind
+    size = len(units) if kind == "openai_batch" else config.teacher.concurrency if config.teacher.is_api else 1
+    for start in range(0, len(units), max(1, size)):
+        yield list(units[start : start + size])
+
+
+def estimate(config: Config, low: int, high: int, prompts: Mapping[str, str], tokens: int, max_tokens: int) -> str:
+    """What a stage would ask, for plans: calls, and for a remote teacher a bound on its tokens and dollars.
+
+    Args:
+        low, high: calls.
+        prompts: the templates of one call; counted at 4 characters a token.
+        tokens: what the longest texts add that fill a template.
+        max_tokens: of an answer.
+    """
+    text = f"{low} to {high} teacher calls" if low < high else f"{high} teacher calls"
+    if not config.teacher.is_api:
+        return text
+    tokens_in = high * (sum(map(tokens_about, prompts.values())) + tokens)
+    price = price_of(config.teacher)
+    cost = dollars(price, tokens_in, high * max_tokens)
+    paid = f"${cost:.2f}" if cost is not None else f"no price is known for {config.teacher.model}"
+    return f"{text}, at most about {_short(tokens_in)} tokens in and {_short(high * max_tokens)} out, {paid}"
+
+
+def _short(count: int) -> str:
+    return f"{count / 1e6:.1f}M" if count >= 1e6 else f"{count / 1e3:.1f}k" if count >= 1e3 else str(count)
+
+
+def make_teacher(job: Job) -> CountedTeacher:
+    """The teacher of the configuration; a local one loads its model now, a remote one reads its key."""
     config = job.config
     if config.teacher.kind == "simulator":
-        return SimulatedTeacher(skill=config.teacher.skill, seed=config.seed)
+        return CountedTeacher(SimulatedTeacher(skill=config.teacher.skill, seed=config.seed))
+    if config.teacher.is_api:
+        from r4r.teacher.batch import BatchTeacher
+        from r4r.teacher.cache import TeacherCache
+        from r4r.teacher.remote import ChatTeacher
+
+        kind = BatchTeacher if config.teacher.kind == "openai_batch" else ChatTeacher
+        return CountedTeacher(kind(config.teacher, TeacherCache(config.paths.outputs / CACHE)))
+    return CountedTeacher(_local(config))
+
+
+def _local(config: Config) -> LocalTeacher:
     from r4r.config import LLMConfig
     from r4r.lm.base import LanguageModel
 

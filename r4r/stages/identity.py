@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from r4r.config import Config, DatasetConfig
+from r4r.data.download import as_published
 from r4r.files import fingerprint
 from r4r.lm.fetch import identity
 from r4r.prompts.render import template
@@ -12,16 +13,31 @@ NOT_DATA = {"name", "tau", "history", "pools", "evaluate", "memory_limit", "revi
 
 
 def dataset_identity(dataset: DatasetConfig, data_dir: Path) -> dict[str, Any]:
-    """The settings that change the split. A file of the user's own counts by its content, a published one by name."""
+    """The settings that change the split, and what tells its raw files from others.
+
+    A raw file counts by its checksum where the configuration has one; by name where it is the published one, still to
+    be downloaded or unchanged since; by its content where it was put there by hand. So planning a download gives the
+    keys of the job that makes it, and a cut or edited file never passes for the one it replaced.
+    """
     chosen = dataset.model_dump(mode="json", exclude=NOT_DATA)
     if dataset.source == "simulated":
         return {key: chosen[key] for key in ("source", "world", "prepare")} | {"category": dataset.category}
     del chosen["world"]
-    for key, url in (("reviews", dataset.reviews_url), ("meta", dataset.meta_url)):
-        path = data_dir.expanduser() / str(chosen[key])
-        if chosen[key] and url is None and path.is_file():
-            chosen[key] = fingerprint(path)
+    for key, name, url, sha256 in (
+        ("reviews", dataset.reviews, dataset.reviews_url, dataset.reviews_sha256),
+        ("meta", dataset.meta, dataset.meta_url, dataset.meta_sha256),
+    ):
+        path = data_dir.expanduser() / str(name)
+        if name and sha256:
+            chosen[key] = _suffix(path)
+        elif name and path.is_file() and not as_published(path, url):
+            chosen[key] = fingerprint(path) + _suffix(path)
     return chosen
+
+
+def _suffix(path: Path) -> str:
+    """What of a name says how to read the file: .csv or .tsv, say. Whether it is zipped is seen in its content."""
+    return Path(path.name.removesuffix(".gz")).suffix.lower()
 
 
 def llm_identity(config: Config) -> dict[str, Any]:

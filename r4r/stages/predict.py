@@ -1,5 +1,6 @@
 """The Predictor: trained on the Reasoner's reasons, then rates by logit-weighted decoding (paper 3.3)."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -7,44 +8,58 @@ import pandas as pd
 from r4r.config import Config
 from r4r.experts.predictor import Predictor
 from r4r.lm.batches import plan_batches
-from r4r.lm.rate import decode, rate
+from r4r.lm.rate import decode, rate_next
+from r4r.lm.rating_tokens import rating_tokens
 from r4r.lm.write import encode_prompts
 from r4r.progress import bar
 from r4r.rows import PREDICTIONS, REASONS, REVIEWS
+from r4r.stages.histories import case_facts, case_inputs, known_cases, pool_rows
 from r4r.stages.pools import pools_stage
 from r4r.stages.reason import evaluated_reasons_stage, training_reasons_stage
-from r4r.stages.reward import case_facts, pool_rows, summarised_cases
-from r4r.stages.split import evaluated, split_stage
+from r4r.stages.split import evaluated
 from r4r.stages.stage import Stage, Work
-from r4r.stages.summarize import summaries_stage
 from r4r.stages.train import Texts, train_stage, use_adapter
 from r4r.store.artifact import write_table
 from r4r.store.journal import Journal
 
 VERSION = 1
-LABEL = "Reason4Rec"
 RATING_TOKENS = 16  # room for the rating prefix behind a prompt
 
 
+def label(config: Config) -> str:
+    """The method's name in tables: the paper's, with the step that it lacks (Figures 3 and 4)."""
+    strategy = config.strategy
+    if strategy.name == "cot":
+        return "CoT"
+    if strategy.name == "onestep":
+        return "One-step" if strategy.histories == "reviews" else "Reason4Rec w/o step 3"
+    if strategy.histories == "reviews":
+        return "Reason4Rec w/o step 1"
+    return "Reason4Rec" if strategy.reason else "Reason4Rec w/o step 2"
+
+
+def reasons_first(config: Config) -> bool:
+    """Whether a Reasoner writes before the Predictor rates."""
+    return config.strategy.reason and config.reason_source.name != "none"
+
+
 def predictor_stage(config: Config) -> Stage:
-    """Artifact: the Predictor's adapter. With `reason_source=none` its prompt has no Analysis section."""
-    inputs = {"split": split_stage(config), "summaries": summaries_stage(config)}
-    if config.reason_source.name == "none":
-        inputs["pools"] = pools_stage(config)
-    else:
+    """Artifact: the Predictor's adapter. Without a Reasoner, its prompt has no Analysis section."""
+    inputs = case_inputs(config)
+    if reasons_first(config):
         inputs["reason"] = training_reasons_stage(config)
+    else:
+        inputs["pools"] = pools_stage(config)
     return train_stage(config, "predictor", inputs, case_facts(config), _texts)
 
 
 def predictions_stage(config: Config) -> Stage:
     """Artifact: `data.parquet` (rows.PREDICTIONS); `detail.parquet` adds p1..p5 and the reason."""
     identity = case_facts(config) | {"evaluate": config.dataset.evaluate.model_dump(mode="json")}
-    inputs = {
-        "split": split_stage(config),
-        "summaries": summaries_stage(config),
-        "predictor": predictor_stage(config),
-    }
-    if config.reason_source.name != "none":
+    if label(config) == "Reason4Rec w/o step 2":
+        identity["label"] = label(config)  # else it follows from the inputs
+    inputs = case_inputs(config) | {"predictor": predictor_stage(config)}
+    if reasons_first(config):
         inputs["reason"] = evaluated_reasons_stage(config)
     split = config.dataset.evaluate.split
     return Stage(f"predict/{split}", VERSION, identity, inputs, _build, f"one forward pass a {split} row")
@@ -60,35 +75,51 @@ def _texts(work: Work) -> Texts:
         reasons = table["reason"].tolist()
     return [
         (case.row_id, Predictor.prompt(case, reason), Predictor.target(rating))
-        for case, reason, rating in zip(summarised_cases(work, rows), reasons, rows["rating"], strict=True)
+        for case, reason, rating in zip(known_cases(work, rows), reasons, rows["rating"], strict=True)
     ]
 
 
 def _build(work: Work) -> dict[str, Any]:
-    lm = work.job.lm
-    use_adapter(work.job, "predictor", work.inputs["predictor"])
     rows = evaluated(work.job.config, work.inputs["split"].table(REVIEWS))
     reasons: dict[int, str] = {}
     if "reason" in work.inputs:
         table = work.inputs["reason"].table(REASONS)
         reasons = dict(zip(table["row_id"].tolist(), table["reason"], strict=True))
-    cases = summarised_cases(work, rows)
+    cases = known_cases(work, rows)
     encoded = encode_prompts(
-        lm, [Predictor.prompt(c, reasons[c.row_id] if reasons else None) for c in cases], RATING_TOKENS
+        work.job.lm, [Predictor.prompt(c, reasons[c.row_id] if reasons else None) for c in cases], RATING_TOKENS
     )
+    prefix = rating_tokens(work.job.lm.chat).prefix
+    use_adapter(work.job, "predictor", work.inputs["predictor"])
+    return rate_rows(work, "predictor", [c.row_id for c in cases], [[*ids, *prefix] for ids in encoded], reasons)
+
+
+def rate_rows(
+    work: Work, adapter: str, row_ids: Sequence[int], encoded: Sequence[Sequence[int]], reasons: Mapping[int, str]
+) -> dict[str, Any]:
+    """Rate every row and write `data.parquet` and `detail.parquet`; finished batches survive a kill.
+
+    Args:
+        encoded: a row's token ids up to where the digit of its rating stands.
+        reasons: by row_id, for `detail.parquet`.
+
+    Returns:
+        Facts for the manifest.
+    """
+    lm, name = work.job.lm, label(work.job.config)
     journal = Journal(work.folder / "rows.jsonl")
-    batches = plan_batches([len(ids) for ids in encoded], lm.spec.batch_tokens, RATING_TOKENS)
-    with bar("predict", len(batches), len(journal)) as advance, lm.using("predictor"):
+    batches = plan_batches([len(ids) for ids in encoded], lm.spec.batch_tokens)
+    with bar("predict", len(batches), len(journal)) as advance, lm.using(adapter):
         for number, places in enumerate(batches):
             if str(number) in journal:
                 continue
-            probabilities = rate(lm, [encoded[p] for p in places])
+            probabilities = rate_next(lm, [encoded[p] for p in places])
             decoded = decode(probabilities)
             journal.append(
                 str(number),
                 [
-                    {"row_id": cases[p].row_id, "label": LABEL, "reason": reasons.get(cases[p].row_id)}
-                    | {name: float(values[k]) for name, values in decoded.items()}
+                    {"row_id": int(row_ids[p]), "label": name, "reason": reasons.get(row_ids[p])}
+                    | {decoding: float(values[k]) for decoding, values in decoded.items()}
                     | {f"p{rating}": float(probabilities[k, rating - 1]) for rating in range(1, 6)}
                     for k, p in enumerate(places)
                 ],

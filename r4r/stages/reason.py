@@ -7,11 +7,10 @@ import pandas as pd
 from r4r.config import Config
 from r4r.experts.reasoner import Reasoner
 from r4r.rows import REASONS, REVIEWS
+from r4r.stages.histories import case_facts, case_inputs, known_cases
 from r4r.stages.reasons import reasons_stage
-from r4r.stages.reward import case_facts, summarised_cases
-from r4r.stages.split import evaluated, split_stage
+from r4r.stages.split import evaluated
 from r4r.stages.stage import Stage, Work
-from r4r.stages.summarize import summaries_stage
 from r4r.stages.train import Texts, train_stage, use_adapter
 from r4r.stages.write import write_all
 from r4r.store.artifact import write_table
@@ -21,26 +20,22 @@ VERSION = 1
 
 def reasoner_stage(config: Config) -> Stage:
     """Artifact: the Reasoner's adapter."""
-    inputs = _inputs(config) | {"reasons": reasons_stage(config)}
+    inputs = case_inputs(config) | {"reasons": reasons_stage(config)}
     return train_stage(config, "reasoner", inputs, case_facts(config), _texts)
 
 
 def training_reasons_stage(config: Config) -> Stage:
     """Artifact: `data.parquet` (rows.REASONS), the Reasoner's own reasons for the pairs that taught it."""
-    inputs = _inputs(config) | {"reasoner": reasoner_stage(config), "reasons": reasons_stage(config)}
+    inputs = case_inputs(config) | {"reasoner": reasoner_stage(config), "reasons": reasons_stage(config)}
     return Stage("reason/experts", VERSION, _identity(config), inputs, _build_training, "one text a kept pair")
 
 
 def evaluated_reasons_stage(config: Config) -> Stage:
     """Artifact: `data.parquet` (rows.REASONS), the Reasoner's reasons for the rows to predict."""
     identity = _identity(config) | {"evaluate": config.dataset.evaluate.model_dump(mode="json")}
-    inputs = _inputs(config) | {"reasoner": reasoner_stage(config)}
+    inputs = case_inputs(config) | {"reasoner": reasoner_stage(config)}
     split = config.dataset.evaluate.split
     return Stage(f"reason/{split}", VERSION, identity, inputs, _build_evaluated, f"one text a {split} row")
-
-
-def _inputs(config: Config) -> dict[str, Stage]:
-    return {"split": split_stage(config), "summaries": summaries_stage(config)}
 
 
 def _identity(config: Config) -> dict[str, Any]:
@@ -58,7 +53,7 @@ def _texts(work: Work) -> Texts:
     rows, reasons = kept_rows(work)
     return [
         (case.row_id, Reasoner.prompt(case), Reasoner.target(reason))
-        for case, reason in zip(summarised_cases(work, rows), reasons["reason"], strict=True)
+        for case, reason in zip(known_cases(work, rows), reasons["reason"], strict=True)
     ]
 
 
@@ -72,7 +67,7 @@ def _build_evaluated(work: Work) -> dict[str, Any]:
 
 def _write(work: Work, rows: pd.DataFrame) -> dict[str, Any]:
     use_adapter(work.job, "reasoner", work.inputs["reasoner"])
-    prompts = [Reasoner.prompt(case) for case in summarised_cases(work, rows)]
+    prompts = [Reasoner.prompt(case) for case in known_cases(work, rows)]
     limit = work.job.config.experts["reasoner"]["max_new_tokens"]
     table, facts = write_all(work, "reasoner", rows["row_id"].tolist(), prompts, limit, "reason")
     table["reason"] = table["reason"].str.split().str.join(" ")  # one paragraph: no line may fake a prompt's section

@@ -2,54 +2,21 @@
 
 from collections.abc import Sequence
 
-import pandas as pd
-
 from r4r.config import Config
 from r4r.experts.reward_model import RewardModel
 from r4r.lm.batches import common_prefix
 from r4r.lm.rate import SharedPrefix, decode
-from r4r.rows import POOLS, REVIEWS, SUMMARIES, Case
-from r4r.stages.cases import make_cases
+from r4r.rows import Case
+from r4r.stages.histories import case_facts, case_inputs, clipped_reviews, known_cases, pool_rows
 from r4r.stages.pools import pools_stage
-from r4r.stages.split import split_stage
 from r4r.stages.stage import Job, Stage, Work
-from r4r.stages.summarize import summaries_stage
 from r4r.stages.train import Texts, train_stage
 
 
 def reward_model_stage(config: Config) -> Stage:
     """Artifact: the reward model's adapter."""
-    inputs = {
-        "split": split_stage(config),
-        "pools": pools_stage(config),
-        "summaries": summaries_stage(config),
-    }
+    inputs = case_inputs(config) | {"pools": pools_stage(config)}
     return train_stage(config, "reward_model", inputs, case_facts(config), _texts)
-
-
-def case_facts(config: Config) -> dict[str, object]:
-    """What, beside its inputs, shapes the histories that a prompt shows."""
-    dataset = config.dataset
-    return {"category": dataset.category, "history": dataset.history.model_dump(mode="json")}
-
-
-def pool_rows(work: Work, pool: str) -> pd.DataFrame:
-    """The rows of a pool (rows.REVIEWS), by row_id."""
-    pools = work.inputs["pools"].table(POOLS)
-    rows = work.inputs["split"].table(REVIEWS)
-    return rows[rows["row_id"].isin(pools.loc[pools["pool"] == pool, "row_id"])].reset_index(drop=True)
-
-
-def summarised_cases(work: Work, targets: pd.DataFrame) -> list[Case]:
-    """Cases whose histories show the Summarizer's summaries."""
-    summaries = work.inputs["summaries"].table(SUMMARIES)
-    texts = dict(zip(summaries["row_id"].tolist(), summaries["summary"], strict=True))
-    return make_cases(work.job.config.dataset, work.inputs["split"].table(REVIEWS), targets, texts)
-
-
-def clipped_reviews(job: Job, rows: pd.DataFrame) -> list[str]:
-    limit = job.config.dataset.history.review_tokens
-    return [job.lm.chat.clip(review, limit) for review in rows["review"]]
 
 
 def _texts(work: Work) -> Texts:
@@ -57,7 +24,7 @@ def _texts(work: Work) -> Texts:
     return [
         (case.row_id, RewardModel.prompt(case, review), RewardModel.target(rating))
         for case, review, rating in zip(
-            summarised_cases(work, rows), clipped_reviews(work.job, rows), rows["rating"], strict=True
+            known_cases(work, rows), clipped_reviews(work.job, rows), rows["rating"], strict=True
         )
     ]
 

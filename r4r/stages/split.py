@@ -6,20 +6,24 @@ from typing import Any
 import pandas as pd
 
 from r4r.config import Config
+from r4r.data.download import facts
 from r4r.data.prepare import prepare, split_frame
 from r4r.data.simulator import build_world
 from r4r.data.table1 import table1_text
+from r4r.errors import DataError
+from r4r.files import fingerprint
 from r4r.progress import say
 from r4r.rows import REVIEWS
 from r4r.stages.identity import dataset_identity
 from r4r.stages.stage import Job, Stage, Work
-from r4r.store.artifact import write_json, write_table
+from r4r.store.artifact import Artifact, write_json, write_table
 
 VERSION = 1
 
 
 def split_stage(config: Config) -> Stage:
-    """Artifact: `data.parquet` (rows.REVIEWS, all splits) and `table1.json` (counts, and what was dropped and why)."""
+    """Artifact: `data.parquet` (rows.REVIEWS, all splits), and counts with what was dropped and why (`table1.json`;
+    `table1.txt` for people)."""
     return Stage("split", VERSION, dataset_identity(config.dataset, config.paths.data), {}, _build)
 
 
@@ -32,13 +36,38 @@ def _build(work: Work) -> dict[str, Any]:
         report = prepare(dataset, Path(work.job.config.paths.data).expanduser(), work.folder)
         (work.folder / "rows.parquet").replace(work.folder / "data.parquet")
     write_json(work.folder / "table1.json", report)
-    say(table1_text(report, dataset.name))
-    return {"rows": report["table1"]}
+    text = table1_text(report, dataset.name)
+    (work.folder / "table1.txt").write_text(text + "\n", encoding="utf-8")
+    say(text)
+    return {"rows": report["table1"], "files": report["files"]}
 
 
 def all_rows(job: Job) -> pd.DataFrame:
-    """Every row of the split, by row_id."""
-    return job.materialize(split_stage(job.config)).table(REVIEWS)
+    """Every row of the split, by row_id.
+
+    Raises:
+        DataError: a raw file is no longer the one that the split was made from.
+    """
+    split = job.materialize(split_stage(job.config))
+    _same_files(job.config, split)
+    return split.table(REVIEWS)
+
+
+def _same_files(config: Config, split: Artifact) -> None:
+    """A published file counts by name in the key; fetched a second time, it may have become another one."""
+    dataset = config.dataset
+    for key, name, sha256 in (
+        ("reviews", dataset.reviews, dataset.reviews_sha256),
+        ("meta", dataset.meta, dataset.meta_sha256),
+    ):
+        path = config.paths.data.expanduser() / str(name)
+        made_from = split.manifest.get("files", {}).get(key, {}).get("fingerprint")
+        if made_from and not sha256 and path.is_file() and made_from != fingerprint(path):
+            raise DataError(
+                f"{path} (dataset.{key}) is no longer the file that {split.path} was made from. Put that one back; or "
+                f"set dataset.{key}_sha256={facts(path)['sha256']} to go on with the one that is there: the split and "
+                "all that follows are then built anew"
+            )
 
 
 def evaluated(config: Config, rows: pd.DataFrame) -> pd.DataFrame:

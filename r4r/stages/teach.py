@@ -9,7 +9,7 @@ from r4r.errors import DataError, TeacherError
 from r4r.experts.summarizer import Summarizer, clean_summary
 from r4r.progress import bar, say
 from r4r.rows import REVIEWS, SUMMARIES
-from r4r.stages.ask import teacher_identity
+from r4r.stages.ask import Asking, answered, estimate, groups, teacher_identity
 from r4r.stages.identity import prompt_texts
 from r4r.stages.split import split_stage
 from r4r.stages.stage import Stage, Work
@@ -24,7 +24,7 @@ UNIT = 16  # calls whose answers are kept together
 def teacher_summaries_stage(config: Config) -> Stage:
     """Artifact: `data.parquet` (rows.SUMMARIES) of the summarised sample."""
     teacher = config.teacher
-    identity = {
+    identity: dict[str, Any] = {
         "teacher": teacher_identity(config),
         "temperature": teacher.summary_temperature,
         "max_tokens": teacher.summary_max_tokens,
@@ -34,14 +34,10 @@ def teacher_summaries_stage(config: Config) -> Stage:
         "prompts": prompt_texts(*Summarizer.templates),
         "seed": config.seed,
     }
-    return Stage(
-        "teacher_summaries",
-        VERSION,
-        identity,
-        {"split": split_stage(config)},
-        _build,
-        f"up to {config.dataset.pools.summaries} teacher calls",
-    )
+    calls, review = config.dataset.pools.summaries, config.dataset.history.review_tokens
+    takes = estimate(config, calls, calls, identity["prompts"], review, teacher.summary_max_tokens)
+    inputs = {"split": split_stage(config)}
+    return Stage("teacher_summaries", VERSION, identity, inputs, _build, f"up to {takes}")
 
 
 def _build(work: Work) -> dict[str, Any]:
@@ -52,19 +48,17 @@ def _build(work: Work) -> dict[str, Any]:
     sample = train.sample(count, random_state=config.seed).sort_values("row_id")
     prompts = review_prompts(work, sample)
     journal = Journal(work.folder / "rows.jsonl")
+    asking = Asking(work.job, journal)
     units = [list(range(start, min(start + UNIT, count))) for start in range(0, count, UNIT)]
+    temperature, max_tokens = config.teacher.summary_temperature, config.teacher.summary_max_tokens
     with bar("teacher summaries", len(units), len(journal)) as advance:
-        for number, places in enumerate(units):
-            if str(number) in journal:
-                continue
-            calls = [
-                Call(prompts[p], config.teacher.summary_temperature, config.teacher.summary_max_tokens) for p in places
-            ]
-            journal.append(
-                str(number), [_row(sample, p, a) for p, a in zip(places, work.job.teacher.ask(calls), strict=True)]
-            )
-            advance(1, "")
-    table = pd.DataFrame(journal.rows())
+        for group in groups(config, [number for number in range(len(units)) if str(number) not in journal]):
+            asked = [p for number in group for p in units[number]]
+            answers = dict(zip(asked, asking([Call(prompts[p], temperature, max_tokens) for p in asked]), strict=True))
+            for number in group:
+                journal.append(str(number), [*(_row(sample, p, answers[p]) for p in units[number]), asking.row()])
+                advance(1, "")
+    table = pd.DataFrame(answered(journal))
     kept = table[table["problem"] == ""]
     problems = table.loc[table["problem"] != "", "problem"].value_counts().to_dict()
     if problems:
@@ -72,20 +66,13 @@ def _build(work: Work) -> dict[str, Any]:
     if kept.empty:
         raise DataError(f"none of the {len(table)} teacher summaries can be used: {problems}. Try a stronger teacher.")
     write_table(work.folder / "data.parquet", kept.sort_values("row_id"), SUMMARIES)
-    return {
-        "teacher_calls": len(table),
-        "kept": len(kept),
-        "dropped": problems,
-        "teacher_tokens_in": int(table["tokens_in"].sum()),
-        "teacher_tokens_out": int(table["tokens_out"].sum()),
-    }
+    return {"kept": len(kept), "dropped": problems, **asking.facts()}
 
 
 def _row(sample: pd.DataFrame, place: int, answer: Any) -> dict[str, Any]:
-    row = {"row_id": int(sample["row_id"].iloc[place]), "summary": "", "problem": "", "tokens_in": 0, "tokens_out": 0}
+    row = {"row_id": int(sample["row_id"].iloc[place]), "summary": "", "problem": ""}
     if isinstance(answer, TeacherError):
         return row | {"problem": str(answer)}
-    row |= {"tokens_in": answer.tokens_in, "tokens_out": answer.tokens_out}
     summary = clean_summary(answer.text)
     return row | ({"summary": summary} if summary else {"problem": "not the three lines of a summary"})
 

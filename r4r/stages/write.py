@@ -10,6 +10,8 @@ from r4r.progress import bar
 from r4r.stages.stage import Work
 from r4r.store.journal import Journal
 
+PLURAL = {"summary": "summaries", "reason": "reasons", "answer": "answers"}
+
 
 def write_all(
     work: Work, adapter: str, row_ids: Sequence[int], prompts: Sequence[str], max_new_tokens: int, column: str
@@ -18,7 +20,7 @@ def write_all(
     lm = work.job.lm
     journal = Journal(work.folder / "rows.jsonl")
     done = frozenset(int(row["unit"]) for row in journal.rows())
-    with bar(f"write {column}s", len(prompts), len(journal.rows())) as advance, lm.using(adapter):
+    with bar(f"write {PLURAL[column]}", len(prompts), len(journal.rows())) as advance, lm.using(adapter):
         for number, places, texts in write_batches(lm, prompts, max_new_tokens, skip=done):
             rows = [
                 {

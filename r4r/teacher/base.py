@@ -19,9 +19,14 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
+    """A finished answer and what it took: dollars is None where no price is known; `cached`: paid by an earlier run."""
+
     text: str
     tokens_in: int
     tokens_out: int
+    dollars: float | None = 0.0
+    cached: bool = False
+    retries: int = 0
 
 
 class Teacher(Protocol):
@@ -33,5 +38,10 @@ class Teacher(Protocol):
         ...
 
     def ask(self, calls: Sequence[Call]) -> list[Answer | TeacherError]:
-        """One answer a call, in order. A failed, refused, cut or empty answer is a TeacherError, never text."""
+        """One answer a call, in order. A refused, cut, empty or rejected one is a TeacherError, never text.
+
+        Raises:
+            TeacherStopped: where calls cannot be answered now (outage, key, model, budget). Nothing that was answered
+                is lost, and no call may be counted as failed for it.
+        """
         ...

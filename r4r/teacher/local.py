@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from r4r.errors import TeacherError
+from r4r.errors import AnswerCut, AnswerEmpty, TeacherError
 from r4r.teacher.base import Answer, Call
 
 Write = Callable[[Sequence[str], int, float, int], list[tuple[str, int, int, bool]]]
@@ -38,9 +38,9 @@ class LocalTeacher:
             )
             for place, (text, tokens_in, tokens_out, finished) in zip(places, written, strict=True):
                 if not finished:
-                    answers[place] = TeacherError(f"cut off at {max_tokens} tokens")
+                    answers[place] = AnswerCut(f"cut off at {max_tokens} tokens")
                 elif not text.strip():
-                    answers[place] = TeacherError("came back empty")
+                    answers[place] = AnswerEmpty("came back empty")
                 else:
                     answers[place] = Answer(text, tokens_in, tokens_out)
         return answers

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from r4r.errors import TeacherError
+from r4r.errors import AnswerCut, CallRejected, TeacherError
 from r4r.lexicon import ASPECTS, KINDS, Cue, aspects_in, cues, has_summary_lines, keyword, remark_in
 from r4r.teacher.base import Answer, Call
 
@@ -40,6 +40,10 @@ REASONER = re.compile(
     r"(?P<item>.*)\n\s*### Task: Analyze whether the user will like",
     re.DOTALL,
 )
+FEW_SHOT = re.compile(
+    r"\A\s*### User Rating History ###[ \t]*\n(?P<history>.*)\n\s*### Task: Based on the above rating", re.DOTALL
+)
+PAST_RATING = re.compile(r", Rating: ([1-5](?:\.\d+)?)$", re.MULTILINE)
 HINT = re.compile(r"Hint: The user actually rated the item\s+([1-5](?:\.\d+)?)\s+stars")
 ENTRY = re.compile(r"^(\d+)\. .*$", re.MULTILINE)
 
@@ -53,7 +57,7 @@ class Evidence(NamedTuple):
 
 
 class SimulatedTeacher:
-    """Answers the summarizer, reasoner (with or without hint) and review-inferred prompts.
+    """Answers the summarizer, reasoner (with or without hint), review-inferred and few-shot rating prompts.
 
     Args:
         skill: chance, 0 to 1, that it reads a cue rightly at temperature 1.
@@ -81,17 +85,18 @@ class SimulatedTeacher:
         elif found := REASONER.search(call.prompt):
             hint = HINT.search(call.prompt, found.end())
             text = _from_histories(rng, found["user"], found["item"], float(hint[1]) if hint else None, error)
+        elif found := FEW_SHOT.search(call.prompt):
+            text = _rating(rng, found["history"], error)
         else:
             start = " ".join(call.prompt.split())[:60]
-            return TeacherError(
-                f"the simulated teacher knows the summarizer, reasoner and review-inferred prompts only; "
+            return CallRejected(
+                f"the simulated teacher knows the summarizer, reasoner, review-inferred and "
+                f"few-shot rating prompts only; "
                 f"this one, beginning '{start}', is none of them. Use another teacher for it"
             )
         length = _tokens(text)
         if length > call.max_tokens:
-            return TeacherError(
-                f"the answer was cut off: it takes about {length} tokens, max_tokens is {call.max_tokens}"
-            )
+            return AnswerCut(f"the answer was cut off: it takes about {length} tokens, max_tokens is {call.max_tokens}")
         return Answer(text, _tokens(call.prompt), length)
 
     def _dice(self, call: Call) -> random.Random:
@@ -183,6 +188,15 @@ def _read_history(rng: random.Random, block: str, error: float) -> list[Cue]:
         found = [Cue(a, kind) for kind, names in aspects_in(text).items() for a in names]
         read += _misread(rng, found if has_summary_lines(text) else cues(text), error)
     return read
+
+
+def _rating(rng: random.Random, history: str, error: float) -> str:
+    """The mean of the past ratings; now and then, it chats instead of answering."""
+    past = [float(rating) for rating in PAST_RATING.findall(history)]
+    grade = _grade(rng, sum(past) / len(past) if past else MIDDLE, error)
+    if rng.random() < error:
+        return f"I think that they would be fine with it, {grade} perhaps."
+    return rng.choice((f"{grade}", f"{grade}.0", f"{grade} stars"))
 
 
 def _grade(rng: random.Random, score: float, error: float) -> int:

@@ -1,0 +1,204 @@
+"""One OpenAI-compatible server: its key, its client, retries that are ours and counted, its errors as sentences.
+
+The key comes from the environment only, and is taken out of every text that leaves this file.
+"""
+
+import asyncio
+import os
+import random
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+import openai
+
+from r4r.config import TeacherConfig
+from r4r.errors import AnswerRefused, CallRejected, TeacherDenied, TeacherError, TeacherUnavailable
+from r4r.progress import say
+from r4r.teacher.pace import Pace
+
+OPENAI_URL = "https://api.openai.com/v1"
+LONGEST_BACKOFF_S = 60.0
+KEPT = "What is answered is kept: run the same command again to go on"
+UNSENT = {"ConnectError", "ConnectTimeout", "PoolTimeout"}  # the transport's errors before a request is on its way
+T = TypeVar("T")
+
+
+class Passing(Exception):
+    """An error that may be gone at the next try.
+
+    Attributes:
+        wait_s: how long the server asks to wait.
+        unsure: the server may have done, and charged for, the work all the same.
+    """
+
+    def __init__(self, text: str, wait_s: float | None = None, unsure: bool = False):
+        super().__init__(text)
+        self.wait_s = wait_s
+        self.unsure = unsure
+
+
+class NotThere(TeacherDenied):
+    """HTTP 404."""
+
+
+def read_key(teacher: TeacherConfig) -> str | None:
+    """The key, or None where the server needs none.
+
+    Raises:
+        TeacherDenied: the variable is unset, or holds what cannot be a key. The sentence never shows its value.
+    """
+    if teacher.key_env is None:
+        return None
+    key = os.environ.get(teacher.key_env, "").strip()
+    if not key:
+        raise TeacherDenied(
+            f"teacher={teacher.kind} needs a key: set the environment variable {teacher.key_env} "
+            "(teacher.key_env names another one). Finished stages are kept"
+        )
+    if not re.fullmatch(r"[!-~]+", key):
+        raise TeacherDenied(f"the environment variable {teacher.key_env} holds blanks or signs that no key has")
+    return key
+
+
+class Api:
+    """The server of a TeacherConfig. `pace` is shared by all calls of this process."""
+
+    def __init__(self, teacher: TeacherConfig):
+        self.teacher = teacher
+        self.address = teacher.base_url or OPENAI_URL
+        self.pace = Pace(teacher.requests_per_minute, teacher.tokens_per_minute)
+        self._key = read_key(teacher)
+        self._said = 0.0
+
+    def client(self) -> openai.AsyncOpenAI:
+        """A client for one event loop. It never retries by itself."""
+        return openai.AsyncOpenAI(
+            api_key=self._key or "no-key-needed",
+            base_url=self.address,
+            max_retries=0,
+            timeout=self.teacher.timeout_s,
+        )
+
+    def redact(self, text: str) -> str:
+        """One short line of a server's words, without the key or anything that looks like one."""
+        if self._key:
+            text = text.replace(self._key, "[key]")
+        text = re.sub(r"\b(sk|Bearer)[-_ ][\w*.=+/-]{6,}", "[key]", text)
+        return " ".join(text.split())[:200]
+
+    async def call(
+        self,
+        send: Callable[[], Awaitable[T]],
+        tokens: int = 0,
+        before: Callable[[], Awaitable[None]] | None = None,
+        failed: Callable[[Passing], None] = lambda error: None,
+        timeout_s: float | None = None,
+    ) -> tuple[T, int]:
+        """What `send` returns, and how many retries it took.
+
+        Args:
+            tokens: what the call counts for against tokens_per_minute.
+            before: awaited ahead of every try, outside its timeout.
+            failed: told of every passing error before the next try.
+            timeout_s: of one try, whole: a server that trickles does not get more. Default teacher.timeout_s.
+
+        Raises:
+            AnswerRefused, CallRejected: this call alone fails.
+            TeacherDenied: every call would.
+            TeacherUnavailable: passing errors, all retries long, or a wait longer than teacher.max_wait_s.
+            Halted: another call found that none can succeed.
+        """
+        last = Passing("")
+        for tried in range(self.teacher.retries + 1):
+            await self.pace.turn(tokens)
+            if before:
+                await before()
+            try:
+                return await self._once(send, timeout_s or self.teacher.timeout_s), tried
+            except Passing as error:
+                last = error
+            failed(last)
+            if last.wait_s is not None:
+                if last.wait_s > self.teacher.max_wait_s:
+                    break
+                self.pace.pause(last.wait_s)
+            if tried < self.teacher.retries:
+                self._tell(last)
+                backoff = min(LONGEST_BACKOFF_S, self.teacher.backoff_s * 2**tried)
+                await self.pace.sleep(max(last.wait_s or 0.0, backoff * random.uniform(0.5, 1.0)))
+        asked = f" and asks to wait {last.wait_s:.0f} s" if last.wait_s else ""
+        raise TeacherUnavailable(
+            f"the teacher at {self.address} does not answer after {tried} retries: {last}{asked}. {KEPT}"
+        )
+
+    async def _once(self, send: Callable[[], Awaitable[T]], timeout_s: float) -> T:
+        """`send`, its errors turned into ours. `from None`: the SDK's errors carry the request and its headers."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await send()
+        except (TeacherError, Passing):
+            raise
+        except (TimeoutError, openai.APITimeoutError) as error:
+            raise Passing(f"no answer within {timeout_s:g} s", unsure=_sent(error)) from None
+        except openai.APIStatusError as error:
+            raise self._status(error) from None
+        except Exception as error:
+            if isinstance(error, openai.APIConnectionError) or type(error).__module__.startswith("http"):
+                cause = error.__cause__ or error
+                text = self.redact(f"{type(cause).__name__}: {cause}")
+                raise Passing(f"the connection failed ({text})", unsure=_sent(error)) from None
+            if isinstance(error, openai.OpenAIError | ValueError | LookupError | TypeError | AttributeError):
+                raise Passing(f"an unreadable reply ({type(error).__name__})", unsure=True) from None
+            raise
+
+    def _status(self, error: openai.APIStatusError) -> Exception:
+        """The sentence of an HTTP error."""
+        body: Any = error.body
+        code = str(body.get("code") or body.get("type") or "") if isinstance(body, dict) else ""
+        said = self.redact(error.message)
+        return self.verdict(error.status_code, code, said, retry_after(error.response.headers))
+
+    def verdict(self, status: int, code: str, said: str, wait_s: float | None = None) -> Exception:
+        """What an HTTP status means for the call, and for all calls: `said` is redacted already."""
+        model = self.teacher.model
+        if status in (401, 403):
+            named = f"the key in {self.teacher.key_env}" if self.teacher.key_env else "a call without a key"
+            return TeacherDenied(f"the teacher at {self.address} refuses {named} (HTTP {status}). {KEPT}")
+        if status == 404 or code == "model_not_found":
+            return NotThere(f"the teacher at {self.address} knows no model {model} (HTTP {status}: {said}). {KEPT}")
+        if code in ("insufficient_quota", "billing_hard_limit_reached") or status == 402:
+            return TeacherDenied(f"the account has no credit left at {self.address} ({code or status}). {KEPT}")
+        if status in (408, 409, 425, 429) or status >= 500:
+            return Passing(f"HTTP {status}: {said}", wait_s)
+        if code in ("content_filter", "content_policy_violation"):
+            return AnswerRefused(f"refused ({code})")
+        return CallRejected(f"rejected (HTTP {status}: {said})")
+
+    def _tell(self, error: Passing) -> None:
+        """A line on trouble, at most every 20 s."""
+        if time.monotonic() - self._said > 20:
+            self._said = time.monotonic()
+            say(f"  teacher: {error}; trying again")
+
+
+def _sent(error: BaseException) -> bool:
+    """Whether the server may have got the request."""
+    return type(error.__cause__ or error).__name__ not in UNSENT
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a reply asks to wait: Retry-After as seconds or as a date, or the finer retry-after-ms."""
+    try:
+        if "retry-after-ms" in headers:
+            return max(0.0, float(headers["retry-after-ms"]) / 1000)
+        value = headers.get("retry-after")
+        if value is None:
+            return None
+        if re.fullmatch(r"\s*\d+(\.\d+)?\s*", value):
+            return float(value)
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,218 @@
+"""Teachers behind an address. `RemoteTeacher` asks the cache first; `ChatTeacher` sends many calls at once."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import openai
+
+from r4r.config import TeacherConfig
+from r4r.errors import BudgetReached, CallRejected, TeacherError, TeacherStopped
+from r4r.teacher.api import KEPT, Api, Passing
+from r4r.teacher.base import Answer, Call
+from r4r.teacher.cache import TeacherCache, key_of_call, messages
+from r4r.teacher.pace import Halted
+from r4r.teacher.price import price_of, tokens_about, worst_case
+from r4r.teacher.reply import read_reply
+
+CLAIM_S = 120.0  # a claim of another machine's process holds so long after it died
+LOOK_S = 0.25  # between two looks for what another process asks
+Outcome = Answer | TeacherError
+
+
+def remote_identity(teacher: TeacherConfig) -> dict[str, Any]:
+    """What of a remote teacher changes its answers, for artifact keys and the cache.
+
+    `openai_batch` gives what `openai` gives. A server's address is left out: the same model may listen elsewhere
+    tomorrow; `teacher.revision` tells apart two models that servers call by one name.
+    """
+    if teacher.kind in ("openai", "openai_batch"):
+        return {"kind": "openai", "model": teacher.model}
+    identity = {"kind": teacher.kind, "model": teacher.model}
+    return identity | ({"revision": teacher.revision} if teacher.revision else {})
+
+
+class RemoteTeacher(ABC):
+    """What the chat and the batch teacher share: identity, cache, price, one call for equal calls."""
+
+    def __init__(self, teacher: TeacherConfig, cache: TeacherCache):
+        """
+        Raises:
+            TeacherDenied: no key is set.
+        """
+        self.config = teacher
+        self.cache = cache
+        self.api = Api(teacher)
+        self.price = price_of(teacher)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return remote_identity(self.config)
+
+    def ask(self, calls: Sequence[Call]) -> list[Outcome]:
+        """As Teacher.ask. Each answer is in the cache before the next is looked at, whatever happens afterwards."""
+        keys = [key_of_call(self.identity, call) for call in calls]
+        found: dict[str, Outcome] = {}
+        todo: dict[str, Call] = {}
+        for key, call in zip(keys, calls, strict=True):
+            known = self.known(key)
+            if known is None:
+                todo[key] = call
+            else:
+                found[key] = known
+        if todo:
+            self.api.pace.halt = asyncio.Event()  # an event belongs to one loop
+            found |= asyncio.run(self.fetch(todo))
+        outcomes = []
+        seen: set[str] = set()
+        for key in keys:
+            outcomes.append(_again(found[key]) if key in seen else found[key])
+            seen.add(key)
+        return outcomes
+
+    def known(self, key: str) -> Outcome | None:
+        """What the cache holds; a remembered failure counts unless teacher.retry_failures."""
+        known = self.cache.get(key)
+        return None if isinstance(known, TeacherError) and self.config.retry_failures else known
+
+    @abstractmethod
+    async def fetch(self, todo: Mapping[str, Call]) -> dict[str, Outcome]:
+        """Ask what the cache does not know (key -> call), keep it there, and return it."""
+
+    def body(self, call: Call) -> dict[str, Any]:
+        """The request."""
+        return {
+            "model": self.config.model,
+            "messages": messages(call.prompt),
+            "temperature": call.temperature,
+            self.config.token_limit_field: call.max_tokens,
+        }
+
+    def over_budget(self, next_dollars: float) -> BudgetReached:
+        spent, reserved = self.cache.money()
+        lost = f", and calls in flight or broken off may have taken up to ${reserved:.4f}" if reserved else ""
+        return BudgetReached(
+            f"teacher.budget_usd={self.config.budget_usd:g} would be passed: ${spent:.4f} is spent{lost}, and the next "
+            f"call may take up to ${next_dollars:.4f}. Raise the budget. {KEPT}"
+        )
+
+
+class ChatTeacher(RemoteTeacher):
+    """Kinds `openai` and `server`: chat completions, `teacher.concurrency` at a time."""
+
+    async def fetch(self, todo: Mapping[str, Call]) -> dict[str, Outcome]:
+        found: dict[str, Outcome] = {}
+        self._held: dict[str, int] = {}  # key -> reservation of a call in flight
+        self._settled = asyncio.Event()
+        alive = asyncio.create_task(self._keep_claims())
+        try:
+            async with self.api.client() as client:
+                while left := {key: call for key, call in todo.items() if key not in found}:
+                    ours = self.cache.claim(left, CLAIM_S)
+                    await self._ask_all(client, {key: call for key, call in left.items() if key in ours}, found)
+                    for key in left.keys() - ours:  # another process asks these
+                        known = self.known(key)
+                        if known is not None:
+                            found[key] = known
+                    if not ours:
+                        await asyncio.sleep(LOOK_S)
+        finally:
+            alive.cancel()
+            self.cache.unclaim()
+        return found
+
+    async def _keep_claims(self) -> None:
+        while True:
+            await asyncio.sleep(CLAIM_S / 3)
+            self.cache.renew(CLAIM_S)
+
+    async def _ask_all(self, client: openai.AsyncOpenAI, calls: Mapping[str, Call], found: dict[str, Outcome]) -> None:
+        waiting = iter(calls.items())
+        workers = [self._work(client, waiting, found) for _ in range(min(self.config.concurrency, len(calls)))]
+        ends = await asyncio.gather(*workers, return_exceptions=True)
+        for stopped in (TeacherStopped, BaseException):  # the cause before what followed from it
+            for end in ends:
+                if isinstance(end, stopped) and not isinstance(end, Halted):
+                    raise end
+
+    async def _work(
+        self, client: openai.AsyncOpenAI, waiting: Iterator[tuple[str, Call]], found: dict[str, Outcome]
+    ) -> None:
+        """Take calls until none is left. What is in flight when another worker stops still arrives and is kept."""
+        for key, call in waiting:
+            try:
+                found[key] = await self._one(client, key, call)
+            except BaseException:
+                self.api.pace.halt.set()
+                self._settled.set()
+                raise
+
+    async def _one(self, client: openai.AsyncOpenAI, key: str, call: Call) -> Outcome:
+        known = self.known(key)
+        if known is not None:  # another process asked it before we claimed it
+            return known
+
+        async def send() -> Outcome:
+            completion = await client.chat.completions.create(**self.body(call))
+            return read_reply(completion.to_dict(), call, self.price)
+
+        def failed(error: Passing) -> None:
+            if error.unsure:  # perhaps charged: the money stays reserved for good
+                self._held.pop(key, None)
+                self._wake()
+
+        try:
+            outcome, retries = await self.api.call(
+                send, tokens_about(call.prompt) + call.max_tokens, lambda: self._reserve(key, call), failed
+            )
+        except (TeacherStopped, Halted):
+            self._release(key)
+            raise
+        except TeacherError as error:  # this call alone, and unpaid
+            self._release(key)
+            return error
+        self.cache.put(self.identity, call, outcome, self._held.pop(key, None))
+        self._wake()
+        if isinstance(outcome, TeacherError):
+            outcome.retries = retries
+            return outcome
+        return replace(outcome, retries=retries)
+
+    async def _reserve(self, key: str, call: Call) -> None:
+        """Set the call's worst case aside; where only calls in flight stand in the way, wait for them."""
+        if self.config.budget_usd is None or self.price is None or key in self._held:
+            return
+        worst = worst_case(self.price, call)
+        while (reserved := self.cache.reserve(worst, self.config.budget_usd)) is None:
+            if self.api.pace.halt.is_set():
+                raise Halted
+            if not self._held:
+                raise self.over_budget(worst)
+            self._settled.clear()
+            await self._settled.wait()
+        self._held[key] = reserved
+
+    def _release(self, key: str) -> None:
+        reserved = self._held.pop(key, None)
+        if reserved is not None:
+            self.cache.release(reserved)
+        self._wake()
+
+    def _wake(self) -> None:
+        self._settled.set()
+
+
+def _again(outcome: Outcome) -> Outcome:
+    """The outcome for a second, equal call of one batch: it took nothing more."""
+    if isinstance(outcome, Answer):
+        return replace(outcome, cached=True)
+    copy = type(outcome)(str(outcome))
+    copy.tokens_in, copy.tokens_out, copy.dollars, copy.cached = (
+        outcome.tokens_in,
+        outcome.tokens_out,
+        outcome.dollars,
+        not isinstance(outcome, CallRejected),
+    )
+    return copy

@@ -1,0 +1,64 @@
+"""Table 5's analysis: every kind of text on the same rows, failures named and left out of all."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_dir
+
+from r4r.checks import validate
+from r4r.errors import TeacherError
+from r4r.overrides import conf_dir, preflight
+from r4r.run import run
+from r4r.stages.reward_check import KINDS
+from r4r.teacher.simulator import SimulatedTeacher
+
+REFERENCES = ("User+item bias", "Global mean", "User mean", "Item mean", "MF")
+
+
+def check(folder: Path, *overrides: str) -> dict[str, Any]:
+    argv = ["experiment=smoke", "method=reward_check", f"paths.outputs={folder}", *overrides]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        run(validate(compose("config", overrides=preflight(argv))), folder / "job")
+    return json.loads((folder / "job" / "result.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("reward_check")
+
+
+def test_every_kind_is_rated_on_the_same_rows(outputs: Path) -> None:
+    record = check(outputs)
+    assert {row["label"] for row in record["metrics"]} == {*KINDS, *REFERENCES}
+    assert {row["n"] for row in record["metrics"]} == {8}
+    assert record["excluded"] == {}
+    texts = pd.read_parquet(next((outputs / "artifacts" / "reward_check").rglob("texts.parquet")))
+    by_kind = texts.set_index("label").groupby(level=0)["text"].agg(list)
+    assert all(text == "" for text in by_kind["Without reason"])
+    for kind in KINDS[:-1]:
+        assert all(by_kind[kind]), kind
+    assert by_kind["Review-guided"] != by_kind["Review-inferred"]
+
+
+def test_a_row_without_some_text_counts_for_no_kind(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = SimulatedTeacher.ask
+    seen: list[str] = []
+
+    def refuse_one(self: SimulatedTeacher, calls: Any) -> list[Any]:
+        answers = answer(self, calls)
+        for n, call in enumerate(calls):
+            if "infer why" in call.prompt:
+                seen.append(call.prompt)
+                if call.prompt == seen[0]:
+                    answers[n] = TeacherError("refused")
+        return answers
+
+    monkeypatch.setattr(SimulatedTeacher, "ask", refuse_one)
+    record = check(outputs, "method.attempts=2")
+    assert seen.count(seen[0]) == 2
+    (cause, row_ids), *others = record["excluded"].items()
+    assert (cause, len(row_ids), others) == ("Review-inferred: refused", 1, [])
+    assert {row["n"] for row in record["metrics"]} == {7}
