@@ -87,7 +87,7 @@ def test_a_malformed_line_is_dropped_and_counted_or_fails_at_once(tmp_path, case
     report = run(tmp_path)
     assert {"step": "read", "reason": reason, "dropped": 1, "repaired": 0, "left": NUMBER} in report["waterfall"]
     assert report["files"]["reviews"]["first_line"] == {reason: BAD_LINE}
-    assert reason in table1_text(report, "bad")
+    assert f"{reason} (first in line {BAD_LINE})" in table1_text(report, "bad")
     with pytest.raises(DataError, match=rf"r.jsonl, line {BAD_LINE}: {reason}"):
         run(tmp_path, strict=True)
     with pytest.raises(DataError, match=rf"1 of 50 records are malformed.*{reason}: 1 \(first in line {BAD_LINE}\)"):
@@ -175,6 +175,17 @@ def test_broken_csv_lines_are_counted(tmp_path):
     report = run(tmp_path, reviews="r.csv")
     assert report["files"]["reviews"]["dropped"] == {"broken line": 2, "not UTF-8": 1}
     assert report["files"]["reviews"]["first_line"] == {"broken line": 4, "not UTF-8": 8}
+
+
+def test_lines_that_an_unclosed_quote_swallows_are_all_counted(tmp_path):
+    text = pd.DataFrame([json.loads(line) for line in good_lines()]).to_csv(index=False).encode().splitlines()
+    text.insert(NUMBER - 4, b'u1,i1,title,4,"an unclosed quote,1400000000')
+    write(tmp_path / "r.csv", text)
+    report = run(tmp_path, reviews="r.csv")
+    assert report["files"]["reviews"]["lines"] == NUMBER + 1
+    assert report["files"]["reviews"]["dropped"] == {"broken line": 6}
+    with pytest.raises(DataError, match=rf"6 of {NUMBER + 1} records are malformed.*first in line {NUMBER - 3}"):
+        run(tmp_path, reviews="r.csv", max_bad_fraction=0.1)
 
 
 def test_metadata_without_titles_is_refused_unless_titles_are_not_needed(tmp_path):

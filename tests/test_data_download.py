@@ -1,16 +1,25 @@
-"""Raw files that are missing: downloaded, resumed, checked, or asked for in one sentence."""
+"""Raw files: downloaded, resumed, checked, or asked for in one sentence; and told from others in artifact keys."""
 
 import gzip
 import hashlib
 import http.server
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from r4r.data.download import raw_file
+from r4r.checks import validate
+from r4r.config import DatasetConfig
+from r4r.data.download import RECORD, facts, raw_file
 from r4r.errors import DataError
+from r4r.overrides import compose, make_loader
+from r4r.stages.identity import dataset_identity
+from r4r.stages.split import all_rows
+from r4r.stages.stage import Job
+from r4r.store.artifact import Store
 
 CONTENT = gzip.compress(bytes(range(256)) * 20_000, mtime=0) + bytes(3_000_000)
 
@@ -143,3 +152,87 @@ def test_a_file_without_an_address_is_asked_for(tmp_path):
 def test_an_absolute_path_is_taken_as_it_is(tmp_path):
     (tmp_path / "here.gz").write_bytes(b"x")
     assert raw_file(Path("elsewhere"), str(tmp_path / "here.gz"), None, None, "meta") == tmp_path / "here.gz"
+
+
+# What a raw file contributes to artifact keys.
+
+
+def configured(url: str | None, **settings) -> DatasetConfig:
+    chosen = {"source": "amazon2014", "reviews": "sub/file.gz", "reviews_url": url, **settings}
+    return DatasetConfig(name="d", category="thing", **chosen)
+
+
+def test_a_download_leaves_its_checksum_and_the_key_that_was_planned(tmp_path, server):
+    planned = dataset_identity(configured(server.url), tmp_path)
+    path = fetch(tmp_path, server.url)
+    record = json.loads((tmp_path / f"sub/file.gz{RECORD}").read_text())
+    assert record["url"] == server.url
+    assert record["sha256"] == hashlib.sha256(CONTENT).hexdigest() == facts(path)["sha256"]
+    assert dataset_identity(configured(server.url), tmp_path) == planned
+
+
+@pytest.mark.parametrize("change", ["cut", "edited", "another address", "no record"])
+def test_a_file_that_is_not_as_downloaded_has_a_key_of_its_own(tmp_path, server, change):
+    path = fetch(tmp_path, server.url)
+    config = configured(server.url)
+    planned = dataset_identity(config, tmp_path)
+    if change == "cut":
+        path.write_bytes(CONTENT[:-1])
+    elif change == "edited":
+        path.write_bytes(b"x" + CONTENT[1:])
+    elif change == "another address":
+        config = configured(server.url.replace("file", "other"))
+    else:
+        Path(f"{path}{RECORD}").unlink()
+    assert dataset_identity(config, tmp_path) != planned
+
+
+def test_a_file_put_there_by_hand_counts_by_content_and_kind(tmp_path):
+    def identity(name: str, content: bytes) -> dict:
+        (tmp_path / name).write_bytes(content)
+        return dataset_identity(configured(None, source="custom", reviews=name), tmp_path)
+
+    one = identity("one.csv", b"a")
+    assert one == identity("same.csv", b"a") == identity("same.csv.gz", b"a")
+    assert one != identity("one.tsv", b"a")  # read another way
+    assert one != identity("one.csv", b"b")
+
+
+def test_a_configured_checksum_is_the_key_whether_or_not_the_file_is_there(tmp_path):
+    config = configured(None, reviews_sha256="1" * 64)
+    planned = dataset_identity(config, tmp_path)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/file.gz").write_bytes(b"anything: it is checked when it is read")
+    assert dataset_identity(config, tmp_path) == planned
+    assert dataset_identity(configured(None, reviews_sha256="2" * 64), tmp_path) != planned
+
+
+def test_a_file_that_was_downloaded_anew_and_differs_is_noticed_where_the_split_is_read(tmp_path):
+    lines = [
+        f"u{k % 6},i{k // 6},T,{1 + k % 5},text {k},{1_400_000_000 + day * 86_400}"
+        for day, k in enumerate(np.random.default_rng(0).permutation(36))
+    ]
+    path = tmp_path / "r.csv"
+    path.write_text("user_id,item_id,title,rating,review,timestamp\n" + "\n".join(lines) + "\n")
+    own = [f"dataset.{key}" for key in ("name=own", "category=thing", "reviews=r.csv", "prepare.k_core=1")]
+    url = "http://example.org/r.csv"
+    folders = [f"paths.data={tmp_path}", f"paths.outputs={tmp_path / 'out'}"]
+    cfg = compose(make_loader(), "config", ["dataset=custom", *own[:3], f"+{own[3]}", "method=means", *folders])
+    config = validate(cfg)
+    config = config.model_copy(update={"dataset": config.dataset.model_copy(update={"reviews_url": url})})
+
+    def downloaded() -> None:
+        Path(f"{path}{RECORD}").write_text(json.dumps({"url": url, **facts(path)}))
+
+    downloaded()
+    job = Job(config, Store(config.paths.artifacts))
+    rows = all_rows(job)
+    assert job.built == ["split"]
+    path.write_text(path.read_text().replace("text 5,", "text five,"))
+    downloaded()
+    later = Job(config, Store(config.paths.artifacts))
+    with pytest.raises(DataError, match=rf"no longer the file.*dataset.reviews_sha256={facts(path)['sha256']}"):
+        all_rows(later)
+    chosen = config.dataset.model_copy(update={"reviews_sha256": facts(path)["sha256"]})
+    renewed = Job(config.model_copy(update={"dataset": chosen}), Store(config.paths.artifacts))
+    assert set(all_rows(renewed)["review"]) - set(rows["review"]) == {"text five"}

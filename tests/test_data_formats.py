@@ -137,18 +137,23 @@ def test_yelp_has_dates_and_business_names(tmp_path):
 THEIRS = {"user_id": "who", "item_id": "what", "rating": "stars", "review": "text"}
 
 
-@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet", "csv.gz", "jsonl.gz"])
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet", "csv.gz", "jsonl.gz", "dates.parquet"])
 def test_custom_files_map_their_columns(tmp_path, suffix):
     frame = pd.DataFrame(rows()).rename(columns=THEIRS).assign(extra="ignored")
     path = tmp_path / f"own.{suffix}"
-    if suffix == "parquet":
+    if suffix.endswith("parquet"):
         frame["timestamp"] = pd.to_datetime(frame["timestamp"], unit="s")
+        if suffix.startswith("dates"):
+            frame["timestamp"] = frame["timestamp"].dt.date
         frame.to_parquet(path)
     elif suffix.startswith("jsonl"):
         frame.to_json(path, orient="records", lines=True)
     else:
         frame.to_csv(path, index=False, sep="\t" if suffix == "tsv" else ",")
     table, _ = prepared(tmp_path, source="custom", reviews=path.name, columns=THEIRS)
+    if suffix.startswith("dates"):  # a date is its midnight, UTC
+        assert list(table["timestamp"]) == sorted(row["timestamp"] // 86_400 * 86_400 for row in rows())
+        return
     check(table)
 
 
@@ -169,12 +174,18 @@ def test_numeric_ids_become_text(tmp_path):
 
 
 def test_the_order_of_lines_changes_nothing(tmp_path):
-    for name, seed in (("one", 1), ("two", 2)):
-        order = np.random.default_rng(seed).permutation(SIZE * SIZE)
-        write_lines(tmp_path / f"{name}.jsonl", [rows()[k] for k in order])
-    (one, first), (two, second) = (prepared(tmp_path, source="custom", reviews=f"{n}.jsonl") for n in ("one", "two"))
-    pd.testing.assert_frame_equal(one, two)
-    assert first == second
+    damaged = [{**rows()[0], "rating": 9}, {**rows()[1], "timestamp": "?"}, {**rows()[2], "review": "a &amp; b"}]
+    twice = {**rows()[3], "review": "written in the same second"}
+    lines = [*rows(), *damaged, twice]
+    found = []
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(len(lines))
+        write_lines(tmp_path / f"{seed}.jsonl", [lines[k] for k in order])
+        found.append(prepared(tmp_path, source="custom", reviews=f"{seed}.jsonl", max_bad_fraction=0.1))
+    for table, report in found[1:]:
+        pd.testing.assert_frame_equal(table, found[0][0])
+        for part in ("table1", "waterfall"):
+            assert report[part] == found[0][1][part]
 
 
 def test_columns_are_for_custom_files_and_must_exist(tmp_path):
@@ -188,6 +199,12 @@ def test_columns_are_for_custom_files_and_must_exist(tmp_path):
     (tmp_path / "r.xlsx").write_bytes(b"x")
     with pytest.raises(DataError, match=r"r.xlsx: unknown format"):
         prepared(tmp_path, source="custom", reviews="r.xlsx")
+    pd.DataFrame(rows()).to_csv(tmp_path / "r.tsv", index=False)
+    with pytest.raises(DataError, match=r"has no column user_id.*a .tsv tabs"):
+        prepared(tmp_path, source="custom", reviews="r.tsv")
+    pd.DataFrame(rows()).to_csv(tmp_path / "r.csv", index=False, encoding="utf-16")
+    with pytest.raises(DataError, match=r"r.csv is not UTF-8 text"):
+        prepared(tmp_path, source="custom", reviews="r.csv")
 
 
 def test_a_small_memory_limit_is_enough_and_a_wrong_one_is_named(tmp_path):

@@ -2,8 +2,10 @@
 
 import collections
 import os
+from contextlib import suppress
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from r4r.config import DatasetConfig, PrepareConfig
 from r4r.data.prepare import prepare, split_frame
+from r4r.data.steps import Steps
 from r4r.data.table1 import table1_text
 from r4r.errors import DataError
 from r4r.rows import REVIEWS, conform
@@ -107,6 +110,14 @@ def test_any_table_is_prepared_like_the_naive_way_in_any_order(rows, config, ran
     pd.testing.assert_frame_equal(got, again)
     assert report == report_again
 
+    # The invariants in their own words, lest `naive` share a misreading with the code.
+    times = got.groupby("split")["timestamp"]
+    assert times.max()["train"] < times.min()["valid"]
+    assert times.max()["valid"] < times.min()["test"]
+    train = got[got["split"] == "train"]
+    for side in ("user_id", "item_id"):
+        assert set(got[side]) == set(train[side])
+
     # The waterfall accounts for every row.
     left = len(rows)
     for line in report["waterfall"]:
@@ -179,6 +190,35 @@ def test_reviews_of_one_user_item_and_second_have_an_order_of_their_own(order):
     expected, _ = split_frame(pd.concat([twins, dense()]), PrepareConfig(dedupe=False))
     assert list(rows["review"][:3]) == list(expected["review"][:3])
     assert set(rows["review"][:3]) == {"a", "b", "c"}
+
+
+@RELAXED
+@given(larger, st.integers(2, 4), st.booleans())
+def test_every_user_and_item_of_the_core_has_k_reviews_and_no_larger_core_exists(rows, k, dedupe):
+    # Read before the split, which takes rows of the core away again: those unseen in train.
+    config = PrepareConfig(k_core=k, dedupe=dedupe, require_title=False, require_text=False)
+    core = pd.DataFrame(rows, columns=COLUMNS)
+    if dedupe:
+        core = core.sort_values("timestamp").drop_duplicates(["user_id", "item_id"], keep="last")
+    while True:
+        counts = [core.groupby(side)[side].transform("size") for side in ("user_id", "item_id")]
+        held = (counts[0] >= k) & (counts[1] >= k)
+        if held.all():
+            break
+        core = core[held]
+    with duckdb.connect() as con:
+        con.register("raw", pd.DataFrame(rows, columns=COLUMNS).assign(line=range(len(rows))))
+        steps = Steps(con, config, False, [])
+        if core.empty:
+            with pytest.raises(DataError, match="No review is left after the step 'k_core'"):
+                steps.run()
+            return
+        with suppress(DataError):  # too small for three splits: the core is there all the same
+            steps.run()
+        left = con.execute("SELECT user_id, item_id, raw.timestamp FROM kept JOIN raw USING (line)").df()
+    for side in ("user_id", "item_id"):
+        assert left.groupby(side).size().min() >= k
+    assert sorted(left.itertuples(index=False)) == sorted(core[list(left)].itertuples(index=False))
 
 
 def test_dedupe_keeps_the_newest_review():

@@ -225,6 +225,8 @@ def test_a_wrong_teacher_is_said_before_anything_runs(argv: list[str], problem: 
         preflight(argv)
     (found,) = error.value.problems
     assert problem in found
+    assert "secret" not in found
+    assert "no-name" not in found
 
 
 def test_a_budget_with_a_price_is_right() -> None:

@@ -44,9 +44,15 @@ def measure(record: dict[str, Any]) -> dict[str, Any]:
     if config.reason_source.name == "filtered":
         candidates = artifact("reasons").table(CANDIDATES, "candidates.parquet")
         answers["filter"] = verdicts(candidates) | artifact("reasons").json("acceptance.json")
+        # apart, for a hinted reason knows the rating: its verdict agrees whatever the reward model says
         answers["filter"]["agreement"] = {
-            name: agreement_of_reasons(candidates[candidates["accepted"] == accepted], planted, world.truth)
-            for name, accepted in (("accepted", True), ("rejected", False))
+            f"{'hinted' if hinted else 'unhinted'}, {'accepted' if accepted else 'rejected'}": agreement_of_reasons(
+                candidates[(candidates["hinted"] == hinted) & (candidates["accepted"] == accepted)],
+                planted,
+                world.truth,
+            )
+            for hinted in (False, True)
+            for accepted in (True, False)
         }
     return answers
 

@@ -1,28 +1,37 @@
-"""Raw files: found on disk, or downloaded once, resumed where a download was cut, and checked."""
+"""Raw files: found on disk, or downloaded once, resumed where a download was cut, checked and told apart."""
 
 import hashlib
 import http.client
+import json
 import os
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
 from r4r.errors import DataError
+from r4r.files import fingerprint
 from r4r.progress import bar, say
 
 CHUNK = 1 << 20
 TIMEOUT_S = 30.0
 ATTEMPTS = 3  # a dropped connection is taken up again this often
+BY_HAND = {
+    "yelp": "Yelp gives its Open Dataset to those who accept its terms, at "
+    "https://business.yelp.com/data/resources/open-dataset: download the JSON archive there and unpack it. "
+}
+RECORD = ".download.json"  # beside a downloaded file: where it came from, and its checksum
 
 
-def raw_file(data_dir: Path, name: str, url: str | None, sha256: str | None, key: str) -> Path:
+def raw_file(data_dir: Path, name: str, url: str | None, sha256: str | None, key: str, source: str = "") -> Path:
     """The path of a raw file, downloaded now if it is missing and an address is known.
 
     Args:
         name: path below `data_dir`, or an absolute one.
         key: the config key that holds `name`, for messages.
+        source: dataset.source, for messages.
 
     Raises:
         DataError: the file is missing and cannot be downloaded, or is not the file that `sha256` names.
@@ -34,13 +43,15 @@ def raw_file(data_dir: Path, name: str, url: str | None, sha256: str | None, key
             f"that holds {name}"
         )
         if url is None:
-            raise DataError(f"{path} (dataset.{key}) does not exist, and no download address is set. {advice}")
+            how = BY_HAND.get(source, "")
+            raise DataError(f"{path} (dataset.{key}) does not exist, and no download address is set. {how}{advice}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(str(path) + ".lock"):  # two jobs download it once
                 if not path.exists():
                     say(f"download {url} -> {path}")
                     _download(url, path)
+                    say(f"downloaded {path.name}: sha256 {_record(url, path)['sha256']}")
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise DataError(
                 f"{path} (dataset.{key}) does not exist, and downloading {url} failed ({_reason(error)}). {advice}"
@@ -53,6 +64,38 @@ def raw_file(data_dir: Path, name: str, url: str | None, sha256: str | None, key
             "Delete it so that it is downloaded again, or correct the checksum"
         )
     return path
+
+
+def as_published(path: Path, url: str | None) -> bool:
+    """Whether a raw file is what its address gives: still to be downloaded, or downloaded and unchanged since.
+
+    A file without a record of its download may be anything: put there by hand, cut or edited.
+    """
+    if url is None:
+        return False
+    if not path.exists():
+        return True
+    try:
+        record = json.loads(Path(f"{path}{RECORD}").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return record.get("url") == url and record.get("fingerprint") == fingerprint(path)
+
+
+def facts(path: Path) -> dict[str, Any]:
+    """What tells a raw file from others: its name, size in bytes, sha256 and fingerprint (r4r.files)."""
+    return {
+        "name": path.name,
+        "bytes": path.stat().st_size,
+        "sha256": _digest(path),
+        "fingerprint": fingerprint(path),
+    }
+
+
+def _record(url: str, path: Path) -> dict[str, Any]:
+    record = {"url": url, **facts(path)}
+    Path(f"{path}{RECORD}").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return record
 
 
 def _download(url: str, path: Path) -> None:

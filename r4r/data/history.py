@@ -27,13 +27,18 @@ class HistoryIndex:
         if rows["row_id"].duplicated().any():
             twice = rows.loc[rows["row_id"].duplicated(), "row_id"].iloc[0]
             raise DataError(f"history rows: row_id {twice} occurs twice")
-        self._users = _Side(rows, "user_id")
-        self._items = _Side(rows, "item_id")
+        timestamps = rows["timestamp"].to_numpy(np.int64)
+        self._times = np.unique(timestamps)
+        ranks = np.searchsorted(self._times, timestamps)
+        self._users = _Side(rows, "user_id", ranks, len(self._times))
+        self._items = _Side(rows, "item_id", ranks, len(self._times))
 
     def before(self, targets: pd.DataFrame) -> "Histories":
         """The histories of targets (columns user_id, item_id, timestamp), aligned with them by position."""
         _require(targets, ("user_id", "item_id", "timestamp"), "targets")
-        return Histories(self._users, self._items, targets)
+        # A target's rank counts the distinct times before its own, so the rows before it are those of lower rank.
+        ranks = np.searchsorted(self._times, targets["timestamp"].to_numpy(np.int64), side="left")
+        return Histories(self._users, self._items, targets, ranks)
 
 
 class Histories:
@@ -44,11 +49,10 @@ class Histories:
         user_mean, item_mean: float64 (n,), mean rating over ALL of these rows; NaN where there are none.
     """
 
-    def __init__(self, users: "_Side", items: "_Side", targets: pd.DataFrame):
-        timestamps = targets["timestamp"].to_numpy(np.int64)
+    def __init__(self, users: "_Side", items: "_Side", targets: pd.DataFrame, ranks: np.ndarray):
         self._users, self._items = users, items
-        self._user_start, self._user_end = users.spans(targets["user_id"], timestamps)
-        self._item_start, self._item_end = items.spans(targets["item_id"], timestamps)
+        self._user_start, self._user_end = users.spans(targets["user_id"], ranks)
+        self._item_start, self._item_end = items.spans(targets["item_id"], ranks)
         self.user_count = self._user_end - self._user_start
         self.item_count = self._item_end - self._item_start
         self.user_mean = users.means(self._user_start, self._user_end)
@@ -67,31 +71,33 @@ class Histories:
 
 
 class _Side:
-    """History rows sorted by (id, timestamp, row_id), with running sums of ratings."""
+    """History rows sorted by (id, timestamp, row_id), with running sums of ratings.
 
-    def __init__(self, rows: pd.DataFrame, column: str):
-        codes, ids = pd.factorize(rows[column].to_numpy(object))
-        self._code_of = pd.Index(ids, dtype=object)
-        timestamps = rows["timestamp"].to_numpy(np.int64)
+    Args:
+        ranks: int64 (n,), the place of each row's timestamp among the `times` distinct ones.
+    """
+
+    def __init__(self, rows: pd.DataFrame, column: str, ranks: np.ndarray, times: int):
+        codes, ids = pd.factorize(rows[column])
+        self._code_of = pd.Index(np.asarray(ids, dtype=object), dtype=object)
         row_ids = rows["row_id"].to_numpy(np.int64)
-        self._times = np.unique(timestamps)
-        order = np.lexsort((row_ids, timestamps, codes))
+        order = np.lexsort((row_ids, ranks, codes))
         codes = codes[order].astype(np.int64)
         self.row_ids = row_ids[order]
         # (id, timestamp) as one sorted integer: timestamps become ranks, so that the product stays small.
-        self._stride = len(self._times) + 1
-        self._keys = codes * self._stride + np.searchsorted(self._times, timestamps[order])
+        self._stride = times + 1
+        self._keys = codes * self._stride + ranks[order]
         self._starts = np.searchsorted(codes, np.arange(len(ids) + 1))
         self._sums = np.concatenate([[0.0], np.cumsum(rows["rating"].to_numpy(np.float64)[order])])
 
-    def spans(self, ids: pd.Series, timestamps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Start and end positions, int64 (n,), of the rows of each id strictly before each timestamp."""
+    def spans(self, ids: pd.Series, ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Start and end positions, int64 (n,), of the rows of each id whose rank is strictly below each of `ranks`."""
         # Targets repeat ids: looking up the distinct ones is several times faster.
-        local, distinct = pd.factorize(ids.to_numpy(object))
-        codes = self._code_of.get_indexer(pd.Index(distinct, dtype=object))[local].astype(np.int64)
+        local, distinct = pd.factorize(ids)
+        wanted = pd.Index(np.asarray(distinct, dtype=object), dtype=object)
+        codes = self._code_of.get_indexer(wanted)[local].astype(np.int64)
         known = codes >= 0
         codes = np.where(known, codes, 0)
-        ranks = np.searchsorted(self._times, timestamps, side="left")
         ends = np.searchsorted(self._keys, codes * self._stride + ranks, side="left")
         starts = self._starts[codes]
         return np.where(known, starts, 0), np.where(known, ends, 0)

@@ -1,5 +1,6 @@
 """Raw review files -> the prepared, time-split rows of an experiment (paper 4.1.1), out of core."""
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -13,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from r4r.config import DatasetConfig, PrepareConfig
-from r4r.data.download import raw_file
+from r4r.data.download import facts, raw_file
 from r4r.data.layouts import LAYOUTS, Layout, layout_of
 from r4r.data.raw_checks import ReviewCheck, Row, Tally, meta_title
 from r4r.data.readers import Fields, Kind, Record, RecordFile, kind_of
-from r4r.data.steps import FINAL, Steps, Waterfall, note
+from r4r.data.steps import Steps, Waterfall, note
 from r4r.data.table1 import table1
 from r4r.errors import DataError
 from r4r.progress import bar
@@ -48,7 +49,8 @@ def prepare(dataset: DatasetConfig, data_dir: Path, out: Path) -> dict[str, Any]
 
     Returns:
         JSON-able report: `table1` (counts a split, sparsity, history lengths, ratings), `waterfall` (one line a step
-        and reason: dropped, repaired, left) and `files` (lines, and what was dropped or repaired with its first line).
+        and reason: dropped, repaired, left) and `files` (name, size, checksum, lines, and what was dropped or repaired
+        with its first line).
 
     Raises:
         DataError: a raw file is missing, damaged or mostly malformed, or too little is left of it.
@@ -57,10 +59,11 @@ def prepare(dataset: DatasetConfig, data_dir: Path, out: Path) -> dict[str, Any]
         raise DataError("dataset.source=simulated has no raw files: its world is made, then split by split_frame")
     if dataset.reviews is None:
         raise DataError(f"dataset.reviews is not set: name the review file of '{dataset.name}' below paths.data")
-    reviews_path = raw_file(data_dir, dataset.reviews, dataset.reviews_url, dataset.reviews_sha256, "reviews")
+    source = dataset.source
+    reviews_path = raw_file(data_dir, dataset.reviews, dataset.reviews_url, dataset.reviews_sha256, "reviews", source)
     meta_path = None
     if dataset.meta is not None:
-        meta_path = raw_file(data_dir, dataset.meta, dataset.meta_url, dataset.meta_sha256, "meta")
+        meta_path = raw_file(data_dir, dataset.meta, dataset.meta_url, dataset.meta_sha256, "meta", source)
     elif dataset.source in LAYOUTS and dataset.prepare.require_title:
         raise DataError(
             f"dataset.meta is not set, and only the metadata file of source={dataset.source} has item titles: name it, "
@@ -73,14 +76,16 @@ def prepare(dataset: DatasetConfig, data_dir: Path, out: Path) -> dict[str, Any]
     waterfall: Waterfall = []
     try:
         reviews = _stage_reviews(dataset, reviews_path, layout, scratch / "raw.parquet", waterfall)
-        files = {"reviews": reviews.as_dict()}
+        files = {"reviews": facts(reviews_path) | reviews.as_dict()}
         with _database(scratch, dataset.memory_limit) as con:
             con.execute(f"CREATE VIEW raw AS FROM read_parquet('{_quoted(scratch / 'raw.parquet')}')")
             if meta_path is not None:
-                files["meta"] = _stage_titles(con, dataset, meta_path, layout, scratch / "titles.parquet").as_dict()
-            Steps(con, dataset.prepare, meta_path is not None, waterfall).run()
+                titles = _stage_titles(con, dataset, meta_path, layout, scratch / "titles.parquet")
+                files["meta"] = facts(meta_path) | titles.as_dict()
+            steps = Steps(con, dataset.prepare, meta_path is not None, waterfall)
+            steps.run()
             target = _quoted(out / "rows.parquet")
-            con.execute(f"COPY ({FINAL}) TO '{target}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 50000)")
+            con.execute(f"COPY ({steps.final}) TO '{target}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 50000)")
             return {"table1": table1(con), "waterfall": waterfall, "files": files}
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -108,8 +113,9 @@ def split_frame(frame: pd.DataFrame, prepare: PrepareConfig) -> tuple[pd.DataFra
     _note_reading(waterfall, tally)
     with _database(None, None) as con:
         con.register("raw", pa.Table.from_batches(batches, RAW))
-        Steps(con, prepare, False, waterfall).run()
-        rows = conform(con.execute(FINAL).df(), REVIEWS, "prepared rows")
+        steps = Steps(con, prepare, False, waterfall)
+        steps.run()
+        rows = conform(con.execute(steps.final).df(), REVIEWS, "prepared rows")
         return rows, {"table1": table1(con), "waterfall": waterfall, "files": {"reviews": tally.as_dict()}}
 
 
@@ -209,10 +215,10 @@ def _watched(file: RecordFile) -> Iterator[Record]:
 def _note_reading(waterfall: Waterfall, tally: Tally) -> None:
     left = tally.lines
     note(waterfall, "read", "records in the file", 0, left)
-    for reason, count in tally.dropped.items():
+    for reason, count in sorted(tally.dropped.items()):  # not in the file's order, on which nothing depends
         left -= count
         note(waterfall, "read", reason, count, left)
-    for reason, count in tally.repaired.items():
+    for reason, count in sorted(tally.repaired.items()):
         note(waterfall, "read", reason, 0, left, repaired=count)
 
 
@@ -225,7 +231,13 @@ def _row_dicts(frame: pd.DataFrame) -> Iterator[Fields]:
 @contextmanager
 def _database(scratch: Path | None, memory_limit: str | None) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB that spills to `scratch` beyond its memory limit; its failures told as DataError."""
-    settings: dict[str, Any] = {"preserve_insertion_order": False, "autoinstall_known_extensions": False}
+    # The cores that this process may use: DuckDB would count those of the machine, and each thread takes memory.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    settings: dict[str, Any] = {
+        "preserve_insertion_order": False,
+        "autoinstall_known_extensions": False,
+        "threads": cores,
+    }
     if scratch is not None:
         settings["temp_directory"] = str(scratch / "spill")
     if memory_limit is not None:

@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from r4r.data.layouts import Layout
@@ -60,7 +60,7 @@ class Tally:
             raise DataError(
                 f"{self.where}: {self.bad} of {self.lines} records are malformed, more than "
                 f"dataset.max_bad_fraction={max_bad_fraction:g} allows. {causes}. "
-                "Is dataset.source the format of this file?"
+                "Is dataset.source the format of this file? JSON files hold one object a line; text is UTF-8"
             )
 
     def as_dict(self) -> dict[str, Any]:
@@ -130,6 +130,8 @@ def clean(value: Any, tally: Tally, line: int) -> str:
     Raises:
         _Bad: the value is a list, a mapping, or the like.
     """
+    if type(value) is str and "&" not in value and value.isprintable():  # most texts: nothing to repair
+        return value.strip()
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, int | float):
@@ -148,10 +150,16 @@ def clean(value: Any, tally: Tally, line: int) -> str:
 
 
 def _first(fields: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    return next((fields[name] for name in names if fields.get(name) is not None), None)
+    for name in names:
+        value = fields.get(name)
+        if value is not None:
+            return value
+    return None
 
 
 def _identifier(value: Any, name: str) -> str:
+    if type(value) is str and value.isalnum():  # most identifiers: nothing to strip
+        return value
     if isinstance(value, float) and value.is_integer():  # a column of numbers with gaps
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -164,6 +172,8 @@ def _identifier(value: Any, name: str) -> str:
 
 
 def _rating(value: Any, name: str) -> float:
+    if type(value) is float and 1 <= value <= 5:
+        return value
     if value is None or value == "":
         raise _Bad(f"field '{name}' missing or empty")
     try:
@@ -179,6 +189,8 @@ def _rating(value: Any, name: str) -> float:
 
 def _timestamp(value: Any, name: str) -> tuple[int, bool]:
     """Unix seconds, and whether the value was in milliseconds. Dates without a time zone are UTC."""
+    if type(value) is int and 0 < value < LATEST:
+        return value, False
     if value is None or value == "":
         raise _Bad(f"field '{name}' missing or empty")
     if isinstance(value, str):
@@ -189,6 +201,8 @@ def _timestamp(value: Any, name: str) -> tuple[int, bool]:
                 value = datetime.fromisoformat(value.strip())
             except ValueError:
                 raise _Bad("timestamp unreadable") from None
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
     if isinstance(value, datetime):
         value = (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):

@@ -16,10 +16,6 @@ from r4r.errors import DataError
 Waterfall = list[dict[str, Any]]
 
 DRAW_FACTOR = 3  # sample_users: this many times as many users are drawn, and the most active of them stay
-FINAL = """
-    SELECT final.row_id, raw.user_id, raw.item_id, titled.title, raw.rating, raw.review, raw.timestamp, final.split
-    FROM final JOIN raw USING (line) JOIN titled USING (line) ORDER BY final.row_id
-"""
 
 
 def note(waterfall: Waterfall, step: str, reason: str, dropped: int, left: int, repaired: int = 0) -> None:
@@ -40,7 +36,11 @@ class Steps:
         self.con, self.prepare, self.waterfall = con, prepare, waterfall
         title = "coalesce(titles.title, '')" if titles else "raw.title"
         join = "LEFT JOIN titles USING (item_id)" if titles else ""
-        con.execute(f"CREATE TEMP VIEW titled AS SELECT raw.line, {title} AS title FROM raw {join}")
+        self.final = f"""
+            SELECT final.row_id, raw.user_id, raw.item_id, {title} AS title, raw.rating, raw.review, raw.timestamp,
+                   final.split
+            FROM raw JOIN final USING (line) {join} ORDER BY final.row_id
+        """  # the prepared rows (rows.REVIEWS), once `run` is through
         # Codes follow the order of the ids, so that sorting by code is sorting by id.
         for side, code in (("user", "u"), ("item", "i")):
             con.execute(

@@ -68,16 +68,23 @@ def table1_text(report: dict[str, Any], name: str) -> str:
         ),
         "",
     ]
-    wide = max(len(f"{w['step']}: {w['reason']}") for w in report["waterfall"])
+    files = report.get("files", {})
+    steps = [(_told(w, files), w) for w in report["waterfall"]]
+    wide = max(len(name) for name, _ in steps)
     lines.append(f"{'step':<{wide}} {'dropped':>11} {'repaired':>11} {'left':>11}")
-    lines += [
-        f"{w['step'] + ': ' + w['reason']:<{wide}} {w['dropped']:>11,} {w['repaired']:>11,} {w['left']:>11,}"
-        for w in report["waterfall"]
-    ]
-    meta = report.get("files", {}).get("meta", {})
+    lines += [f"{name:<{wide}} {w['dropped']:>11,} {w['repaired']:>11,} {w['left']:>11,}" for name, w in steps]
+    meta = files.get("meta", {})
     for verb in ("dropped", "repaired"):
-        lines += [f"metadata, {reason}: {count:,} lines {verb}" for reason, count in meta.get(verb, {}).items()]
+        for reason, count in meta.get(verb, {}).items():
+            first = meta["first_line"][reason]
+            lines.append(f"metadata: {reason} (first in line {first:,}): {count:,} lines {verb}")
     return "\n".join(lines)
+
+
+def _told(step: dict[str, Any], files: dict[str, Any]) -> str:
+    """A step and its reason; of what reading dropped or repaired, also where to look for the first one."""
+    first = files.get("reviews", {}).get("first_line", {}).get(step["reason"]) if step["step"] == "read" else None
+    return f"{step['step']}: {step['reason']}" + (f" (first in line {first:,})" if first else "")
 
 
 def _row(head: str, cells: Any) -> str:
