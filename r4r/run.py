@@ -124,6 +124,8 @@ def run(config: "Config", folder: Path, overrides: Sequence[str] = ()) -> dict[s
     if config.target == "result":
         show(record)
     for name, path in record.get("target", {}).items():
+        if name == "split" and name in work.hits:  # one that is built prints it itself
+            print((Path(path) / "table1.txt").read_text(encoding="utf-8"), end="")
         print(f"{name}: {path}")
     print(folder / "result.json")
     return record

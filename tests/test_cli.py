@@ -139,6 +139,15 @@ def test_a_target_builds_only_what_it_needs(r4r: Any, outputs: Path, capsys: pyt
     assert "metrics" not in record
 
 
+def test_table_1_is_printed_whether_or_not_the_split_is_in_the_store(
+    r4r: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        assert r4r(*SMALL, "method=mf", "target=split") == 0
+        shown = capsys.readouterr()
+        assert (shown.out + shown.err).count("unseen in test: user unseen in train") == 1
+
+
 def test_an_unknown_target_names_the_close_one(r4r: Any, capsys: pytest.CaptureFixture[str], outputs: Path) -> None:
     assert r4r("method=mf", *SMALL, "target=splt") == 2
     assert "target=splt: this job has no such stage; did you mean split" in capsys.readouterr().err

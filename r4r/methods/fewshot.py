@@ -69,6 +69,7 @@ class FewShot:
 
     def stages(self, job: Job) -> Stage:
         config = job.config
+        texts = prompt_texts("fewshot", "fewshot_retry")
         identity = {
             "teacher": teacher_identity(config),
             "label": self.label,
@@ -78,12 +79,12 @@ class FewShot:
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
             "category": config.dataset.category,
-            "prompts": prompt_texts("fewshot", "fewshot_retry"),
+            "prompts": texts,
             "evaluate": config.dataset.evaluate.model_dump(mode="json"),
         }
         rows = config.dataset.evaluate.max_rows
         takes = (
-            estimate(config, rows, rows * (1 + self.retries), identity["prompts"], 20 * self.history, self.max_tokens)
+            estimate(config, rows, rows * (1 + self.retries), texts, 20 * self.history, self.max_tokens)
             if rows
             else "a teacher call a row"
         )

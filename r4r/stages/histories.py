@@ -27,7 +27,10 @@ def case_inputs(config: Config, shown: str | None = None) -> dict[str, Stage]:
 def case_facts(config: Config, shown: str | None = None) -> dict[str, Any]:
     """What, beside its inputs, shapes the histories that a prompt shows."""
     dataset = config.dataset
-    facts = {"category": dataset.category, "history": dataset.history.model_dump(mode="json", exclude={"raw_tokens"})}
+    facts: dict[str, Any] = {
+        "category": dataset.category,
+        "history": dataset.history.model_dump(mode="json", exclude={"raw_tokens"}),
+    }
     if (shown or config.strategy.reasoned_from) == "reviews":
         facts |= {"shown": "reviews", "raw_tokens": dataset.history.raw_tokens}
     return facts

@@ -1,0 +1,343 @@
+"""What the review-based raters share: the convolution over words, the rating head's biases, training and the stage."""
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from pydantic import Field
+from torch import nn
+
+from r4r.config import Section
+from r4r.errors import DataError, ModelError
+from r4r.files import fingerprint
+from r4r.interrupts import as_interrupts
+from r4r.methods import MAX_RATING, MIN_RATING, point_predictions
+from r4r.methods.review_documents import PAD, Library, Targets, TextSettings, word_matrix
+from r4r.progress import bar
+from r4r.rows import PREDICTIONS
+from r4r.stages.cases import history_rows
+from r4r.stages.split import all_rows, split_stage, targets
+from r4r.stages.stage import Job, Stage, Work
+from r4r.store.artifact import write_table
+
+VERSION = 1
+CHUNK_WORDS = 2**14  # word positions whose filter values are in memory at once, where only the largest is kept
+
+
+class TrainingSettings(Section):
+    lr: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(1e-3, ge=0)  # L2, inside Adam
+    lr_step: int = Field(5, ge=1)  # epochs between two cuts of the learning rate
+    lr_factor: float = Field(0.8, gt=0, le=1)
+    epochs: int = Field(20, ge=1)
+    patience: int = Field(5, ge=1)  # epochs without a better validation RMSE
+    batch_size: int = Field(128, ge=1)
+
+
+class Known(NamedTuple):
+    """What train gives a model: counts of users and items, mean rating, word vectors (indices, word_dim)."""
+
+    users: int
+    items: int
+    mean: float
+    vectors: torch.Tensor
+
+
+class WordConvolution(nn.Module):
+    """Filters over windows of words, by lookup: value(t) = bias + sum_k W_k e(word t+k).
+
+    W_k e is computed once for each distinct word of the batch and then looked up at every place where the word stands:
+    the same numbers as a convolution over the embedded texts, for a fraction of its work. Windows are centred on real
+    words; what lies outside of the text is zero.
+    """
+
+    def __init__(self, dim: int, filters: int, width: int):
+        super().__init__()
+        self.width, self.before = width, (width - 1) // 2
+        self.weight = nn.Parameter(torch.empty(width, dim, filters))
+        self.bias = nn.Parameter(torch.zeros(filters))
+        bound = (6 / (width * dim + filters)) ** 0.5  # Glorot and Bengio 2010
+        nn.init.uniform_(self.weight, -bound, bound)
+
+    def forward(self, words: torch.Tensor, vectors: nn.Embedding, scale: torch.Tensor | None = None) -> torch.Tensor:
+        """Values at every word, (texts, words, filters); `scale` (texts, words) multiplies the word vectors."""
+        table, windows = self._table(words, vectors)
+        factors = None if scale is None else self._widened(scale)
+        length = words.shape[1]
+        total: torch.Tensor = self.bias
+        for k in range(self.width):
+            part = nn.functional.embedding(windows[:, k : k + length], table[k])
+            total = total + (part if factors is None else part * factors[:, k : k + length, None])
+        return total
+
+    def largest(self, words: torch.Tensor, vectors: nn.Embedding) -> torch.Tensor:
+        """ReLU and max-pooling over the words of each text, (texts, filters); zero for a text without words.
+
+        Only the largest value of a filter passes a gradient on, so that the others are computed without one, a chunk of
+        texts of about equal length at a time.
+        """
+        table, windows = self._table(words, vectors)
+        lengths = (words != PAD).sum(dim=1)
+        with torch.no_grad():
+            place = torch.zeros(len(words), self.bias.shape[0], dtype=torch.long, device=words.device)
+            order = lengths.argsort()
+            for texts in _chunks(order, lengths[order].tolist()):
+                length = max(1, int(lengths[texts[-1]]))
+                near = windows[texts, : length + self.width - 1]
+                values = nn.functional.embedding(near[:, :length], table[0].detach())
+                for k in range(1, self.width):
+                    values += nn.functional.embedding(near[:, k : k + length], table[k].detach())
+                values.masked_fill_((words[texts, :length] == PAD)[:, :, None], -torch.inf)
+                place[texts] = values.max(dim=1).indices
+        best = self.bias + sum(table[k].gather(0, windows.gather(1, place + k)) for k in range(self.width))
+        return best.relu() * (lengths > 0)[:, None]
+
+    def _table(self, words: torch.Tensor, vectors: nn.Embedding) -> tuple[torch.Tensor, torch.Tensor]:
+        """W_k e of the distinct words, (width, distinct, filters), padding being the first; words as indices into it,
+        (texts, words + width - 1)."""
+        seen = torch.zeros(vectors.num_embeddings, dtype=torch.bool, device=words.device)
+        seen[words.flatten()] = True
+        seen[PAD] = True
+        local = (seen.cumsum(0) - 1)[words]
+        return vectors(seen.nonzero().squeeze(1)) @ self.weight, self._widened(local)
+
+    def _widened(self, values: torch.Tensor) -> torch.Tensor:
+        return nn.functional.pad(values, (self.before, self.width - 1 - self.before))
+
+
+def _chunks(order: torch.Tensor, lengths: Sequence[int]) -> Iterator[torch.Tensor]:
+    """Runs of texts, shortest first, whose padded size stays within CHUNK_WORDS (or that are one text)."""
+    start = 0
+    for end in range(1, len(lengths) + 1):
+        if end == len(lengths) or (end + 1 - start) * lengths[end] > CHUNK_WORDS:
+            yield order[start:end]
+            start = end
+
+
+def id_table(count: int, dim: int, sd: float) -> nn.Embedding:
+    """Vectors of users or items; index 0, one that train does not know, is and stays zero."""
+    table = nn.Embedding(count + 1, dim, padding_idx=0)
+    nn.init.normal_(table.weight, 0.0, sd)
+    with torch.no_grad():
+        table.weight[0] = 0.0
+    return table
+
+
+class ReviewRater(pl.LightningModule):
+    """A rating from ids and reviews: mean + b_u + b_i + what a subclass's `match` says, trained by squared error."""
+
+    def __init__(self, known: Known, training: TrainingSettings):
+        super().__init__()
+        self.training_settings, self.mean = training, known.mean
+        self.words = nn.Embedding.from_pretrained(known.vectors.clone(), freeze=False, padding_idx=PAD)
+        self.user_bias, self.item_bias = id_table(known.users, 1, 0.0), id_table(known.items, 1, 0.0)
+        self.best_rmse, self.best_epoch, self.best = float("inf"), -1, self._copy()
+        self._squared: list[torch.Tensor] = []
+
+    def match(self, batch: Any) -> torch.Tensor:
+        """What the model adds to mean and biases, (batch,)."""
+        raise NotImplementedError
+
+    def forward(self, batch: Any) -> torch.Tensor:
+        """Ratings (batch,), not clipped."""
+        biases = self.user_bias(batch.user).squeeze(1) + self.item_bias(batch.item).squeeze(1)
+        return self.mean + biases + self.match(batch)
+
+    def configure_optimizers(self) -> Any:
+        s = self.training_settings
+        adam = torch.optim.Adam(self.parameters(), lr=s.lr, weight_decay=s.weight_decay, fused=True)
+        return [adam], [torch.optim.lr_scheduler.StepLR(adam, s.lr_step, s.lr_factor)]
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        return nn.functional.mse_loss(self(batch), batch.rating)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self._squared.append((self(batch).clamp(MIN_RATING, MAX_RATING) - batch.rating) ** 2)
+
+    def on_validation_epoch_end(self) -> None:
+        rmse = float(torch.cat(self._squared).mean().sqrt())
+        self._squared.clear()
+        self.log("valid_rmse", rmse)
+        if rmse < self.best_rmse:
+            self.best_rmse, self.best_epoch, self.best = rmse, self.current_epoch, self._copy()
+
+    def _copy(self) -> dict[str, torch.Tensor]:
+        return {name: value.detach().clone() for name, value in self.state_dict().items()}
+
+
+class Batches(torch.utils.data.IterableDataset[Any]):
+    """Batches of targets: shuffled anew each epoch from the seed, or in order where seed is None."""
+
+    def __init__(self, rows: Targets, collate: Callable[[Targets, Sequence[int]], Any], size: int, seed: int | None):
+        self.rows, self.collate, self.size, self.seed, self.epoch = rows, collate, size, seed, 0
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.size)
+
+    def __iter__(self) -> Iterator[Any]:
+        order = np.arange(len(self.rows))
+        if self.seed is not None:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
+            self.epoch += 1
+        for start in range(0, len(order), self.size):
+            yield self.collate(self.rows, order[start : start + self.size].tolist())
+
+
+class ReviewMethod:
+    """Fitted on train, the epoch of the best validation RMSE kept. Subclasses give the model and its batches.
+
+    On CPU equal seeds give equal predictions; a GPU adds up gradients in an order of its own.
+    """
+
+    uses = frozenset({"dataset"})
+    label: ClassVar[str]  # in tables
+
+    def __init__(self, name: str, text: TextSettings, training: TrainingSettings, model: dict[str, Any]):
+        self.name, self.text, self.training, self.model = name, text, training, model
+
+    def network(self, known: Known) -> ReviewRater:
+        """A fresh model."""
+        raise NotImplementedError
+
+    def collate(self, rows: Targets, chosen: Sequence[int]) -> Any:
+        """A batch of some targets: a named tuple of tensors with user, item and rating (batch,)."""
+        raise NotImplementedError
+
+    def stages(self, job: Job) -> Stage:
+        dataset = job.config.dataset
+        identity: dict[str, Any] = {
+            "text": self.text.model_dump(mode="json"),
+            "training": self.training.model_dump(mode="json"),
+            "model": self.model,
+            "seed": job.config.seed,
+            "history": dataset.history.source,
+            "evaluate": dataset.evaluate.model_dump(mode="json"),
+        }
+        if self.text.word_vectors:
+            path = Path(self.text.word_vectors).expanduser()
+            if not path.is_file():
+                raise DataError(f"method {self.name}: text.word_vectors names {path}, and there is no such file")
+            identity["text"]["word_vectors"] = fingerprint(path)
+        inputs = {"split": split_stage(job.config)}
+        return Stage(f"predict/{self.name}", VERSION, identity, inputs, self._build, "minutes to an hour on CPU")
+
+    def _build(self, work: Work) -> dict[str, Any]:
+        config, rows = work.job.config, all_rows(work.job)
+        past, wanted = history_rows(config.dataset, rows), targets(work.job)
+        table, facts = self.predict(rows, past, wanted, config.seed, config.trainer.accelerator, work.job.log)
+        write_table(work.folder / "data.parquet", table, PREDICTIONS)
+        return {"predictions": len(table), **facts}
+
+    def predict(
+        self,
+        rows: pd.DataFrame,
+        past: pd.DataFrame,
+        wanted: pd.DataFrame,
+        seed: int,
+        accelerator: str = "cpu",
+        log: Callable[[dict[str, float]], None] = lambda metrics: None,
+    ) -> tuple[pd.DataFrame, dict[str, Any]]:
+        """rows.PREDICTIONS of the wanted rows, and facts for the manifest.
+
+        Args:
+            rows: the whole split (rows.REVIEWS).
+            past: those of them that may appear in a history.
+
+        Raises:
+            DataError: train or valid is empty, or the word vectors cannot be read.
+            ModelError: a GPU is asked for and there is none.
+        """
+        train, valid = rows[rows["split"] == "train"], rows[rows["split"] == "valid"]
+        for split, part in (("train", train), ("valid", valid)):
+            if part.empty:
+                raise DataError(
+                    f"{self.label}: the {split} split is empty; enlarge the data set or change dataset.prepare"
+                )
+        if accelerator == "gpu" and not torch.cuda.is_available():
+            raise ModelError(f"{self.label}: trainer.accelerator=gpu, but there is no CUDA device; use auto or cpu")
+        device = torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+        library = Library(rows, past, self.text, seed)
+        with torch.random.fork_rng(devices=[0] if device.type == "cuda" else []):
+            torch.manual_seed(seed)  # initial weights and dropout
+            vectors, given = word_matrix(self.text, library.vocabulary, seed)
+            known = Known(len(library.users), len(library.items), float(train["rating"].mean()), vectors)
+            model = self.network(known)
+            size = self.training.batch_size
+            learn = Batches(Targets(library, train, self.text.include_target_review), self.collate, size, seed)
+            check = Batches(Targets(library, valid), self.collate, size, None)
+            facts = fit(model, learn, check, device, self.label, log)
+        model.load_state_dict(model.best)
+        model.to(device).eval()
+        with torch.no_grad():
+            answers = [
+                model(type(batch)(*(column.to(device) for column in batch))).cpu()
+                for batch in Batches(Targets(library, wanted), self.collate, size, None)
+            ]
+        values = torch.cat(answers).double().numpy() if answers else np.empty(0)
+        facts |= {"vocabulary": len(library.vocabulary), "pretrained_words": given}
+        return point_predictions(wanted["row_id"], self.label, values), facts
+
+
+def fit(
+    model: ReviewRater,
+    train: Batches,
+    valid: Batches,
+    device: torch.device,
+    label: str,
+    log: Callable[[dict[str, float]], None],
+) -> dict[str, Any]:
+    """Train until the validation RMSE has stopped falling; the best weights are in `model.best`.
+
+    Returns:
+        Facts for the manifest: epochs, best epoch and its validation RMSE, parameters, seconds an epoch.
+    """
+    settings, started = model.training_settings, time.monotonic()
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    stop = pl.callbacks.EarlyStopping("valid_rmse", patience=settings.patience, mode="min", verbose=False)
+    with bar(f"train {label}", settings.epochs * len(train)) as advance, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pytorch_lightning")  # advice on workers, notes on its own internals
+        trainer = pl.Trainer(
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            devices=1,
+            max_epochs=settings.epochs,
+            callbacks=[stop, _Watch(advance, label, log)],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        loaders = [torch.utils.data.DataLoader(batches, batch_size=None) for batches in (train, valid)]
+        with as_interrupts():
+            trainer.fit(model, loaders[0], loaders[1])
+    return {
+        "best_epoch": model.best_epoch + 1,
+        "valid_rmse": model.best_rmse,
+        "epochs": train.epoch,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "epoch_s": round((time.monotonic() - started) / max(1, train.epoch), 2),
+    }
+
+
+class _Watch(pl.Callback):
+    """Tells the bar of every step, and the log of every epoch."""
+
+    def __init__(self, advance: Callable[[int, str], None], label: str, log: Callable[[dict[str, float]], None]):
+        self.advance, self.label, self.report, self.note = advance, label, log, ""  # Lightning sets `log` itself
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        self.advance(1, self.note)
+
+    def on_validation_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        rmse = float(trainer.callback_metrics["valid_rmse"])
+        self.note = f"epoch {trainer.current_epoch + 1}, validation RMSE {rmse:.3f}"
+        self.report(
+            {f"{self.label.lower()}/valid/rmse": rmse, f"{self.label.lower()}/epoch": trainer.current_epoch + 1}
+        )

@@ -1,0 +1,58 @@
+"""The README's new baseline: two files, taken from its text, and it runs beside the others."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import r4r
+from r4r.files import conf_dir
+
+README = Path(__file__).parent.parent / "README.md"
+SMALL = ["dataset.world.users=20", "dataset.world.items=10", "logger=none", "~references.mf"]
+
+
+def blocks() -> list[tuple[str, str]]:
+    """(path, content) of the files that the section shows: a path in the prose, then the block it names."""
+    section = README.read_text(encoding="utf-8").split("## A new baseline\n")[1].split("\n## ")[0]
+    return re.findall(r"as `([\w/.]+)`[,:]\n\n```\w+\n(.*?)```", section, flags=re.DOTALL)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of the package and its configuration, with the section's files added."""
+    for source, name in ((Path(r4r.__file__).parent, "r4r"), (conf_dir(), "conf")):
+        shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for path, content in blocks():
+        assert not (tmp_path / path).exists()
+        (tmp_path / path).write_text(content, encoding="utf-8")
+    return tmp_path
+
+
+def test_the_section_shows_two_files() -> None:
+    assert [path for path, _ in blocks()] == ["r4r/methods/item_knn.py", "conf/method/item_knn.yaml"]
+
+
+def test_two_files_make_a_baseline(checkout: Path) -> None:
+    done = run(checkout, "method=item_knn", *SMALL)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(Path(done.stdout.strip().splitlines()[-1]).read_text())
+    labels = [row["label"] for row in record["metrics"]]
+    assert labels[0] == "Item kNN"
+    assert "User+item bias" in labels
+    assert all(row["n"] == record["metrics"][0]["n"] for row in record["metrics"])
+
+
+def test_its_settings_are_checked(checkout: Path) -> None:
+    done = run(checkout, "method=item_knn", "method.neighbours=0", *SMALL)
+    assert done.returncode == 2
+    assert "method.neighbours" in done.stderr
+
+
+def run(checkout: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "r4r.run", *overrides, f"paths.outputs={checkout / 'outputs'}"]
+    return subprocess.run(command, cwd=checkout, capture_output=True, text=True, timeout=280, check=False)
