@@ -1,0 +1,129 @@
+"""The command `r4r-report`: records into the paper's tables and figures, beside the paper's numbers."""
+
+import argparse
+import csv
+import io
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from r4r.errors import DataError, R4RError
+
+HELP = """\
+Gathers result.json records and writes, for each table or figure: NAME.md, NAME.tex (booktabs) and NAME.csv, and of
+figures NAME.png and NAME.pdf. What failed or is missing is named in each. Records of the smoke preset count only with
+--experiment smoke. Exit codes: 0 done, 1 nothing to report, 2 wrong command line."""
+
+
+def main() -> None:
+    """The command line."""
+    try:
+        code = report(sys.argv[1:])
+    except R4RError as error:
+        print(f"r4r-report: {error}", file=sys.stderr)
+        code = 1
+    except OSError as error:
+        print(
+            f"r4r-report: {error.filename or 'output'}: cannot be read or written ({error.strerror})", file=sys.stderr
+        )
+        code = 1
+    sys.exit(code)
+
+
+def report(argv: Sequence[str]) -> int:
+    """Write what the command line asks for, and print the Markdown and the files.
+
+    Returns:
+        0, or 1 where one of the tables that were asked for by name has no record.
+    Raises:
+        DataError: a folder of records is not there, or none of them is of the table.
+    """
+    args = _parse(argv)
+    from r4r.report.cells import blocks
+    from r4r.report.data_table import data_table
+    from r4r.report.documents import document
+    from r4r.report.records import gather
+    from r4r.report.tables import ABSENT, NAMES, TABLES, command
+    from r4r.report.text import latex, markdown
+
+    folders = args.records or [_outputs()]
+    runs, faults = gather(folders)
+    for fault in faults:
+        print(f"r4r-report: {fault}", file=sys.stderr)
+    names = NAMES if args.name == "all" else (args.name,)
+    written = 0
+    for name in names:
+        drawn = []
+        if name == "table1":
+            made = data_table(runs, args.data, args.experiment)
+        else:
+            found, missing = blocks(TABLES[name], runs, args.data, args.experiment)
+            made = document(TABLES[name], found, missing, args.decoding) if found else None
+        if made is None:
+            where = ", ".join(str(folder) for folder in folders)
+            of = f" of {', '.join(args.data)}" if args.data else ""
+            preset = f" by experiment={args.experiment}" if args.experiment else ""
+            sentence = f"no record of a job of {name}{of}{preset} below {where}; run {command(name)}"
+            if args.name != "all":
+                raise DataError(sentence)
+            print(f"r4r-report: {sentence}", file=sys.stderr)
+            continue
+        made.problems += faults
+        args.out.mkdir(parents=True, exist_ok=True)
+        for suffix, text in (("md", markdown(made)), ("tex", latex(made)), ("csv", _csv(made.rows))):
+            (args.out / f"{name}.{suffix}").write_text(text, encoding="utf-8", newline="")
+            drawn.append(args.out / f"{name}.{suffix}")
+        if name.startswith("figure"):
+            from r4r.report.figure import draw, save
+
+            drawn += save(draw(TABLES[name], found, args.decoding), args.out, name)
+        print(markdown(made))
+        print(*drawn, sep="\n", end="\n\n")
+        written += 1
+    if args.name == "all":
+        for name, reason in ABSENT.items():
+            print(f"r4r-report: {name}: {reason}", file=sys.stderr)
+    return 0 if written else 1
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    from r4r.report.tables import ABSENT, NAMES
+
+    parser = argparse.ArgumentParser(
+        "r4r-report", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("name", help=f"{', '.join(NAMES)} or all")
+    parser.add_argument(
+        "--records", nargs="+", type=Path, metavar="DIR", help="folders that hold records (default: multirun_outputs)"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: report, in the outputs folder")
+    parser.add_argument("--data", nargs="+", default=[], metavar="NAME", help="only these data sets")
+    parser.add_argument("--experiment", metavar="NAME", help="only records of this preset")
+    parser.add_argument("--decoding", default="mean", choices=("mean", "median", "mode"), help="default: mean")
+    args = parser.parse_args(argv)
+    if args.name in ABSENT:
+        parser.error(f"{args.name}: {ABSENT[args.name]}")
+    if args.name not in (*NAMES, "all"):
+        from r4r.checks import close_names
+
+        parser.error(f"{args.name}: there is no such table or figure; {close_names(args.name, (*NAMES, 'all'))}")
+    args.out = args.out or _outputs() / "report"
+    return args
+
+
+def _outputs() -> Path:
+    return Path(os.environ.get("R4R_OUTPUTS") or "multirun_outputs")
+
+
+def _csv(rows: Sequence[dict[str, object]]) -> str:
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""The jobs' records on disk, and which of them stand for which row of a table."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from pydantic import ValidationError
+
+from r4r.config import StrategyConfig
+from r4r.errors import DataError
+from r4r.files import conf_dir
+
+RESULT = "result.json"
+SKIPPED = {"artifacts", "wandb", ".git"}  # folders that hold no records
+
+
+@dataclass(frozen=True)
+class Run:
+    """One job's record.
+
+    Attributes:
+        path: its `result.json`.
+        record: what is in it.
+    """
+
+    path: Path
+    record: Mapping[str, Any]
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return self.record["config"]
+
+    @property
+    def ok(self) -> bool:
+        return self.record["status"] == "ok"
+
+    @property
+    def dataset(self) -> str:
+        return str(self.record["dataset"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.record["seed"])
+
+    @property
+    def method(self) -> str:
+        return str(self.record["method"])
+
+    @property
+    def experiment(self) -> str | None:
+        return self.record.get("experiment")
+
+    @property
+    def started(self) -> str:
+        return str(self.record["started"])
+
+    @property
+    def artifacts(self) -> Mapping[str, str]:
+        return self.record.get("artifacts") or {}
+
+    @property
+    def source(self) -> str:
+        return str((self.config.get("reason_source") or {}).get("name"))
+
+    @cached_property
+    def strategy(self) -> str | None:
+        """The option of `conf/strategy` with this record's settings; None where there is none."""
+        try:
+            settings = StrategyConfig.model_validate(self.config.get("strategy") or {})
+        except ValidationError:
+            return None
+        return next((name for name, option in strategies().items() if option == settings), None)
+
+    @property
+    def rows_scored(self) -> tuple[Any, ...]:
+        """What two records must share for their errors to be comparable: the split, and which of its rows."""
+        evaluate = (self.config.get("dataset") or {}).get("evaluate") or {}
+        return self.artifacts.get("split"), self.record.get("evaluated"), json.dumps(evaluate, sort_keys=True)
+
+    def said(self) -> str:
+        """Why there is no result, in a sentence's end."""
+        if self.record["status"] == "failed":
+            error = self.record.get("error") or {}
+            return f"failed with {error.get('kind')}: {' '.join(str(error.get('message')).split())}"
+        return "was interrupted, or is still running"
+
+
+@cache
+def strategies() -> dict[str, StrategyConfig]:
+    """Every option of `conf/strategy`, without the experts that it mounts."""
+    found = {}
+    for path in sorted((conf_dir() / "strategy").glob("*.yaml")):
+        values = OmegaConf.to_container(OmegaConf.load(path))
+        assert isinstance(values, dict)
+        found[path.stem] = StrategyConfig.model_validate({k: v for k, v in values.items() if k != "defaults"})
+    return found
+
+
+def gather(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
+    """Every record below the folders (a folder may also be a record itself), the oldest first.
+
+    Returns:
+        The runs, and a sentence for each file that is no record.
+    Raises:
+        DataError: a folder is not there.
+    """
+    runs: dict[Path, Run] = {}
+    faults: list[str] = []
+    for folder in folders:
+        if not folder.exists():
+            raise DataError(f"{folder}: there is no such folder; --records names folders that hold {RESULT} files")
+        for path in _found(folder):
+            try:
+                runs[path.resolve()] = Run(path, _read(path))
+            except (OSError, ValueError) as error:
+                faults.append(f"{path} is left out: {error}")
+    return sorted(runs.values(), key=lambda run: (run.started, str(run.path))), faults
+
+
+def _found(folder: Path) -> Iterator[Path]:
+    if folder.is_file():
+        yield folder
+        return
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name not in SKIPPED)
+        if RESULT in files:
+            yield Path(root) / RESULT
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The record.
+
+    Raises:
+        ValueError: the file holds none.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"it is not JSON ({error})") from error
+    needed = ("status", "method", "dataset", "seed", "started", "config")
+    missing = [key for key in needed if key not in record] if isinstance(record, dict) else list(needed)
+    if missing:
+        raise ValueError(f"it is no record of a job, it lacks {', '.join(missing)}")
+    return record

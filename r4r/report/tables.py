@@ -1,0 +1,190 @@
+"""Which rows each of the paper's tables and figures has, and which jobs stand for them."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cache
+
+from omegaconf import OmegaConf
+
+from r4r.files import conf_dir
+from r4r.report.records import Run
+
+SMOKE = "smoke"  # the preset that tries the pipeline out; its numbers mean nothing
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a job's configuration must be; None takes any."""
+
+    method: str
+    strategy: str | None = None
+    source: str | None = None
+
+    def fits(self, run: Run) -> bool:
+        return (
+            run.method == self.method
+            and self.strategy in (None, run.strategy)
+            and self.source in (None, run.source)
+            and run.config.get("target", "result") == "result"
+        )
+
+    def overrides(self, swept: Collection[str]) -> str:
+        """As on the command line of a preset with these axes: what it sweeps over, and what is not the default."""
+        parts = {"method": self.method, "strategy": self.strategy, "reason_source": self.source}
+        default = {"method": "reason4rec", "strategy": "multistep", "reason_source": "filtered"}
+        chosen = {key: value for key, value in parts.items() if value and (key in swept or value != default[key])}
+        return " ".join(f"{key}={value}" for key, value in chosen.items())
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table, or a point of a figure.
+
+    Attributes:
+        name: as in the report.
+        settings: any of these is a job of this row.
+        label: the row's label in a record; None: the first, which is the method's own.
+        published: its name in `paper.yaml`, where that is another.
+    """
+
+    name: str
+    settings: tuple[Setting, ...]
+    label: str | None = None
+    published: str | None = None
+
+    @property
+    def paper(self) -> str:
+        return self.published or self.name
+
+    def fits(self, run: Run) -> bool:
+        return any(setting.fits(run) for setting in self.settings)
+
+    def is_reference(self, run: Run) -> bool:
+        """Whether a job of another method scored this row beside it, on all the same rows."""
+        names = {node.get("name") for node in (run.config.get("references") or {}).values()}
+        return self.label is not None and self.settings[0].method in names and not run.record.get("excluded")
+
+    @property
+    def exists(self) -> bool:
+        return (conf_dir() / "method" / f"{self.settings[0].method}.yaml").exists()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table or figure of rating errors.
+
+    Attributes:
+        name: as on the command line, and of the preset.
+        title: as printed.
+        headline: the row that the others are compared with.
+    """
+
+    name: str
+    title: str
+    rows: tuple[Row, ...]
+    headline: str
+
+    @property
+    def command(self) -> str:
+        return command(self.name)
+
+
+def _row(name: str, method: str, label: str | None = None, published: str | None = None) -> Row:
+    return Row(name, (Setting(method),), label, published)
+
+
+def _ours(name: str, strategy: str = "multistep", source: str = "filtered") -> Row:
+    return Row(name, (Setting("reason4rec", strategy, source),))
+
+
+def _without_reason(name: str) -> Row:
+    """The predictor without an analysis section: one run, by two names."""
+    settings = Setting("reason4rec", "multistep", "none"), Setting("reason4rec", "without_step2")
+    return Row(name, settings)
+
+
+_MEANS = ("Global mean", "User mean", "Item mean", "User+item bias")
+TABLES = {
+    table.name: table
+    for table in (
+        Table(
+            "table2",
+            "Table 2: rating prediction",
+            (
+                *(_row(label, "means", label) for label in _MEANS),
+                _row("MF", "mf", "MF"),
+                _row("DeepCoNN", "deepconn", "DeepCoNN"),
+                _row("NARRE", "narre", "NARRE"),
+                _row("DAML", "daml", "DAML"),
+                _row("LLM few-shot", "fewshot", published="GPT-4o"),
+                _row("Rec-SAVER", "rec_saver"),
+                _row("EXP3RT", "exp3rt"),
+                _ours("Reason4Rec"),
+            ),
+            "Reason4Rec",
+        ),
+        Table(
+            "table4",
+            "Table 4: what the reasoner learns from",
+            (
+                _without_reason("Without reason"),
+                _ours("Review-guided", source="review"),
+                _ours("Review-inferred", source="review_inferred"),
+                _ours("History-inferred", source="history"),
+                _ours("Reason4Rec"),
+            ),
+            "Reason4Rec",
+        ),
+        Table(
+            "table5",
+            "Table 5: the reward model, given texts of known closeness to the review",
+            tuple(
+                _row(label, "reward_check", label)
+                for label in (
+                    "Without reason",
+                    "Review-guided",
+                    "Review-inferred",
+                    "Hint-inferred",
+                    "History-inferred",
+                )
+            ),
+            "Review-guided",
+        ),
+        Table(
+            "figure3",
+            "Figure 3: Reason4Rec without each of its steps",
+            (
+                _ours("Without step 1", "without_step1"),
+                _without_reason("Without step 2"),
+                _ours("Without step 3", "without_step3"),
+                _ours("Reason4Rec"),
+            ),
+            "Reason4Rec",
+        ),
+        Table(
+            "figure4",
+            "Figure 4: one step or several",
+            (_ours("One-step", "onestep"), _ours("Chain of thought", "cot"), _ours("Multi-step")),
+            "Multi-step",
+        ),
+    )
+}
+NAMES = ("table1", *TABLES)
+ABSENT = {  # what the paper has and r4r cannot make yet
+    "table3": "its scores of reasons (BLEURT, GPTScore) are not built yet",
+    "table6": "its timing of single predictions is not built yet",
+    "figure5": "its side-by-side of reasons is not built yet",
+}
+
+
+@cache
+def axes(name: str) -> dict[str, tuple[str, ...]]:
+    """The sweep of a preset: axis -> its values, as text. Empty where the preset is one job."""
+    preset = OmegaConf.load(conf_dir() / "experiment" / f"{name}.yaml")
+    params = OmegaConf.select(preset, "hydra.sweeper.params") or {}
+    return {str(key): tuple(part.strip() for part in str(value).split(",")) for key, value in params.items()}
+
+
+def command(name: str) -> str:
+    """The command line that makes a table's records."""
+    return f"r4r -m experiment={name}" if axes(name) else f"r4r experiment={name}"

@@ -1,0 +1,182 @@
+"""Presets of the paper's tables: every job of their sweeps is valid, a misspelt axis is told, one runs end to end."""
+
+import itertools
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from r4r import run
+from r4r.checks import ignored, validate
+from r4r.errors import ConfigError
+from r4r.overrides import check_overrides, compose, conf_dir, make_loader, preflight
+from r4r.report import cli
+from r4r.report.paper import published
+from r4r.report.tables import NAMES, TABLES, axes
+
+LOADER = make_loader()
+SWEPT = [name for name in NAMES if axes(name)]
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+JOBS = [
+    (name, combination)
+    for name in SWEPT
+    for combination in itertools.product(*([f"{k}={v}" for v in values] for k, values in axes(name).items()))
+    if "seed=43" not in combination and "seed=44" not in combination
+]
+
+
+def refused(*argv: str) -> list[str]:
+    with pytest.raises(ConfigError) as error:
+        preflight(list(argv))
+    return error.value.problems
+
+
+def test_which_presets_sweep() -> None:
+    assert SWEPT == ["table1", "table2", "table4", "figure3", "figure4"]
+
+
+@pytest.mark.parametrize(("name", "combination"), JOBS, ids=lambda value: value if isinstance(value, str) else None)
+def test_every_job_of_a_sweep_is_valid(name: str, combination: tuple[str, ...]) -> None:
+    cfg = compose(LOADER, "config", [f"experiment={name}", *combination])
+    assert validate(cfg).experiment == name
+    assert ignored(cfg, combination) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_has_a_smoke_size(name: str) -> None:
+    config = validate(compose(LOADER, "config", [f"experiment=[{name},smoke]"]))
+    assert (config.experiment, config.llm.name, config.trainer.accelerator) == ("smoke", "tiny", "cpu")
+    if name in TABLES:
+        assert config.dataset.pools.total == 12
+
+
+@pytest.mark.parametrize("name", SWEPT)
+def test_the_rows_of_a_report_are_the_jobs_of_its_preset(name: str) -> None:
+    swept = {key: values for key, values in axes(name).items() if key not in ("dataset", "seed")}
+    if name == "table1":
+        assert swept == {}
+        return
+    settings = {setting for row in TABLES[name].rows for setting in row.settings if row.exists}
+    (key, values), *more = swept.items()
+    assert more == []
+    field = {"method": "method", "strategy": "strategy", "reason_source": "source"}[key]
+    assert set(values) <= {getattr(setting, field) for setting in settings}
+
+
+@pytest.mark.parametrize("name", SWEPT)
+def test_the_wandb_sweep_is_the_presets_grid(name: str) -> None:
+    sweep = yaml.safe_load((EXPERIMENTS / name / "sweep.yaml").read_text(encoding="utf-8"))
+    grid = {key: tuple(map(str, node["values"])) for key, node in sweep["parameters"].items()}
+    assert grid == axes(name)
+    assert (sweep["method"], sweep["program"]) == ("grid", "r4r")
+    first, second, *_, last = sweep["command"]
+    assert (first, second, last) == ("r4r", f"experiment={name}", "${args_no_hyphens}")
+
+
+@pytest.mark.parametrize("name", ["table4", "table5", "figure3", "figure4"])
+def test_readmes_give_the_command(name: str) -> None:
+    text = (EXPERIMENTS / name / "README.md").read_text(encoding="utf-8")
+    assert f"experiment={name}\n" in text or f"experiment={name} " in text
+    assert f"r4r-report {name}" in text
+
+
+@pytest.mark.parametrize("name", sorted(TABLES))
+def test_the_papers_rows_are_rows_of_the_report(name: str) -> None:
+    rows = {row.paper for row in TABLES[name].rows}
+    for numbers in published()[name].values():
+        assert set(numbers) <= rows
+        for errors in numbers.values():
+            assert 0 < errors["mae"] < errors["rmse"] < 2
+    assert set(published()["pictures"].get(name, {})) <= rows
+
+
+def test_the_papers_full_method_is_one_result_wherever_it_stands() -> None:
+    for dataset in ("music", "book"):
+        theirs = published()["table2"][dataset]["Reason4Rec"]
+        assert theirs == published()["table4"][dataset]["Reason4Rec"]
+        assert theirs == published()["figure3"][dataset]["Reason4Rec"]
+        assert theirs == published()["figure4"][dataset]["Multi-step"]
+
+
+# a preset's own axes
+
+
+@pytest.fixture
+def preset(tmp_path: Path) -> Any:
+    def write(params: str) -> list[str]:
+        (tmp_path / "experiment").mkdir()
+        text = f"# @package _global_\nexperiment: own\nhydra: {{sweeper: {{params: {params}}}}}\n"
+        (tmp_path / "experiment" / "own.yaml").write_text(text, encoding="utf-8")
+        return ["--config-dir", str(tmp_path), "-m", "experiment=own"]
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ("{strategy: 'onestep,cott'}", "strategy=cott: strategy has no option 'cott'; did you mean cot"),
+        ("{reason_sorce: 'none,hint'}", "reason_sorce=none: there is no key or group 'reason_sorce'"),
+        ("{seed: '1,two'}", "seed='two': should be a valid integer"),
+        ("{dataset.strict: 'true,false'}", "dataset.strict=true,false: in a preset's sweep, write ++dataset.strict"),
+    ],
+)
+def test_a_presets_own_axes_are_checked(preset: Any, params: str, message: str) -> None:
+    found = refused(*preset(params))
+    assert len(found) == 1
+    assert found[0].startswith(message)
+
+
+def test_the_command_line_takes_the_place_of_an_axis_as_in_hydra() -> None:
+    argv = ["experiment=table4", "reason_source=history", "seed=1"]
+    checked = check_overrides(argv, LOADER, multirun=True)
+    assert checked.problems == []
+    assert checked.variants == [["dataset=simulated", *argv]]
+    sweep = [f"{key}={','.join(values)}" for key, values in axes("table4").items()]
+    parsed = OverridesParser.create(config_loader=LOADER).parse_overrides([*sweep, *argv])
+    [[jobs]] = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    assert sorted(jobs) == sorted(checked.variants[0])
+
+
+def test_each_value_of_an_axis_is_a_variant() -> None:
+    checked = check_overrides(["experiment=figure4"], LOADER, multirun=True)
+    found = {override for variant in checked.variants for override in variant if override.startswith("strategy=")}
+    assert found == {f"strategy={value}" for value in axes("figure4")["strategy"]}
+
+
+def test_two_presets_with_sweeps_cannot_be_swept_over() -> None:
+    assert check_overrides(["experiment=table4,figure4"], LOADER, multirun=True).problems == [
+        "experiment=table4,figure4: these presets bring sweeps of their own; give each its own command"
+    ]
+
+
+# end to end
+
+
+def test_a_preset_in_smoke_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("R4R_OUTPUTS", str(tmp_path / "out"))
+    monkeypatch.setenv("R4R_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.chdir(tmp_path)
+    argv = ["r4r", "-m", "experiment=[table4,smoke]", "reason_source=none", "seed=1"]
+    monkeypatch.setattr(sys, "argv", argv)
+    run.main()
+    [path] = (tmp_path / "out" / "sweeps").rglob("result.json")
+    record = json.loads(path.read_text(encoding="utf-8"))
+    assert (record["status"], record["experiment"], record["seed"]) == ("ok", "smoke", 1)
+    assert cli.report(["table4", "--experiment", "smoke"]) == 0
+    text = (tmp_path / "out" / "report" / "table4.md").read_text(encoding="utf-8")
+    mae = record["metrics"][0]["mae"]
+    assert f"| Without reason | **{mae:.4f} ± " in text
+    assert "no record for seed 42, 43, 44" in text
+
+
+def test_the_preset_files_hold_deltas_only() -> None:
+    for name in SWEPT:
+        values = yaml.safe_load((conf_dir() / "experiment" / f"{name}.yaml").read_text(encoding="utf-8"))
+        assert set(values) <= {"defaults", "experiment", "target", "hydra"}
