@@ -1,8 +1,9 @@
-"""A job of the default's kind on the simulated world, held against what was planted (a quarter of an hour)."""
+"""Jobs on the simulated world, held against what was planted, at two budgets (a quarter of an hour; over an hour)."""
 
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -11,30 +12,65 @@ from r4r.checks import validate
 from r4r.overrides import conf_dir, preflight
 from r4r.run import run
 
-MEASURE = Path(__file__).parents[1] / "experiments" / "known_answers" / "measure.py"
-MEASURED = [  # the sizes of the committed result
-    *("dataset.world.users=40", "dataset.world.items=20", "dataset.world.reviews_per_user=7"),
-    *("dataset.prepare.test_fraction=0.1", "dataset.pools.total=64"),
-]
+FOLDER = Path(__file__).parents[1] / "experiments" / "known_answers"
+RESULTS = {"default.json": (), "six_times.json": ("experiment=known_answers",)}
+
+
+def measure(record: dict[str, Any]) -> dict[str, Any]:
+    """As `python experiments/known_answers/measure.py` prints it."""
+    spec = importlib.util.spec_from_file_location("measure", FOLDER / "measure.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.measure(record)
+
+
+def answers(folder: Path, *overrides: str) -> dict[str, Any]:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        argv = preflight([*overrides, f"paths.outputs={folder}", "logger=none"])
+        run(validate(compose("config", overrides=argv)), folder)
+    found = measure(json.loads((folder / "result.json").read_text(encoding="utf-8")))
+    print(json.dumps(found, indent=2))
+    return found
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_the_committed_results_are_of_the_sizes_that_their_commands_have_now(name: str) -> None:
+    record = json.loads((FOLDER / name).read_text(encoding="utf-8"))
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        now = validate(compose("config", overrides=preflight([*RESULTS[name]]))).model_dump(mode="json")
+    for group in ("world", "prepare", "pools"):
+        assert record["config"]["dataset"][group] == now["dataset"][group], group
+    assert record["config"]["experts"] == now["experts"]
+    assert record["status"] == "ok"
+
+
+def of_the_teacher(found: dict[str, Any]) -> None:
+    for kind in ("positive", "negative", "preference"):
+        assert found["teacher"][kind]["precision"] > 0.9
+        assert found["teacher"][kind]["recall"] > 0.8
 
 
 @pytest.mark.slow
-def test_what_a_quarter_of_an_hour_learns_of_what_was_planted(tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("measure", MEASURE)
-    assert spec is not None
-    assert spec.loader is not None
-    measure = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(measure)
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        overrides = preflight([*MEASURED, f"paths.outputs={tmp_path}", "logger=none"])
-        run(validate(compose("config", overrides=overrides)), tmp_path)
-    answers = measure.measure(json.loads((tmp_path / "result.json").read_text()))
-    print(json.dumps(answers, indent=2))
-    for kind in ("positive", "negative", "preference"):
-        assert answers["teacher"][kind]["precision"] > 0.9
-        assert answers["teacher"][kind]["recall"] > 0.8
+def test_what_the_default_job_learns_of_what_was_planted(tmp_path: Path) -> None:
+    found = answers(tmp_path)
+    of_the_teacher(found)
     # what so few steps do teach; experiments/known_answers says what they do not
-    assert answers["summarizer"]["positive"]["precision"] > 2 / 14  # a guess is right about once in fourteen aspects
-    assert answers["summarizer"]["positive"]["recall"] > 0.3
-    assert 0.5 < answers["filter"]["acceptance_rate"] <= 1
-    assert answers["filter"]["error_review"] < answers["filter"]["error_without_reason"]
+    assert found["summarizer"]["positive"]["precision"] > 2 / 14  # a guess is right about once in fourteen aspects
+    assert found["summarizer"]["preference"]["recall"] > 0.15
+    assert 0.5 < found["filter"]["acceptance_rate"] <= 1
+
+
+@pytest.mark.slow
+def test_what_six_times_the_training_texts_teach(tmp_path: Path) -> None:
+    found = answers(tmp_path, "experiment=known_answers")
+    of_the_teacher(found)
+    assert found["summarizer"]["preference"]["precision"] > 0.6
+    assert found["summarizer"]["preference"]["recall"] > 0.5
+    fared = found["filter"]
+    assert fared["error_review"] < fared["error_without_reason"] - 0.1
+    agreement = {kind: row["verdict"] for kind, row in fared["agreement"].items()}
+    assert agreement["unhinted, accepted"] > agreement["unhinted, rejected"] + 0.15
+    mae = {label: scores[0] for label, scores in found["scores"].items()}
+    assert mae["Reason4Rec"] < min(mae["MF"], mae["Global mean"], mae["User mean"])
