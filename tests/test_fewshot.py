@@ -21,8 +21,10 @@ from r4r.teacher.simulator import SimulatedTeacher
 
 @pytest.mark.parametrize(
     ("answer", "rating"),
-    [("4", 4), ("4.5", 4.5), ("4 stars", 4), ("Rating: 3", 3), ("Predicted Rating: 2.0", 2), ("4/5", 4), (" **5** ", 5)]
-    + [("(1 star)", 1), ("3 out of 5.", 3)],
+    [
+        *(("4", 4), ("4.5", 4.5), ("4 stars", 4), ("Rating: 3", 3), ("Predicted Rating: 2.0", 2), ("4/5", 4)),
+        *((" **5** ", 5), ("(1 star)", 1), ("3 out of 5.", 3)),
+    ],
 )
 def test_a_bare_rating_is_read(answer: str, rating: float) -> None:
     assert parse_rating(answer) == rating

@@ -1,4 +1,4 @@
-"""Table 5: the reward model's error, given texts of known closeness to the target's review. An analysis, no recommender.
+"""Table 5: the reward model's error, given texts of known closeness to the review. An analysis, no recommender.
 
 What it predicts from may be the target's own review, as in the paper's table; it belongs in no comparison of methods.
 """
