@@ -283,7 +283,7 @@ def _sentences(error: ValidationError, model: type[BaseModel], prefix: str) -> l
         else:
             message = item["msg"].removeprefix("Value error, ")
             message = message[0].lower() + message[1:].replace("Input should", "should")
-            secret = key == "teacher.key_env" or (key == "teacher.base_url" and "@" in str(value))
+            secret = key.endswith(".key_env") or (key.endswith(".base_url") and "@" in str(value))
             shown = key if secret else f"{key}={value!r}"  # somebody may have typed the key or a password itself
             text = f"{shown}: {message.replace('input should', 'should')}"
         found.append((key, text))

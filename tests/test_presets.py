@@ -17,7 +17,7 @@ from r4r.errors import ConfigError
 from r4r.overrides import check_overrides, compose, conf_dir, make_loader, preflight
 from r4r.report import cli
 from r4r.report.paper import published
-from r4r.report.tables import NAMES, TABLES, axes
+from r4r.report.tables import NAMES, REASONS, TABLES, axes
 
 LOADER = make_loader()
 SWEPT = [name for name in NAMES if axes(name)]
@@ -37,7 +37,7 @@ def refused(*argv: str) -> list[str]:
 
 
 def test_which_presets_sweep() -> None:
-    assert SWEPT == ["table1", "table2", "table4", "figure3", "figure4"]
+    assert SWEPT == ["table1", "table2", "table3", "table4", "figure3", "figure4"]
 
 
 @pytest.mark.parametrize(("name", "combination"), JOBS, ids=lambda value: value if isinstance(value, str) else None)
@@ -61,7 +61,8 @@ def test_the_rows_of_a_report_are_the_jobs_of_its_preset(name: str) -> None:
     if name == "table1":
         assert swept == {}
         return
-    settings = {setting for row in TABLES[name].rows for setting in row.settings if row.exists}
+    rows = REASONS.rows if name == REASONS.name else TABLES[name].rows
+    settings = {setting for row in rows for setting in row.settings if row.exists}
     (key, values), *more = swept.items()
     assert more == []
     field = {"method": "method", "strategy": "strategy", "reason_source": "source"}[key]
@@ -78,7 +79,7 @@ def test_the_wandb_sweep_is_the_presets_grid(name: str) -> None:
     assert (first, second, last) == ("r4r", f"experiment={name}", "${args_no_hyphens}")
 
 
-@pytest.mark.parametrize("name", ["table4", "table5", "figure3", "figure4"])
+@pytest.mark.parametrize("name", ["table3", "table4", "table5", "figure3", "figure4"])
 def test_readmes_give_the_command(name: str) -> None:
     text = (EXPERIMENTS / name / "README.md").read_text(encoding="utf-8")
     assert f"experiment={name}\n" in text or f"experiment={name} " in text
@@ -93,6 +94,14 @@ def test_the_papers_rows_are_rows_of_the_report(name: str) -> None:
         for errors in numbers.values():
             assert 0 < errors["mae"] < errors["rmse"] < 2
     assert set(published()["pictures"].get(name, {})) <= rows
+
+
+def test_the_papers_rows_of_reasons_are_rows_of_the_report() -> None:
+    rows = {row.paper for row in REASONS.rows}
+    for numbers in published()["table3"].values():
+        assert set(numbers) == rows
+        for scores in numbers.values():
+            assert 0 < scores["bleurt"] < 1 < scores["gptscore"] < 100
 
 
 def test_the_papers_full_method_is_one_result_wherever_it_stands() -> None:

@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r4r.experts.cot import ChainOfThought
+from r4r.experts.exp3rt import Exp3rt, clean_preferences
 from r4r.experts.onestep import OneStep
 from r4r.experts.predictor import Predictor
 from r4r.experts.reasoner import Reasoner
+from r4r.experts.rec_saver import RecSaver
 from r4r.experts.reward_model import RewardModel
 from r4r.experts.summarizer import Summarizer, clean_summary
 from r4r.prompts.history import EMPTY, history_block
@@ -29,6 +31,7 @@ CASE = Case(
     user_average=3.456,
     item_average=None,
 )
+LIKES = "Likes: Catchy Melody, Lyrics\nDislikes: None"
 NOBODY = Case(8, "First", "Music", (), (), None, None)
 
 RENDERED = {
@@ -40,8 +43,20 @@ RENDERED = {
     "predictor_without_reason": lambda: Predictor.prompt(CASE, None),
     "fewshot": lambda: render("fewshot", history="1. Kind of Blue, Rating: 5.0", category="Music", title="Blue Train"),
     "fewshot_retry": lambda: render("fewshot_retry"),
+    "gptscore": lambda: render(
+        "gptscore", category="Music", title="Blue Train", reason="The user prizes melodies.", review="The tunes stay."
+    ),
+    "gptscore_retry": lambda: render("gptscore_retry"),
     "onestep": lambda: OneStep.prompt(CASE),
     "cot": lambda: ChainOfThought.prompt(CASE),
+    "rec_saver": lambda: RecSaver.prompt(CASE),
+    "rec_saver_reason": lambda: RecSaver.reason_prompt(CASE, 4.0),
+    "rec_saver_verify": lambda: RecSaver.verify_prompt(CASE, REASON),
+    "exp3rt": lambda: Exp3rt.prompt(CASE, LIKES),
+    "exp3rt_reason": lambda: Exp3rt.reason_prompt(CASE, LIKES, "Likes: None\nDislikes: Weak Vocals", 4.0),
+    "exp3rt_preferences": lambda: Exp3rt.preferences_prompt("Music", "Kind of Blue", 4.0, "The tunes {stay}."),
+    "exp3rt_user_profile": lambda: Exp3rt.user_profile_prompt([("Kind of Blue", 5.0, LIKES)]),
+    "exp3rt_item_profile": lambda: Exp3rt.item_profile_prompt("Music", "Blue Train", [("Blue Train", 4.0, LIKES)]),
     "review_inferred": lambda: render(
         "review_inferred", category="Music", title="Blue Train", review="The tunes stay."
     ),
@@ -119,6 +134,12 @@ def test_a_summary_is_tidied() -> None:
 @pytest.mark.parametrize("field", ["Positive Aspects", "Negative Aspects", "User Preference Elements"])
 def test_a_text_that_lacks_a_line_is_no_summary(field: str) -> None:
     assert clean_summary("\n".join(line for line in SUMMARY.splitlines() if not line.startswith(field))) is None
+
+
+def test_preferences_are_tidied() -> None:
+    assert clean_preferences("Here:\n**Likes:** Catchy Melody, Lyrics.\n- Dislikes: \n") == LIKES
+    assert clean_preferences("Likes: Catchy Melody") is None
+    assert clean_preferences("Dislikes: Catchy Melody") is None
 
 
 def test_an_answer_in_one_step_is_reason_then_rating() -> None:

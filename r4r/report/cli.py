@@ -43,8 +43,9 @@ def report(argv: Sequence[str]) -> int:
     from r4r.report.cells import blocks
     from r4r.report.data_table import data_table
     from r4r.report.documents import document
+    from r4r.report.reason_table import reason_table
     from r4r.report.records import gather
-    from r4r.report.tables import ABSENT, NAMES, TABLES, command
+    from r4r.report.tables import ABSENT, NAMES, REASONS, TABLES, command
     from r4r.report.text import latex, markdown
 
     folders = args.records or [_outputs()]
@@ -57,6 +58,8 @@ def report(argv: Sequence[str]) -> int:
         drawn = []
         if name == "table1":
             made = data_table(runs, args.data, args.experiment)
+        elif name == REASONS.name:
+            made = reason_table(runs, args.data, args.experiment)
         else:
             found, missing = blocks(TABLES[name], runs, args.data, args.experiment)
             made = document(TABLES[name], found, missing, args.decoding) if found else None

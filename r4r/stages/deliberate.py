@@ -1,5 +1,7 @@
 """One model for all: it writes reason and rating in one answer (one-step), or every step of it (chain of thought)."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -12,7 +14,7 @@ from r4r.lm.rating_tokens import rating_tokens
 from r4r.progress import say
 from r4r.rows import REASONS, REVIEWS
 from r4r.stages.histories import case_facts, case_inputs, known_cases
-from r4r.stages.predict import rate_rows
+from r4r.stages.predict import label, rate_rows
 from r4r.stages.reasons import reasons_stage
 from r4r.stages.split import evaluated
 from r4r.stages.stage import Stage, Work
@@ -23,8 +25,64 @@ VERSION = 1
 EXPERTS: dict[str, type[OneStep]] = {"onestep": OneStep, "cot": ChainOfThought}
 
 
-def deliberator_stage(config: Config) -> Stage:
-    """Artifact: the adapter of the one model, taught by the kept reasons.
+@dataclass(frozen=True)
+class Deliberation:
+    """What tells one such model from another.
+
+    Attributes:
+        expert: its name at `experts.<name>`.
+        kind: how its answers are read.
+        label: the method's name in tables.
+        trained: the stage whose artifact is its adapter.
+        inputs, facts: the stages and the settings that its prompts depend on; `split` is among the stages.
+        prompts: a prompt for each row to predict, made from the inputs.
+    """
+
+    expert: str
+    kind: type[OneStep]
+    label: str
+    trained: Stage
+    inputs: dict[str, Stage]
+    facts: dict[str, Any]
+    prompts: Callable[[Work, pd.DataFrame], list[str]]
+
+
+def answers_stage(config: Config, own: Deliberation) -> Stage:
+    """Artifact: `answers.parquet` (row_id, answer), what the model writes for each row to predict."""
+    identity = own.facts | {
+        "max_new_tokens": config.experts[own.expert]["max_new_tokens"],
+        "evaluate": config.dataset.evaluate.model_dump(mode="json"),
+    }
+
+    def write(work: Work) -> dict[str, Any]:
+        prompts, row_ids = _asked(work, own)
+        limit = work.job.config.experts[own.expert]["max_new_tokens"]
+        table, facts = write_all(work, own.expert, row_ids, prompts, limit, "answer")
+        table[["row_id", "answer"]].to_parquet(work.folder / "answers.parquet", index=False)
+        return facts
+
+    inputs = own.inputs | {"deliberator": own.trained}
+    split = config.dataset.evaluate.split
+    return Stage(f"deliberate/{split}", VERSION, identity, inputs, write, f"one text a {split} row")
+
+
+def rated_answers_stage(config: Config, own: Deliberation) -> Stage:
+    """Artifact: as of `predictions_stage`. The rating is decoded from the logits where the answer comes to it."""
+    identity = own.facts | {"evaluate": config.dataset.evaluate.model_dump(mode="json")}
+    inputs = own.inputs | {"deliberator": own.trained, "answers": answers_stage(config, own)}
+    split = config.dataset.evaluate.split
+    return Stage(
+        f"predict/{split}",
+        VERSION,
+        identity,
+        inputs,
+        lambda work: _predict(work, own),
+        f"one forward pass a {split} row",
+    )
+
+
+def deliberated_predictions_stage(config: Config) -> Stage:
+    """Artifact: as of `rated_answers_stage`, by the one model of the strategy, taught by the kept reasons.
 
     Raises:
         ConfigError: there are no reasons to learn from.
@@ -32,34 +90,17 @@ def deliberator_stage(config: Config) -> Stage:
     name, shown = config.strategy.name, config.strategy.histories
     if config.reason_source.name == "none":
         raise ConfigError([f"reason_source=none: strategy={name} learns to write reasons; choose another source"])
-    inputs = case_inputs(config, shown) | {"reasons": reasons_stage(config)}
+    expert = EXPERTS[name]
+    inputs, facts = case_inputs(config, shown), case_facts(config, shown)
+    taught = inputs | {"reasons": reasons_stage(config)}
     if name == "cot":
-        inputs |= case_inputs(config, "summaries")
-    return train_stage(config, name, inputs, case_facts(config, shown), _texts)
+        taught |= case_inputs(config, "summaries")
 
+    def prompts(work: Work, rows: pd.DataFrame) -> list[str]:
+        return [expert.prompt(case) for case in known_cases(work, rows, shown)]
 
-def deliberations_stage(config: Config) -> Stage:
-    """Artifact: `answers.parquet` (row_id, answer), what the model writes for each row to predict."""
-    name, shown = config.strategy.name, config.strategy.histories
-    identity = case_facts(config, shown) | {
-        "max_new_tokens": config.experts[name]["max_new_tokens"],
-        "evaluate": config.dataset.evaluate.model_dump(mode="json"),
-    }
-    inputs = case_inputs(config, shown) | {"deliberator": deliberator_stage(config)}
-    split = config.dataset.evaluate.split
-    return Stage(f"deliberate/{split}", VERSION, identity, inputs, _write, f"one text a {split} row")
-
-
-def deliberated_predictions_stage(config: Config) -> Stage:
-    """Artifact: as of `predictions_stage`. The rating is decoded from the logits where the answer comes to it."""
-    shown = config.strategy.histories
-    identity = case_facts(config, shown) | {"evaluate": config.dataset.evaluate.model_dump(mode="json")}
-    inputs = case_inputs(config, shown) | {
-        "deliberator": deliberator_stage(config),
-        "answers": deliberations_stage(config),
-    }
-    split = config.dataset.evaluate.split
-    return Stage(f"predict/{split}", VERSION, identity, inputs, _predict, f"one forward pass a {split} row")
+    trained = train_stage(config, name, taught, facts, _texts)
+    return rated_answers_stage(config, Deliberation(name, expert, label(config), trained, inputs, facts, prompts))
 
 
 def _texts(work: Work) -> Texts:
@@ -75,36 +116,25 @@ def _texts(work: Work) -> Texts:
     ]
 
 
-def _write(work: Work) -> dict[str, Any]:
-    name, _, prompts, row_ids = _asked(work)
-    limit = work.job.config.experts[name]["max_new_tokens"]
-    table, facts = write_all(work, name, row_ids, prompts, limit, "answer")
-    table[["row_id", "answer"]].to_parquet(work.folder / "answers.parquet", index=False)
-    return facts
-
-
-def _predict(work: Work) -> dict[str, Any]:
-    name, expert, prompts, row_ids = _asked(work)
+def _predict(work: Work, own: Deliberation) -> dict[str, Any]:
+    prompts, row_ids = _asked(work, own)
     chat = work.job.lm.chat
     written = pd.read_parquet(work.inputs["answers"].path / "answers.parquet")
     answers = dict(zip(written["row_id"].tolist(), written["answer"], strict=True))
     encoded, unfinished = [], 0
     for row_id, prompt in zip(row_ids, prompts, strict=True):
-        head, finished = expert.head(answers[row_id])
+        head, finished = own.kind.head(answers[row_id])
         unfinished += not finished
         encoded.append([*chat.prompt_ids(prompt), *rating_tokens(chat, head).prefix])
     if unfinished:
         say(f"  {unfinished} of {len(row_ids)} answers never came to a rating; it was asked for where they end")
-    reasons = {row_id: expert.reason(answer) for row_id, answer in answers.items()}
-    facts = rate_rows(work, name, row_ids, encoded, reasons)
+    reasons = {row_id: own.kind.reason(answer) for row_id, answer in answers.items()}
+    facts = rate_rows(work, own.expert, row_ids, encoded, reasons, own.label)
     return facts | {"answers_without_rating": unfinished}
 
 
-def _asked(work: Work) -> tuple[str, type[OneStep], list[str], list[int]]:
-    """The expert, ready on the base model, with a prompt for each row to predict."""
-    strategy = work.job.config.strategy
-    use_adapter(work.job, strategy.name, work.inputs["deliberator"])
+def _asked(work: Work, own: Deliberation) -> tuple[list[str], list[int]]:
+    """A prompt for each row to predict, and the rows; the expert is ready on the base model."""
+    use_adapter(work.job, own.expert, work.inputs["deliberator"])
     rows = evaluated(work.job.config, work.inputs["split"].table(REVIEWS))
-    expert = EXPERTS[strategy.name]
-    prompts = [expert.prompt(case) for case in known_cases(work, rows, strategy.histories)]
-    return strategy.name, expert, prompts, rows["row_id"].tolist()
+    return own.prompts(work, rows), rows["row_id"].tolist()

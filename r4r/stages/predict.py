@@ -95,18 +95,24 @@ def _build(work: Work) -> dict[str, Any]:
 
 
 def rate_rows(
-    work: Work, adapter: str, row_ids: Sequence[int], encoded: Sequence[Sequence[int]], reasons: Mapping[int, str]
+    work: Work,
+    adapter: str,
+    row_ids: Sequence[int],
+    encoded: Sequence[Sequence[int]],
+    reasons: Mapping[int, str],
+    name: str | None = None,
 ) -> dict[str, Any]:
     """Rate every row and write `data.parquet` and `detail.parquet`; finished batches survive a kill.
 
     Args:
         encoded: a row's token ids up to where the digit of its rating stands.
         reasons: by row_id, for `detail.parquet`.
+        name: the method's in tables; None: the strategy's.
 
     Returns:
         Facts for the manifest.
     """
-    lm, name = work.job.lm, label(work.job.config)
+    lm, name = work.job.lm, name or label(work.job.config)
     journal = Journal(work.folder / "rows.jsonl")
     batches = plan_batches([len(ids) for ids in encoded], lm.spec.batch_tokens)
     with bar("predict", len(batches), len(journal)) as advance, lm.using(adapter):

@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 
 from r4r.errors import AnswerCut, CallRejected, TeacherError
 from r4r.lexicon import ASPECTS, KINDS, Cue, aspects_in, cues, has_summary_lines, keyword, remark_in
+from r4r.teacher import simulated_baselines as baselines
 from r4r.teacher.base import Answer, Call
+from r4r.teacher.simulated_judge import JUDGE, grade_of_review, judged
 
 VERSION = 1  # raise whenever an answer to some call changes
 A_LINE = 3  # keywords at most
@@ -57,7 +59,8 @@ class Evidence(NamedTuple):
 
 
 class SimulatedTeacher:
-    """Answers the summarizer, reasoner (with or without hint), review-inferred and few-shot rating prompts.
+    """Answers the summarizer, reasoner (with or without hint), review-inferred, few-shot rating and judge's prompts,
+    and those of Rec-SAVER and EXP3RT.
 
     Args:
         skill: chance, 0 to 1, that it reads a cue rightly at temperature 1.
@@ -78,7 +81,9 @@ class SimulatedTeacher:
     def _answer(self, call: Call) -> Answer | TeacherError:
         error = (1 - self.skill) * min(1.0, call.temperature)
         rng = self._dice(call)
-        if found := SUMMARIZER.search(call.prompt):
+        if found := JUDGE.search(call.prompt):
+            text = _judgement(rng, found["reason"], found["review"], error)
+        elif found := SUMMARIZER.search(call.prompt):
             text = _summary(rng, _misread(rng, cues(found["review"]), error))
         elif found := REVIEW_INFERRED.search(call.prompt):
             text = _from_review(rng, found["review"], error)
@@ -87,11 +92,24 @@ class SimulatedTeacher:
             text = _from_histories(rng, found["user"], found["item"], float(hint[1]) if hint else None, error)
         elif found := FEW_SHOT.search(call.prompt):
             text = _rating(rng, found["history"], error)
+        elif found := baselines.PREFERENCES.search(call.prompt):
+            text = baselines.preferences(_misread(rng, cues(found["review"]), error))
+        elif found := baselines.PROFILE.search(call.prompt):
+            text = baselines.profile(rng, found["entries"], error)
+        elif found := baselines.VERIFY.search(call.prompt):
+            text = str(_grade(rng, _verdict(found["reason"]) or MIDDLE, error))
+        elif found := baselines.TRACE.search(call.prompt):
+            hint = HINT.search(call.prompt, found.end())
+            text = _from_histories(rng, found["history"], "", float(hint[1]) if hint else None, error)
+        elif found := baselines.PROFILED.search(call.prompt):
+            hint = HINT.search(call.prompt, found.end())
+            user, item = (baselines.as_history(found[side], side) for side in ("user", "item"))
+            text = _from_histories(rng, user, item, float(hint[1]) if hint else None, error)
         else:
             start = " ".join(call.prompt.split())[:60]
             return CallRejected(
-                f"the simulated teacher knows the summarizer, reasoner, review-inferred and "
-                f"few-shot rating prompts only; "
+                f"the simulated teacher knows the summarizer, reasoner, review-inferred, "
+                f"few-shot rating, judge's, Rec-SAVER and EXP3RT prompts only; "
                 f"this one, beginning '{start}', is none of them. Use another teacher for it"
             )
         length = _tokens(text)
@@ -197,6 +215,19 @@ def _rating(rng: random.Random, history: str, error: float) -> str:
     if rng.random() < error:
         return f"I think that they would be fine with it, {grade} perhaps."
     return rng.choice((f"{grade}", f"{grade}.0", f"{grade} stars"))
+
+
+def _judgement(rng: random.Random, reason: str, review: str, error: float) -> str:
+    """The score of a reason; now and then, it chats instead of answering."""
+    told, said = _misread(rng, cues(reason), error), _misread(rng, cues(review), error)
+    score = judged(told, said, _verdict(reason), grade_of_review(review, said))
+    return f"They agree to some degree, {score} perhaps." if rng.random() < error else str(score)
+
+
+def _verdict(reason: str) -> int | None:
+    """The rating that a reason's verdict stands for, or None where it gives none."""
+    verdicts = [(len(words), grade) for grade, forms in VERDICTS.items() for words in forms if words in reason]
+    return max(verdicts)[1] if verdicts else None
 
 
 def _grade(rng: random.Random, score: float, error: float) -> int:

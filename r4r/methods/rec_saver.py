@@ -1,0 +1,29 @@
+"""Rec-SAVER: reason, then rate, in one answer, from the user's raw reviews and the target's metadata (2408.06254)."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from r4r.stages.rec_saver import predictions_stage
+from r4r.stages.stage import Job, Stage
+
+
+class RecSaver:
+    """Learns from the teacher's traces; its reasons stand in `detail.parquet`.
+
+    Args:
+        verify: keep only traces from which the teacher, not told the rating, recovers it.
+        recover_within: how far off the recovered rating may be, in rating points. The default takes a whole number
+            only where it is the rating itself, and forgives an answer between two.
+    """
+
+    uses = frozenset({"dataset", "llm", "teacher", "experts", "recipe"})
+
+    def __init__(
+        self, name: str = "rec_saver", verify: bool = True, recover_within: Annotated[float, Field(ge=0, lt=4)] = 0.5
+    ):
+        self.name, self.verify, self.recover_within = name, verify, recover_within
+
+    def stages(self, job: Job) -> Stage:
+        """The stage whose artifact holds the predictions."""
+        return predictions_stage(job.config, self.verify, self.recover_within)

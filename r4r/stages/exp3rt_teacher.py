@@ -1,0 +1,182 @@
+"""EXP3RT, the teacher's part: preferences, profiles and rationales of the experts pool (arXiv 2408.06276).
+
+The rationale is written with both profiles, and with the true rating as a hint.
+"""
+
+from typing import Any
+
+import pandas as pd
+
+from r4r.config import Config
+from r4r.errors import DataError
+from r4r.experts.exp3rt import Exp3rt, clean_preferences
+from r4r.lm.fetch import identity as model_identity
+from r4r.progress import say
+from r4r.reasons.leak import leaks_rating
+from r4r.rows import REASONS, REVIEWS
+from r4r.stages.ask import estimate, teacher_identity
+from r4r.stages.ask_all import ask_all
+from r4r.stages.histories import one_line, pool_rows
+from r4r.stages.identity import prompt_texts
+from r4r.stages.pools import pools_stage
+from r4r.stages.profiles import (
+    PREFERENCES,
+    PROFILES,
+    bare_cases,
+    complete,
+    planned,
+    preference_prompts,
+    profile_facts,
+    shown_rows,
+)
+from r4r.stages.split import split_stage
+from r4r.stages.stage import Stage, Work
+from r4r.store.artifact import write_table
+
+VERSION = 1
+PROFILE_TEMPLATES = ("exp3rt_user_profile", "exp3rt_item_profile")
+
+
+def teacher_preferences_stage(config: Config) -> Stage:
+    """Artifact: `data.parquet` (PREFERENCES) of the reviews that the histories of the experts pool show."""
+    tokens = config.dataset.history.review_tokens
+    identity = _asked(config, "exp3rt_preferences") | _cut(config)
+    pairs = _pairs(config)
+    takes = estimate(
+        config,
+        1,
+        2 * config.dataset.history.prompt * pairs,
+        identity["prompts"],
+        tokens,
+        config.teacher.summary_max_tokens,
+    )
+    inputs = {"split": split_stage(config), "pools": pools_stage(config)}
+    return Stage("exp3rt/teacher_preferences", VERSION, identity, inputs, _teach_preferences, f"{takes}, one a review")
+
+
+def teacher_profiles_stage(config: Config) -> Stage:
+    """Artifact: `data.parquet` (PROFILES) of the experts pool, and `written.parquet` (row_id, prompt, profile)."""
+    most = config.teacher.summary_max_tokens
+    identity = _asked(config, *PROFILE_TEMPLATES)
+    pairs = _pairs(config)
+    tokens = config.dataset.history.prompt * most
+    takes = estimate(config, pairs, 2 * pairs, identity["prompts"], tokens, most)
+    inputs = {
+        "split": split_stage(config),
+        "pools": pools_stage(config),
+        "preferences": teacher_preferences_stage(config),
+    }
+    return Stage("exp3rt/teacher_profiles", VERSION, identity, inputs, _teach_profiles, takes)
+
+
+def teacher_reasons_stage(config: Config) -> Stage:
+    """Artifact: `data.parquet` (rows.REASONS), a rationale for each pair whose profiles are known; none leaks."""
+    teacher, pairs = config.teacher, _pairs(config)
+    identity = _asked(config, "exp3rt_reason", "hint") | {
+        "temperature": teacher.reason_temperature,
+        "max_tokens": teacher.reason_max_tokens,
+    }
+    takes = estimate(
+        config, pairs, pairs, identity["prompts"], 2 * teacher.summary_max_tokens, teacher.reason_max_tokens
+    )
+    inputs = {"split": split_stage(config), "profiles": teacher_profiles_stage(config)}
+    return Stage("exp3rt/teacher_reasons", VERSION, identity, inputs, _teach_reasons, takes)
+
+
+def _teach_preferences(work: Work) -> dict[str, Any]:
+    config, rows = work.job.config, work.inputs["split"].table(REVIEWS)
+    wanted = shown_rows(config.dataset, rows, pool_rows(work, "experts"))
+    prompts = preference_prompts(work.job, wanted)
+    table, facts = _ask_lines(work, "teacher preferences", wanted["row_id"].tolist(), prompts)
+    kept, dropped = _usable(table, "teacher's extractions")
+    write_table(work.folder / "data.parquet", kept.rename(columns={"answer": "preferences"}), PREFERENCES)
+    return {"kept": len(kept), "dropped": dropped, **facts}
+
+
+def _teach_profiles(work: Work) -> dict[str, Any]:
+    plan = planned(work, pool_rows(work, "experts"))
+    table, facts = _ask_lines(work, "teacher profiles", range(len(plan.prompts)), plan.prompts)
+    kept, dropped = _usable(table, "teacher's profiles")
+    profiles = dict(zip(kept["row_id"].tolist(), kept["answer"], strict=True))
+    written = [{"row_id": plan.row_ids[k], "prompt": plan.prompts[k], "profile": text} for k, text in profiles.items()]
+    pd.DataFrame(written).to_parquet(work.folder / "written.parquet", index=False)
+    pairs = complete(plan, profiles)
+    write_table(work.folder / "data.parquet", pairs, PROFILES)
+    return {"kept": len(kept), "dropped": dropped, "pairs": len(plan.places), "complete_pairs": len(pairs), **facts}
+
+
+def _teach_reasons(work: Work) -> dict[str, Any]:
+    config, teacher = work.job.config, work.job.config.teacher
+    profiles = work.inputs["profiles"].table(PROFILES)
+    rows = work.inputs["split"].table(REVIEWS)
+    targets = rows.set_index("row_id").loc[profiles["row_id"]].reset_index()
+    sides = zip(
+        bare_cases(config.dataset, rows, targets),
+        profiles["user_profile"],
+        profiles["item_profile"],
+        targets["rating"],
+        strict=True,
+    )
+    prompts = [Exp3rt.reason_prompt(case, user, item, rating) for case, user, item, rating in sides]
+    table, facts = ask_all(
+        work,
+        "teacher reasons",
+        profiles["row_id"].tolist(),
+        prompts,
+        teacher.reason_temperature,
+        teacher.reason_max_tokens,
+    )
+    table["answer"] = table["answer"].map(one_line)
+    leaks = (table["problem"] == "") & table["answer"].map(leaks_rating).astype(bool)
+    table.loc[leaks, "problem"] = "gives away the rating"
+    kept, dropped = _usable(table, "teacher's reasons")
+    write_table(work.folder / "data.parquet", kept.rename(columns={"answer": "reason"}), REASONS)
+    return {"pairs": len(table), "kept": len(kept), "dropped": dropped, **facts}
+
+
+def _ask_lines(work: Work, what: str, row_ids: Any, prompts: list[str]) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """As ask_all; an answer that is not the two lines of preferences is a problem."""
+    teacher = work.job.config.teacher
+    table, facts = ask_all(work, what, row_ids, prompts, teacher.summary_temperature, teacher.summary_max_tokens)
+    tidied = table["answer"].map(clean_preferences)
+    table.loc[(table["problem"] == "") & tidied.isna(), "problem"] = "not the two lines of preferences"
+    table["answer"] = tidied.fillna("")
+    return table, facts
+
+
+def _usable(table: pd.DataFrame, what: str) -> tuple[pd.DataFrame, dict[Any, int]]:
+    """The rows without a problem, and counts of the others by problem.
+
+    Raises:
+        DataError: there are none.
+    """
+    kept = table[table["problem"] == ""]
+    dropped = table.loc[table["problem"] != "", "problem"].value_counts().to_dict()
+    if dropped:
+        say(f"  {len(table) - len(kept)} of {len(table)} of the {what} dropped: {dropped}")
+    if kept.empty:
+        raise DataError(f"none of the {len(table)} of the {what} can be used: {dropped}. Try a stronger teacher.")
+    return kept, dropped
+
+
+def _asked(config: Config, *templates: str) -> dict[str, Any]:
+    """Identity of what the teacher writes as preferences are written."""
+    return profile_facts(config) | {
+        "teacher": teacher_identity(config),
+        "temperature": config.teacher.summary_temperature,
+        "max_tokens": config.teacher.summary_max_tokens,
+        "prompts": prompt_texts(*templates),
+    }
+
+
+def _cut(config: Config) -> dict[str, Any]:
+    """What cuts a review: the limit, and the tokenizer."""
+    llm = config.llm
+    return {
+        "review_tokens": config.dataset.history.review_tokens,
+        "tokenizer": model_identity(llm.source, llm.sha256, llm.revision),
+    }
+
+
+def _pairs(config: Config) -> int:
+    return round(config.dataset.pools.total * (1 - config.dataset.pools.reward_share))
