@@ -90,14 +90,18 @@ def ignored(cfg: DictConfig, overrides: Iterable[str]) -> list[str]:
     """A sentence for every command-line override that no method of this job reads."""
     nodes = [cfg.get("method"), *(cfg.get("references") or {}).values()]
     used: set[str] = set()
+    trained: set[str] = set()
     for node in nodes:
         try:
-            uses = getattr(locate(str(node["_target_"])), "uses", None)
+            target = locate(str(node["_target_"]))
         except Exception:  # a broken target is validate's to report
-            uses = None
+            return []
+        uses = getattr(target, "uses", None)
         if uses is None:
             return []
         used |= set(uses)
+        if "experts" in uses:
+            trained |= set(getattr(target, "experts", cfg.get("experts") or ()))
     names = ", ".join(dict.fromkeys(str(node.get("name")) for node in nodes))
     found = []
     experts = cfg.get("experts") or {}
@@ -109,6 +113,8 @@ def ignored(cfg: DictConfig, overrides: Iterable[str]) -> list[str]:
             found.append(f"{override}: this job's methods ({names}) do not use {GUARDED[root]}; drop the override")
         elif root == "experts" and inner in experts and inner not in mounted:
             found.append(f"{override}: this strategy has no {inner}, it mounts {', '.join(mounted)}; drop the override")
+        elif root == "experts" and inner in experts and inner not in trained:
+            found.append(f"{override}: this job's methods ({names}) train no {inner}; drop the override")
         elif root == "reason_source" and chosen.get("reason") is False:
             found.append(f"{override}: this strategy predicts without reasons; drop the override")
     return found

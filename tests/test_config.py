@@ -364,6 +364,12 @@ def test_what_a_strategy_does_not_read_is_refused() -> None:
     assert preflight(["strategy=onestep", "experts.onestep.lr=1e-3"])
 
 
+def test_an_expert_that_the_method_does_not_train_is_refused() -> None:
+    assert "train no reasoner" in refused("method=rec_saver", "experts.reasoner.lr=1e-3")[0]
+    assert preflight(["method=rec_saver", "experts.rec_saver.lr=1e-3"])
+    assert preflight(["method=reward_check", "experts.reward_model.lr=1e-3"])
+
+
 def test_settings_of_experts_that_the_strategy_does_not_mount_are_left_out() -> None:
     assert set(validate(composed("strategy=cot", "recipe=small")).experts) == {"summarizer", "reward_model", "cot"}
 

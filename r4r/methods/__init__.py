@@ -17,6 +17,7 @@ class Method(Protocol):
         name: as in `conf/method/<name>.yaml`.
         uses: config groups that it reads (dataset, llm, teacher, strategy, reason_source, experts); command-line
             overrides of the others are refused. A class without it is taken to read them all.
+        experts: where `uses` has experts, those that it trains; without it, all that the strategy mounts.
     """
 
     name: str

@@ -8,6 +8,7 @@ class Exp3rt:
     """One student for all three tasks, taught by the teacher; its reasons stand in `detail.parquet`."""
 
     uses = frozenset({"dataset", "llm", "teacher", "experts", "recipe"})
+    experts = frozenset({"exp3rt"})
 
     def __init__(self, name: str = "exp3rt"):
         self.name = name

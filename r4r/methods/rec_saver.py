@@ -18,6 +18,7 @@ class RecSaver:
     """
 
     uses = frozenset({"dataset", "llm", "teacher", "experts", "recipe"})
+    experts = frozenset({"rec_saver"})
 
     def __init__(
         self, name: str = "rec_saver", verify: bool = True, recover_within: Annotated[float, Field(ge=0, lt=4)] = 0.5

@@ -19,6 +19,7 @@ class RewardCheck:
     """
 
     uses = frozenset({"dataset", "llm", "teacher", "strategy", "experts", "recipe"})
+    experts = frozenset({"summarizer", "reward_model"})
 
     def __init__(self, name: str = "reward_check", attempts: Annotated[int, Field(ge=1)] = 5):
         self.name = name
