@@ -9,9 +9,6 @@ from pathlib import Path
 
 import pytest
 
-import r4r
-from r4r.files import conf_dir
-
 README = Path(__file__).parent.parent / "README.md"
 SMALL = ["dataset.world.users=20", "dataset.world.items=10", "logger=none", "~references.mf"]
 
@@ -24,9 +21,9 @@ def blocks() -> list[tuple[str, str]]:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of the package and its configuration, with the section's files added."""
-    for source, name in ((Path(r4r.__file__).parent, "r4r"), (conf_dir(), "conf")):
-        shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    """A copy of the checkout's package and configuration, with the section's files added."""
+    for name in ("r4r", "conf"):
+        shutil.copytree(README.parent / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for path, content in blocks():
         assert not (tmp_path / path).exists()
         (tmp_path / path).write_text(content, encoding="utf-8")
