@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 DRIVER = '''
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is started with it ignored
 DEADLY = getattr(signal, os.environ.get("KILL_SIGNAL", "SIGKILL"))
 from r4r.experts.expert import Expert
 from r4r.store.artifact import Store

@@ -467,7 +467,7 @@ def test_rows_that_the_judge_gives_no_score_are_named(outputs: Path, monkeypatch
         return [Answer("Quite near.", 1, 1) for _ in calls]
 
     monkeypatch.setattr(SimulatedTeacher, "ask", chat)
-    with pytest.raises(TeacherError, match=r"reasons have no GPTScore after 2 calls each \(row \d+ \(Reason4Rec\)"):
+    with pytest.raises(TeacherError, match=r"rows have no GPTScore after 2 calls each \(row \d+: 'Quite near"):
         job(outputs, "metrics.gptscore.judge.skill=0.1", "metrics.gptscore.retries=1")
     half = len(prompts) // 2
     assert [prompt + render("gptscore_retry") for prompt in prompts[:half]] == prompts[half:]

@@ -24,6 +24,7 @@ from r4r.store.artifact import MANIFEST, Store, write_table
 from r4r.store.journal import Journal
 from r4r.store.key import key_of
 
+OTHER_MODEL = ["llm.source=hub:some/model", f"++llm.revision={'0' * 40}"]
 GOLDEN = Path(__file__).parent / "golden" / "keys.json"
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -108,6 +109,19 @@ def test_what_does_not_change_an_output_is_in_no_key(override: str) -> None:
 def test_a_change_rebuilds_what_lies_behind_it_and_nothing_before(override: str, rebuilt: set[str]) -> None:
     before, after = keys(configured()), keys(configured(override))
     assert {name for name in after if after[name] != before.get(name)} == {*rebuilt, "predict/test"}
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [[], ["reason_source=review"], ["reason_source=review_inferred"]]
+    + [["strategy=without_step1", f"reason_source={source}"] for source in ("history", "hint")],
+)
+def test_another_tokenizer_cuts_reviews_elsewhere_and_so_rebuilds_what_shows_them(overrides: list[str]) -> None:
+    one, other = keys(configured(*overrides)), keys(configured(*overrides, *OTHER_MODEL))
+    shown = {"teacher_summaries", "reasons"} & set(one)
+    assert shown
+    assert all(one[name] != other[name] for name in shown)
+    assert {name for name in one if one[name] == other[name]} <= {"split", "pools"}
 
 
 # the journal

@@ -18,10 +18,10 @@ from r4r.errors import (
     TeacherDenied,
     TeacherUnavailable,
 )
-from r4r.teacher.base import Answer, Call
+from r4r.teacher.base import Answer, Call, remote_identity
 from r4r.teacher.cache import TeacherCache
 from r4r.teacher.price import worst_case
-from r4r.teacher.remote import ChatTeacher, remote_identity
+from r4r.teacher.remote import ChatTeacher
 
 KEY = "sk-canary-0123456789abcdef"
 Make = Callable[..., ChatTeacher]

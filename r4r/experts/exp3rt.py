@@ -4,11 +4,11 @@ arXiv 2408.06276. The three tasks share one adapter: the paper distils them into
 the others by its prompt.
 """
 
-import re
 from collections.abc import Iterable
 
 from r4r.experts.onestep import OneStep
 from r4r.experts.predictor import average
+from r4r.experts.summarizer import tidied_lines
 from r4r.prompts.history import EMPTY, history_block
 from r4r.prompts.render import render
 from r4r.rows import Case
@@ -50,13 +50,7 @@ class Exp3rt(OneStep):
 
 def clean_preferences(text: str) -> str | None:
     """The two lines of an extraction or a profile, tidied; None where one is missing."""
-    lines = []
-    for field in FIELDS:
-        found = re.search(rf"^\W*{field}\W*:[ *]*(.*)$", text, re.MULTILINE | re.IGNORECASE)
-        if not found:
-            return None
-        lines.append(f"{field}: {found.group(1).strip().rstrip('.') or 'None'}")
-    return "\n".join(lines)
+    return tidied_lines(text, FIELDS)
 
 
 def _fields(case: Case, user_profile: str, item_profile: str) -> dict[str, str]:

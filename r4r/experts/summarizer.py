@@ -1,6 +1,7 @@
 """Step 1, Preference Distillation: reviews into aspect-preference summaries (paper 3.1)."""
 
 import re
+from collections.abc import Sequence
 
 from r4r.experts.expert import Writer
 from r4r.prompts.render import render
@@ -24,8 +25,13 @@ class Summarizer(Writer):
 
 def clean_summary(text: str) -> str | None:
     """The three lines of a summary, tidied; None where a field is missing, so that the text is no summary."""
+    return tidied_lines(text, FIELDS)
+
+
+def tidied_lines(text: str, fields: Sequence[str]) -> str | None:
+    """One line a field, `None` where it is empty; None where a field is missing."""
     lines = []
-    for field in FIELDS:
+    for field in fields:
         found = re.search(rf"^\W*{field}\W*:[ *]*(.*)$", text, re.MULTILINE | re.IGNORECASE)
         if not found:
             return None

@@ -4,31 +4,27 @@ Whoever is `teacher` predicts: GPT-4o with `teacher=openai teacher.model=gpt-4o`
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
 from typing import Annotated, Any
 
-import numpy as np
 import pandas as pd
 from pydantic import Field
 
 from r4r.config import Config
 from r4r.errors import TeacherError
 from r4r.methods import point_predictions
-from r4r.progress import bar, say
+from r4r.progress import say
 from r4r.prompts.render import render
 from r4r.reasons.rating import parse_rating
 from r4r.rows import PREDICTIONS, Case
-from r4r.stages.ask import Asking, answered, estimate, groups, teacher_identity
+from r4r.stages.ask import estimate, teacher_identity
+from r4r.stages.ask_all import ask_all
 from r4r.stages.cases import make_cases
 from r4r.stages.identity import prompt_texts
 from r4r.stages.split import all_rows, split_stage, targets
 from r4r.stages.stage import Job, Stage, Work
 from r4r.store.artifact import write_table
-from r4r.store.journal import Journal
-from r4r.teacher.base import Call
 
 VERSION = 1
-UNIT = 16  # rows whose answers are kept together
 EMPTY = "(no ratings yet)"
 
 
@@ -82,28 +78,23 @@ class FewShot:
 
     def _build(self, work: Work) -> dict[str, Any]:
         wanted = targets(work.job)
-        prompts = self.prompts(work.job.config, all_rows(work.job), wanted)
-        journal = Journal(work.folder / "rows.jsonl")
-        asking = Asking(work.job, journal)
-        units = [list(range(start, min(start + UNIT, len(wanted)))) for start in range(0, len(wanted), UNIT)]
-        todo = [number for number in range(len(units)) if str(number) not in journal]
-        with bar("ask for ratings", len(units), len(journal)) as advance:
-            for group in groups(work.job.config, todo):
-                asked = [place for number in group for place in units[number]]
-                found = dict(zip(asked, self._ask(asking, wanted, prompts, asked), strict=True))
-                for number in group:
-                    journal.append(str(number), [*(found[place] for place in units[number]), asking.row()])
-                    advance(1, "")
-        table = pd.DataFrame(answered(journal)).sort_values("row_id")
-        again = int((table["attempts"] > 1).sum())
-        say(f"  {again} of {len(table)} rows were asked more than once")
-        values = table["rating"].to_numpy(dtype=float)
-        write_table(
-            work.folder / "data.parquet",
-            point_predictions(table["row_id"], self.label, np.asarray(values)),
-            PREDICTIONS,
+        table, facts = ask_all(
+            work,
+            "ask for ratings",
+            wanted["row_id"].tolist(),
+            self.prompts(work.job.config, all_rows(work.job), wanted),
+            self.temperature,
+            self.max_tokens,
+            self.retries + 1,
+            read_rating,
+            render("fewshot_retry"),
+            "rating",
         )
-        return {"predictions": len(table), "asked_again": again, **asking.facts()}
+        again = int((table["calls"] > 1).sum())
+        say(f"  {again} of {len(table)} rows were asked more than once")
+        values = table["answer"].astype(float).to_numpy()
+        write_table(work.folder / "data.parquet", point_predictions(table["row_id"], self.label, values), PREDICTIONS)
+        return {"predictions": len(table), "asked_again": again, **facts}
 
     def prompts(self, config: Config, rows: pd.DataFrame, wanted: pd.DataFrame) -> list[str]:
         """A prompt a wanted row: the user's newest titles and ratings before its time, oldest first."""
@@ -111,36 +102,17 @@ class FewShot:
         dataset = config.dataset.model_copy(update={"history": history})
         return [_prompt(case) for case in make_cases(dataset, rows, wanted, defaultdict(str))]
 
-    def _ask(
-        self, asking: Asking, wanted: pd.DataFrame, prompts: Sequence[str], places: Sequence[int]
-    ) -> list[dict[str, Any]]:
-        """row_id, rating and attempts of the rows at these places.
 
-        Raises:
-            TeacherError: naming the rows that have no rating after all retries.
-        """
-        row_ids = wanted["row_id"].tolist()
-        found: dict[int, tuple[float, int]] = {}
-        said: dict[int, str] = {}
-        for attempt in range(self.retries + 1):
-            missing = [place for place in places if place not in found]
-            reminder = render("fewshot_retry") if attempt else ""
-            calls = [Call(prompts[p] + reminder, self.temperature, self.max_tokens, attempt) for p in missing]
-            for place, answer in zip(missing, asking(calls), strict=True):
-                text = str(answer) if isinstance(answer, TeacherError) else answer.text
-                rating = None if isinstance(answer, TeacherError) else parse_rating(text)
-                if rating is None:
-                    said[place] = " ".join(text.split())[:80]
-                else:
-                    found[place] = (rating, attempt + 1)
-        missing = [place for place in places if place not in found]
-        if missing:
-            shown = "; ".join(f"row {row_ids[p]}: {said[p]!r}" for p in missing[:3])
-            raise TeacherError(
-                f"{len(missing)} rows have no rating after {self.retries + 1} calls each ({shown}); raise "
-                "method.retries or take another teacher. Answers so far are kept"
-            )
-        return [{"row_id": row_ids[p], "rating": found[p][0], "attempts": found[p][1]} for p in places]
+def read_rating(place: int, text: str) -> str:
+    """The rating in an answer, for `ask_all`.
+
+    Raises:
+        TeacherError: what it says instead.
+    """
+    rating = parse_rating(text)
+    if rating is None:
+        raise TeacherError(repr(" ".join(text.split())[:80]))
+    return f"{rating:g}"
 
 
 def _prompt(case: Case) -> str:

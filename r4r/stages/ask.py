@@ -9,10 +9,9 @@ from r4r.errors import TeacherError, TooManyFailures
 from r4r.lm.fetch import identity
 from r4r.stages.stage import Job
 from r4r.store.journal import Journal, Row
-from r4r.teacher.base import Answer, Call, Teacher
+from r4r.teacher.base import Answer, Call, Teacher, remote_identity
 from r4r.teacher.local import LocalTeacher
 from r4r.teacher.price import dollars, price_of, tokens_about
-from r4r.teacher.remote import remote_identity
 from r4r.teacher.simulator import SimulatedTeacher
 
 CACHE = "teacher.sqlite"  # below paths.outputs: paid work is no throw-away cache

@@ -8,17 +8,15 @@ from typing import Any
 import pandas as pd
 
 from r4r.config import Config
-from r4r.errors import DataError
+from r4r.errors import TeacherError
 from r4r.experts.exp3rt import Exp3rt, clean_preferences
-from r4r.lm.fetch import identity as model_identity
-from r4r.progress import say
 from r4r.reasons.leak import leaks_rating
 from r4r.rows import REASONS, REVIEWS
 from r4r.stages.ask import estimate, teacher_identity
-from r4r.stages.ask_all import ask_all
+from r4r.stages.ask_all import ask_all, usable
 from r4r.stages.histories import one_line, pool_rows
-from r4r.stages.identity import prompt_texts
-from r4r.stages.pools import pools_stage
+from r4r.stages.identity import cut_facts, prompt_texts
+from r4r.stages.pools import expert_pairs, pools_stage
 from r4r.stages.profiles import (
     PREFERENCES,
     PROFILES,
@@ -40,8 +38,8 @@ PROFILE_TEMPLATES = ("exp3rt_user_profile", "exp3rt_item_profile")
 def teacher_preferences_stage(config: Config) -> Stage:
     """Artifact: `data.parquet` (PREFERENCES) of the reviews that the histories of the experts pool show."""
     tokens = config.dataset.history.review_tokens
-    identity = _asked(config, "exp3rt_preferences") | _cut(config)
-    pairs = _pairs(config)
+    identity = _asked(config, "exp3rt_preferences") | cut_facts(config)
+    pairs = expert_pairs(config)
     takes = estimate(
         config,
         1,
@@ -58,7 +56,7 @@ def teacher_profiles_stage(config: Config) -> Stage:
     """Artifact: `data.parquet` (PROFILES) of the experts pool, and `written.parquet` (row_id, prompt, profile)."""
     most = config.teacher.summary_max_tokens
     identity = _asked(config, *PROFILE_TEMPLATES)
-    pairs = _pairs(config)
+    pairs = expert_pairs(config)
     tokens = config.dataset.history.prompt * most
     takes = estimate(config, pairs, 2 * pairs, identity["prompts"], tokens, most)
     inputs = {
@@ -71,7 +69,7 @@ def teacher_profiles_stage(config: Config) -> Stage:
 
 def teacher_reasons_stage(config: Config) -> Stage:
     """Artifact: `data.parquet` (rows.REASONS), a rationale for each pair whose profiles are known; none leaks."""
-    teacher, pairs = config.teacher, _pairs(config)
+    teacher, pairs = config.teacher, expert_pairs(config)
     identity = _asked(config, "exp3rt_reason", "hint") | {
         "temperature": teacher.reason_temperature,
         "max_tokens": teacher.reason_max_tokens,
@@ -88,7 +86,7 @@ def _teach_preferences(work: Work) -> dict[str, Any]:
     wanted = shown_rows(config.dataset, rows, pool_rows(work, "experts"))
     prompts = preference_prompts(work.job, wanted)
     table, facts = _ask_lines(work, "teacher preferences", wanted["row_id"].tolist(), prompts)
-    kept, dropped = _usable(table, "teacher's extractions")
+    kept, dropped = usable(table, "teacher extractions")
     write_table(work.folder / "data.parquet", kept.rename(columns={"answer": "preferences"}), PREFERENCES)
     return {"kept": len(kept), "dropped": dropped, **facts}
 
@@ -96,7 +94,7 @@ def _teach_preferences(work: Work) -> dict[str, Any]:
 def _teach_profiles(work: Work) -> dict[str, Any]:
     plan = planned(work, pool_rows(work, "experts"))
     table, facts = _ask_lines(work, "teacher profiles", range(len(plan.prompts)), plan.prompts)
-    kept, dropped = _usable(table, "teacher's profiles")
+    kept, dropped = usable(table, "teacher profiles")
     profiles = dict(zip(kept["row_id"].tolist(), kept["answer"], strict=True))
     written = [{"row_id": plan.row_ids[k], "prompt": plan.prompts[k], "profile": text} for k, text in profiles.items()]
     pd.DataFrame(written).to_parquet(work.folder / "written.parquet", index=False)
@@ -125,38 +123,30 @@ def _teach_reasons(work: Work) -> dict[str, Any]:
         prompts,
         teacher.reason_temperature,
         teacher.reason_max_tokens,
+        read=_read_reason,
     )
-    table["answer"] = table["answer"].map(one_line)
-    leaks = (table["problem"] == "") & table["answer"].map(leaks_rating).astype(bool)
-    table.loc[leaks, "problem"] = "gives away the rating"
-    kept, dropped = _usable(table, "teacher's reasons")
+    kept, dropped = usable(table, "teacher reasons")
     write_table(work.folder / "data.parquet", kept.rename(columns={"answer": "reason"}), REASONS)
     return {"pairs": len(table), "kept": len(kept), "dropped": dropped, **facts}
 
 
+def _read_reason(place: int, text: str) -> str:
+    if leaks_rating(text):
+        raise TeacherError("gives away the rating")
+    return one_line(text)
+
+
 def _ask_lines(work: Work, what: str, row_ids: Any, prompts: list[str]) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """As ask_all; an answer that is not the two lines of preferences is a problem."""
+    """As ask_all, the answers the two lines of preferences."""
+
+    def read(place: int, text: str) -> str:
+        lines = clean_preferences(text)
+        if lines is None:
+            raise TeacherError("not the two lines of preferences")
+        return lines
+
     teacher = work.job.config.teacher
-    table, facts = ask_all(work, what, row_ids, prompts, teacher.summary_temperature, teacher.summary_max_tokens)
-    tidied = table["answer"].map(clean_preferences)
-    table.loc[(table["problem"] == "") & tidied.isna(), "problem"] = "not the two lines of preferences"
-    table["answer"] = tidied.fillna("")
-    return table, facts
-
-
-def _usable(table: pd.DataFrame, what: str) -> tuple[pd.DataFrame, dict[Any, int]]:
-    """The rows without a problem, and counts of the others by problem.
-
-    Raises:
-        DataError: there are none.
-    """
-    kept = table[table["problem"] == ""]
-    dropped = table.loc[table["problem"] != "", "problem"].value_counts().to_dict()
-    if dropped:
-        say(f"  {len(table) - len(kept)} of {len(table)} of the {what} dropped: {dropped}")
-    if kept.empty:
-        raise DataError(f"none of the {len(table)} of the {what} can be used: {dropped}. Try a stronger teacher.")
-    return kept, dropped
+    return ask_all(work, what, row_ids, prompts, teacher.summary_temperature, teacher.summary_max_tokens, read=read)
 
 
 def _asked(config: Config, *templates: str) -> dict[str, Any]:
@@ -167,16 +157,3 @@ def _asked(config: Config, *templates: str) -> dict[str, Any]:
         "max_tokens": config.teacher.summary_max_tokens,
         "prompts": prompt_texts(*templates),
     }
-
-
-def _cut(config: Config) -> dict[str, Any]:
-    """What cuts a review: the limit, and the tokenizer."""
-    llm = config.llm
-    return {
-        "review_tokens": config.dataset.history.review_tokens,
-        "tokenizer": model_identity(llm.source, llm.sha256, llm.revision),
-    }
-
-
-def _pairs(config: Config) -> int:
-    return round(config.dataset.pools.total * (1 - config.dataset.pools.reward_share))

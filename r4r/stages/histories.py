@@ -7,6 +7,7 @@ import pandas as pd
 from r4r.config import Config
 from r4r.rows import POOLS, REVIEWS, SUMMARIES, Case
 from r4r.stages.cases import history_rows, make_cases
+from r4r.stages.identity import cut_facts
 from r4r.stages.split import split_stage
 from r4r.stages.stage import Job, Stage, Work
 from r4r.stages.summarize import summaries_stage
@@ -32,7 +33,7 @@ def case_facts(config: Config, shown: str | None = None) -> dict[str, Any]:
         "history": dataset.history.model_dump(mode="json", exclude={"raw_tokens"}),
     }
     if (shown or config.strategy.reasoned_from) == "reviews":
-        facts |= {"shown": "reviews", "raw_tokens": dataset.history.raw_tokens}
+        facts |= {"shown": "reviews", "raw_tokens": dataset.history.raw_tokens, **cut_facts(config)}
     return facts
 
 

@@ -55,3 +55,12 @@ def llm_identity(config: Config) -> dict[str, Any]:
 def prompt_texts(*names: str) -> dict[str, str]:
     """The prompt files that a stage renders: a changed word is another artifact."""
     return {name: template(name) for name in names}
+
+
+def cut_facts(config: Config) -> dict[str, Any]:
+    """What cuts a review in a prompt: the limit, and the base model's tokenizer, which counts."""
+    llm = config.llm
+    return {
+        "review_tokens": config.dataset.history.review_tokens,
+        "tokenizer": identity(llm.source, llm.sha256, llm.revision),
+    }

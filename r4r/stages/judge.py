@@ -1,22 +1,17 @@
 """GPTScore's judge: a teacher of its own, asked through the same cache, pace and budget as any."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from r4r.config import Config, GPTScoreConfig
+from r4r.config import Config
 from r4r.errors import TeacherError
 from r4r.metrics.gptscore import parse_score
-from r4r.progress import bar
 from r4r.prompts.render import render
-from r4r.stages.ask import Asking, answered, groups
+from r4r.stages.ask_all import ask_all
 from r4r.stages.histories import one_line
 from r4r.stages.stage import Job, Work
-from r4r.store.journal import Journal
-from r4r.teacher.base import Call
 
-UNIT = 16  # rows whose answers are kept together
 Pair = tuple[str, str, str]  # title, reason, review
 
 
@@ -45,47 +40,29 @@ def judge(work: Work, table: pd.DataFrame) -> tuple[list[float], dict[str, Any]]
     config = with_judge(work.job.config)
     settings = config.metrics.gptscore
     assert settings is not None
-    pairs: list[Pair] = list(zip(table["title"], table["reason"], table["review"], strict=True))
-    names = [f"{row_id} ({label})" for row_id, label in zip(table["row_id"], table["label"], strict=True)]
+    pairs = list(zip(table["title"], table["reason"], table["review"], strict=True))
     full = [place for place, (_, reason, _) in enumerate(pairs) if reason.strip()]
-    journal = Journal(work.folder / "rows.jsonl")
-    asking = Asking(Job(config, work.job.store), journal)
-    units = [full[start : start + UNIT] for start in range(0, len(full), UNIT)]
-    todo = [number for number in range(len(units)) if str(number) not in journal]
-    with bar("judge reasons", len(units), len(journal)) as advance:
-        for group in groups(config, todo):
-            places = [place for number in group for place in units[number]]
-            prompts = [judge_prompt(config.dataset.category, pairs[place]) for place in places]
-            found = dict(zip(places, _ask(asking, settings, prompts, [names[p] for p in places]), strict=True))
-            for number in group:
-                rows = [{"place": place, "score": found[place]} for place in units[number]]
-                journal.append(str(number), [*rows, asking.row()])
-                advance(1, "")
-    scores = dict.fromkeys(range(len(pairs)), 0.0)
-    scores |= {row["place"]: row["score"] for row in answered(journal)}
-    return [scores[place] for place in range(len(pairs))], asking.facts()
+    answers, facts = ask_all(
+        work,
+        "judge reasons",
+        table["row_id"].iloc[full].tolist(),
+        [judge_prompt(config.dataset.category, pairs[place]) for place in full],
+        settings.temperature,
+        settings.max_tokens,
+        settings.retries + 1,
+        _read,
+        render("gptscore_retry"),
+        "GPTScore",
+        Job(config, work.job.store),
+    )
+    scores = [0.0] * len(pairs)
+    for place, score in zip(full, answers["answer"].astype(float), strict=True):
+        scores[place] = score
+    return scores, facts
 
 
-def _ask(asking: Asking, settings: GPTScoreConfig, prompts: Sequence[str], names: Sequence[str]) -> list[float]:
-    """A score a prompt; an answer that is none is asked for again, with a reminder."""
-    found: dict[int, float] = {}
-    said: dict[int, str] = {}
-    for attempt in range(settings.retries + 1):
-        missing = [place for place in range(len(prompts)) if place not in found]
-        reminder = render("gptscore_retry") if attempt else ""
-        calls = [Call(prompts[p] + reminder, settings.temperature, settings.max_tokens, attempt) for p in missing]
-        for place, answer in zip(missing, asking(calls) if calls else [], strict=True):
-            text = str(answer) if isinstance(answer, TeacherError) else answer.text
-            score = None if isinstance(answer, TeacherError) else parse_score(text)
-            if score is None:
-                said[place] = " ".join(text.split())[:80]
-            else:
-                found[place] = score
-    missing = [place for place in range(len(prompts)) if place not in found]
-    if missing:
-        shown = "; ".join(f"row {names[p]}: {said[p]!r}" for p in missing[:3])
-        raise TeacherError(
-            f"{len(missing)} reasons have no GPTScore after {settings.retries + 1} calls each ({shown}); raise "
-            "metrics.gptscore.retries or take another judge. Answers so far are kept"
-        )
-    return [found[place] for place in range(len(prompts))]
+def _read(place: int, text: str) -> str:
+    score = parse_score(text)
+    if score is None:
+        raise TeacherError(repr(" ".join(text.split())[:80]))
+    return f"{score:g}"

@@ -35,3 +35,8 @@ def _build(work: Work) -> dict[str, Any]:
     counts = pools["pool"].value_counts()
     say(f"  pools: reward {counts['reward']}, experts {counts['experts']}")
     return {"pools": report}
+
+
+def expert_pairs(config: Config) -> int:
+    """How many pairs the experts pool holds, where the data set has enough: for plans."""
+    return round(config.dataset.pools.total * (1 - config.dataset.pools.reward_share))

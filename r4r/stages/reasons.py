@@ -15,9 +15,10 @@ from r4r.reasons.filter import Pair, generate_then_filter
 from r4r.reasons.leak import leaks_rating
 from r4r.rows import CANDIDATES, REASONS, Case
 from r4r.stages.ask import Asking, answered, estimate, groups, teacher_identity
+from r4r.stages.ask_all import ask_all, usable
 from r4r.stages.histories import case_facts, case_inputs, clipped_reviews, known_cases, one_line, pool_rows
-from r4r.stages.identity import prompt_texts
-from r4r.stages.pools import pools_stage
+from r4r.stages.identity import cut_facts, prompt_texts
+from r4r.stages.pools import expert_pairs, pools_stage
 from r4r.stages.reward import RewardScorer, reward_model_stage
 from r4r.stages.split import split_stage
 from r4r.stages.stage import Job, Stage, Work
@@ -35,7 +36,7 @@ def reasons_stage(config: Config) -> Stage:
     """Artifact: `data.parquet` (rows.REASONS), one reason a kept pair; `candidates.parquet` where they are filtered."""
     source = config.reason_source
     inputs = {"split": split_stage(config), "pools": pools_stage(config)}
-    identity: dict[str, Any] = {"source": source.name, "review_tokens": config.dataset.history.review_tokens}
+    identity: dict[str, Any] = {"source": source.name, **cut_facts(config)}
     takes = ""
     if source.name != "review":
         teacher = config.teacher
@@ -46,7 +47,7 @@ def reasons_stage(config: Config) -> Stage:
             "category": config.dataset.category,
             "prompts": prompt_texts("reasoner", "hint", "review_inferred"),
         }
-        pairs = round(config.dataset.pools.total * (1 - config.dataset.pools.reward_share))
+        pairs = expert_pairs(config)
         most = pairs * (1 + source.max_hinted) if source.name == "filtered" else pairs
         takes = estimate(config, pairs, most, *_longest_call(config), teacher.reason_max_tokens)
     if source.name in {"filtered", "history", "hint"}:
@@ -179,34 +180,22 @@ def _unfiltered(work: Work) -> dict[str, Any]:
     else:
         ratings = rows["rating"] if name == "hint" else [None] * len(rows)
         prompts = [reasoner_prompt(c, r) for c, r in zip(known_cases(work, rows), ratings, strict=True)]
-    journal = Journal(work.folder / "rows.jsonl")
-    asking = Asking(work.job, journal)
-    starts = range(0, len(rows), UNIT)
+
+    def read(place: int, text: str) -> str:
+        if name == "hint" and leaks_rating(text):
+            raise TeacherError("gives away the rating")
+        return one_line(text)
+
     teacher = config.teacher
-    with bar("teacher reasons", len(starts), len(journal)) as advance:
-        for group in groups(config, [start for start in starts if str(start) not in journal]):
-            places = [p for start in group for p in range(start, min(start + UNIT, len(rows)))]
-            calls = [Call(prompts[p], teacher.reason_temperature, teacher.reason_max_tokens) for p in places]
-            found = {p: _reason_row(int(rows["row_id"].iloc[p]), a) for p, a in zip(places, asking(calls), strict=True)}
-            for start in group:
-                own = [found[p] for p in range(start, min(start + UNIT, len(rows)))]
-                journal.append(str(start), [*own, asking.row()])
-                advance(1, "")
-    table = pd.DataFrame(answered(journal))
-    if name == "hint":
-        leaks = (table["problem"] == "") & table["reason"].map(leaks_rating)
-        table.loc[leaks, "problem"] = "gives away the rating"
-    kept = table[table["problem"] == ""].sort_values("row_id")
-    dropped = table.loc[table["problem"] != "", "problem"].value_counts().to_dict()
-    if dropped:
-        say(f"  {len(table) - len(kept)} of {len(table)} reasons dropped: {dropped}")
-    if kept.empty:
-        raise DataError(f"none of the {len(table)} teacher reasons can be used: {dropped}. Try a stronger teacher.")
-    write_table(work.folder / "data.parquet", kept, REASONS)
-    return {"pairs": len(rows), "kept": len(kept), "dropped": dropped, **asking.facts()}
-
-
-def _reason_row(row_id: int, answer: Any) -> dict[str, Any]:
-    if isinstance(answer, TeacherError):
-        return {"row_id": row_id, "reason": "", "problem": str(answer)}
-    return {"row_id": row_id, "reason": one_line(answer.text), "problem": ""}
+    table, facts = ask_all(
+        work,
+        "teacher reasons",
+        rows["row_id"].tolist(),
+        prompts,
+        teacher.reason_temperature,
+        teacher.reason_max_tokens,
+        read=read,
+    )
+    kept, dropped = usable(table, "teacher reasons")
+    write_table(work.folder / "data.parquet", kept.rename(columns={"answer": "reason"}), REASONS)
+    return {"pairs": len(rows), "kept": len(kept), "dropped": dropped, **facts}

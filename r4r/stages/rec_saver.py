@@ -10,7 +10,6 @@ import pandas as pd
 from r4r.config import Config
 from r4r.errors import DataError
 from r4r.experts.rec_saver import RecSaver
-from r4r.lm.fetch import identity as model_identity
 from r4r.progress import say
 from r4r.reasons.leak import leaks_rating
 from r4r.reasons.rating import parse_rating
@@ -20,7 +19,7 @@ from r4r.stages.ask_all import ask_all
 from r4r.stages.deliberate import Deliberation, rated_answers_stage
 from r4r.stages.histories import case_facts, case_inputs, known_cases, one_line, pool_rows
 from r4r.stages.identity import prompt_texts
-from r4r.stages.pools import pools_stage
+from r4r.stages.pools import expert_pairs, pools_stage
 from r4r.stages.stage import Stage, Work
 from r4r.stages.train import Texts, train_stage
 from r4r.store.artifact import write_table
@@ -50,13 +49,13 @@ def predictions_stage(config: Config, verify: bool, recover_within: float) -> St
 def traces_stage(config: Config) -> Stage:
     """Artifact: `answers.parquet` (row_id, answer, problem), the teacher's trace for each pair, the rating hinted."""
     teacher = config.teacher
-    identity = _shown(config) | {
+    identity = case_facts(config, SHOWN) | {
         "teacher": teacher_identity(config),
         "temperature": teacher.reason_temperature,
         "max_tokens": teacher.reason_max_tokens,
         "prompts": prompt_texts("rec_saver_reason", "hint"),
     }
-    pairs = _pairs(config)
+    pairs = expert_pairs(config)
     takes = estimate(config, pairs, pairs, identity["prompts"], _history_tokens(config), teacher.reason_max_tokens)
     inputs = case_inputs(config, SHOWN) | {"pools": pools_stage(config)}
     return Stage("rec_saver/traces", VERSION, identity, inputs, _trace, takes)
@@ -73,14 +72,14 @@ def kept_traces_stage(config: Config, verify: bool, recover_within: float) -> St
     takes = ""
     if verify:
         texts = prompt_texts("rec_saver_verify")
-        identity |= _shown(config) | {
+        identity |= case_facts(config, SHOWN) | {
             "recover_within": recover_within,
             "teacher": teacher_identity(config),
             "max_tokens": RATING_TOKENS,
             "prompts": texts,
         }
         tokens = _history_tokens(config) + config.teacher.reason_max_tokens
-        takes = estimate(config, 0, _pairs(config), texts, tokens, RATING_TOKENS)
+        takes = estimate(config, 0, expert_pairs(config), texts, tokens, RATING_TOKENS)
     inputs = case_inputs(config, SHOWN) | {"pools": pools_stage(config), "traces": traces_stage(config)}
     return Stage("rec_saver/kept", VERSION, identity, inputs, lambda work: _keep(work, verify, recover_within), takes)
 
@@ -91,9 +90,14 @@ def _trace(work: Work) -> dict[str, Any]:
     cases = known_cases(work, rows, SHOWN)
     prompts = [RecSaver.reason_prompt(case, rating) for case, rating in zip(cases, rows["rating"], strict=True)]
     table, facts = ask_all(
-        work, "teacher traces", rows["row_id"].tolist(), prompts, teacher.reason_temperature, teacher.reason_max_tokens
+        work,
+        "teacher traces",
+        rows["row_id"].tolist(),
+        prompts,
+        teacher.reason_temperature,
+        teacher.reason_max_tokens,
+        read=lambda place, text: one_line(text),
     )
-    table["answer"] = table["answer"].map(one_line)
     table.to_parquet(work.folder / "answers.parquet", index=False)
     return facts
 
@@ -156,16 +160,6 @@ def _texts(work: Work) -> Texts:
 def _prompts(work: Work, rows: pd.DataFrame) -> list[str]:
     cases: list[Case] = known_cases(work, rows, SHOWN)
     return [RecSaver.prompt(case) for case in cases]
-
-
-def _shown(config: Config) -> dict[str, Any]:
-    """What shapes the histories; the tokenizer cuts the reviews."""
-    llm = config.llm
-    return case_facts(config, SHOWN) | {"tokenizer": model_identity(llm.source, llm.sha256, llm.revision)}
-
-
-def _pairs(config: Config) -> int:
-    return round(config.dataset.pools.total * (1 - config.dataset.pools.reward_share))
 
 
 def _history_tokens(config: Config) -> int:

@@ -1,6 +1,6 @@
 """Can the reward model tell good reasons from bad ones? Its ratings, given texts of known closeness (paper 4.3.3)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -10,7 +10,8 @@ from r4r.errors import DataError, TeacherError
 from r4r.progress import bar, say
 from r4r.reasons.leak import leaks_rating
 from r4r.rows import PREDICTIONS, REVIEWS, Case
-from r4r.stages.ask import Asking, answered, groups, teacher_identity
+from r4r.stages.ask import teacher_identity
+from r4r.stages.ask_all import ask_all
 from r4r.stages.histories import case_facts, case_inputs, clipped_reviews, known_cases, one_line
 from r4r.stages.identity import prompt_texts
 from r4r.stages.reasons import reasoner_prompt, review_inferred_prompt
@@ -20,10 +21,9 @@ from r4r.stages.stage import Stage, Work
 from r4r.stages.train import use_adapter
 from r4r.store.artifact import write_table
 from r4r.store.journal import Journal
-from r4r.teacher.base import Call
 
 VERSION = 1
-UNIT = 16  # rows whose texts are written, rated and kept together
+UNIT = 16  # rows whose ratings are kept together
 KINDS = (  # Table 5, the closest to the review first
     "Review-guided",
     "Review-inferred",
@@ -31,8 +31,6 @@ KINDS = (  # Table 5, the closest to the review first
     "History-inferred",
     "Without reason",
 )
-Texts = dict[str, str | TeacherError | None]
-"""kind -> the text, None for none, or why it is missing."""
 
 
 def reward_check_stage(config: Config, attempts: int) -> Stage:
@@ -59,23 +57,7 @@ def reward_check_stage(config: Config, attempts: int) -> Stage:
 def _build(work: Work, attempts: int) -> dict[str, Any]:
     rows = evaluated(work.job.config, work.inputs["split"].table(REVIEWS))
     cases = known_cases(work, rows)
-    use_adapter(work.job, "reward_model", work.inputs["reward_model"])
-    journal = Journal(work.folder / "rows.jsonl")
-    asking = Asking(work.job, journal)
-    units = [list(range(start, min(start + UNIT, len(rows)))) for start in range(0, len(rows), UNIT)]
-    todo = [number for number in range(len(units)) if str(number) not in journal]
-    with bar("rate texts of every kind", len(units), len(journal)) as advance:
-        for group in groups(work.job.config, todo):
-            asked = [place for number in group for place in units[number]]
-            texts = dict(
-                zip(asked, _texts(work, asking, rows.iloc[asked], [cases[p] for p in asked], attempts), strict=True)
-            )
-            for number in group:
-                places = units[number]
-                rated = _rated(work, [cases[p] for p in places], [texts[p] for p in places])
-                journal.append(str(number), [*rated, asking.row()])
-                advance(1, "")
-    table = pd.DataFrame(answered(journal))
+    table, facts = _texts(work, rows, cases, attempts)
     causes = table[table["problem"] != ""].drop_duplicates("row_id")
     excluded = {cause: sorted(ids.tolist()) for cause, ids in causes.groupby("problem")["row_id"]}
     if excluded:
@@ -86,64 +68,70 @@ def _build(work: Work, attempts: int) -> dict[str, Any]:
         raise DataError(
             f"the teacher gave no row a usable text of every kind: {list(excluded)}. Try a stronger teacher."
         )
-    values = {name: kept["rating"] for name in ("mean", "median", "mode")}
-    write_table(work.folder / "data.parquet", kept.assign(**values), PREDICTIONS)
+    rated = _rated(work, [case for case in cases if case.row_id in set(kept["row_id"])], kept)
+    write_table(work.folder / "data.parquet", rated, PREDICTIONS)
     table.to_parquet(work.folder / "texts.parquet", index=False)
-    return {"rows": len(rows), "excluded": excluded, **asking.facts()}
+    return {"rows": len(rows), "excluded": excluded, **facts}
 
 
-def _texts(work: Work, asking: Asking, rows: pd.DataFrame, cases: Sequence[Case], attempts: int) -> list[Texts]:
-    """For each case a text a kind, or why there is none."""
-    config = work.job.config
-    reviews, ratings, titles = clipped_reviews(work.job, rows), rows["rating"].tolist(), rows["title"].tolist()
-    prompts: dict[str, Callable[[int], str]] = {
-        "Review-inferred": lambda n: review_inferred_prompt(config, titles[n], reviews[n]),
-        "Hint-inferred": lambda n: reasoner_prompt(cases[n], ratings[n]),
-        "History-inferred": lambda n: reasoner_prompt(cases[n]),
+def _texts(work: Work, rows: pd.DataFrame, cases: Sequence[Case], attempts: int) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """row_id, label (of KINDS), text, problem: a row a case and kind; and what the teacher's texts took."""
+    config, teacher = work.job.config, work.job.config.teacher
+    reviews, row_ids = clipped_reviews(work.job, rows), rows["row_id"].tolist()
+    prompts = {
+        "Review-inferred": [
+            review_inferred_prompt(config, *texts) for texts in zip(rows["title"], reviews, strict=True)
+        ],
+        "Hint-inferred": [reasoner_prompt(*pair) for pair in zip(cases, rows["rating"], strict=True)],
+        "History-inferred": [reasoner_prompt(case) for case in cases],
     }
-    columns: dict[str, Sequence[str | TeacherError | None]] = {
-        "Review-guided": [one_line(review) or TeacherError("has no review") for review in reviews],
-        "Without reason": [None] * len(cases),
-    }
-    for kind, prompt in prompts.items():
-        columns[kind] = _ask(config, asking, len(cases), prompt, attempts, refuse_leaks=kind == "Hint-inferred")
-    return [{kind: columns[kind][n] for kind in KINDS} for n in range(len(cases))]
+    labels = [kind for kind in prompts for _ in row_ids]
+
+    def read(place: int, text: str) -> str:
+        if labels[place] == "Hint-inferred" and leaks_rating(text):
+            raise TeacherError("gives away the rating")
+        return one_line(text)
+
+    written, facts = ask_all(
+        work,
+        "texts of every kind",
+        row_ids * len(prompts),
+        [prompt for kind in prompts.values() for prompt in kind],
+        teacher.reason_temperature,
+        teacher.reason_max_tokens,
+        attempts,
+        read,
+    )
+    written = written.assign(label=labels).rename(columns={"answer": "text"})
+    guided = pd.DataFrame({"row_id": row_ids, "label": "Review-guided", "text": list(map(one_line, reviews))})
+    guided["problem"] = guided["text"].map(lambda text: "" if text else "has no review")
+    without = pd.DataFrame({"row_id": row_ids, "label": "Without reason", "text": "", "problem": ""})
+    table = pd.concat([guided, written, without], ignore_index=True)[["row_id", "label", "text", "problem"]]
+    failed = table["problem"] != ""
+    table.loc[failed, "problem"] = table["label"] + ": " + table["problem"]
+    return table, facts
 
 
-def _ask(
-    config: Config, asking: Asking, count: int, prompt: Callable[[int], str], attempts: int, refuse_leaks: bool
-) -> list[str | TeacherError]:
-    """A text a case, asked again up to `attempts` times where it failed or gives away the rating."""
-    teacher = config.teacher
-    texts: list[str | TeacherError] = [TeacherError("not asked")] * count
-    for attempt in range(attempts):
-        missing = [n for n, text in enumerate(texts) if isinstance(text, TeacherError)]
-        calls = [Call(prompt(n), teacher.reason_temperature, teacher.reason_max_tokens, attempt) for n in missing]
-        for n, answer in zip(missing, asking(calls), strict=True):
-            if isinstance(answer, TeacherError):
-                texts[n] = answer
-            elif refuse_leaks and leaks_rating(answer.text):
-                texts[n] = TeacherError("gives away the rating")
-            else:
-                texts[n] = one_line(answer.text)
-    return texts
-
-
-def _rated(work: Work, cases: Sequence[Case], texts: Sequence[Texts]) -> list[dict[str, Any]]:
-    """A row a case and kind: its text and the reward model's rating given it, or the problem."""
-    score = RewardScorer(work.job, cases)
-    found = []
-    for kind in KINDS:
-        usable = {n: text for n, each in enumerate(texts) if not isinstance(text := each[kind], TeacherError)}
-        ratings = dict(zip(usable, score(list(usable), list(usable.values())), strict=True)) if usable else {}
-        found += [
-            {
-                "row_id": case.row_id,
-                "label": kind,
-                "text": usable.get(n) or "",
-                "rating": ratings.get(n, float("nan")),
-                "problem": "" if n in usable else f"{kind}: {each[kind]}",
-            }
-            for n, (case, each) in enumerate(zip(cases, texts, strict=True))
-        ]
-    return found
+def _rated(work: Work, cases: Sequence[Case], texts: pd.DataFrame) -> pd.DataFrame:
+    """rows.PREDICTIONS: the reward model's rating of each case, given each text."""
+    use_adapter(work.job, "reward_model", work.inputs["reward_model"])
+    text_of = texts.set_index(["label", "row_id"])["text"]
+    journal = Journal(work.folder / "ratings.jsonl")
+    starts = range(0, len(cases), UNIT)
+    with bar("rate texts of every kind", len(starts), len(journal)) as advance:
+        for start in starts:
+            if str(start) in journal:
+                continue
+            unit = cases[start : start + UNIT]
+            score = RewardScorer(work.job, unit)
+            rows = []
+            for kind in KINDS:
+                shown = [None if kind == "Without reason" else text_of[kind, case.row_id] for case in unit]
+                ratings = score(range(len(unit)), shown)
+                rows += [
+                    {"row_id": case.row_id, "label": kind, "mean": rating, "median": rating, "mode": rating}
+                    for case, rating in zip(unit, ratings, strict=True)
+                ]
+            journal.append(str(start), rows)
+            advance(1, "")
+    return pd.DataFrame(journal.rows())

@@ -5,20 +5,17 @@ from typing import Any
 import pandas as pd
 
 from r4r.config import Config
-from r4r.errors import DataError, TeacherError
+from r4r.errors import TeacherError
 from r4r.experts.summarizer import Summarizer, clean_summary
-from r4r.progress import bar, say
 from r4r.rows import REVIEWS, SUMMARIES
-from r4r.stages.ask import Asking, answered, estimate, groups, teacher_identity
-from r4r.stages.identity import prompt_texts
+from r4r.stages.ask import estimate, teacher_identity
+from r4r.stages.ask_all import ask_all, usable
+from r4r.stages.identity import cut_facts, prompt_texts
 from r4r.stages.split import split_stage
 from r4r.stages.stage import Stage, Work
 from r4r.store.artifact import write_table
-from r4r.store.journal import Journal
-from r4r.teacher.base import Call
 
 VERSION = 1
-UNIT = 16  # calls whose answers are kept together
 
 
 def teacher_summaries_stage(config: Config) -> Stage:
@@ -29,7 +26,7 @@ def teacher_summaries_stage(config: Config) -> Stage:
         "temperature": teacher.summary_temperature,
         "max_tokens": teacher.summary_max_tokens,
         "summaries": config.dataset.pools.summaries,
-        "review_tokens": config.dataset.history.review_tokens,
+        **cut_facts(config),
         "category": config.dataset.category,
         "prompts": prompt_texts(*Summarizer.templates),
         "seed": config.seed,
@@ -46,35 +43,26 @@ def _build(work: Work) -> dict[str, Any]:
     train = rows[(rows["split"] == "train") & (rows["review"].str.strip() != "")]
     count = min(config.dataset.pools.summaries, len(train))
     sample = train.sample(count, random_state=config.seed).sort_values("row_id")
-    prompts = review_prompts(work, sample)
-    journal = Journal(work.folder / "rows.jsonl")
-    asking = Asking(work.job, journal)
-    units = [list(range(start, min(start + UNIT, count))) for start in range(0, count, UNIT)]
-    temperature, max_tokens = config.teacher.summary_temperature, config.teacher.summary_max_tokens
-    with bar("teacher summaries", len(units), len(journal)) as advance:
-        for group in groups(config, [number for number in range(len(units)) if str(number) not in journal]):
-            asked = [p for number in group for p in units[number]]
-            answers = dict(zip(asked, asking([Call(prompts[p], temperature, max_tokens) for p in asked]), strict=True))
-            for number in group:
-                journal.append(str(number), [*(_row(sample, p, answers[p]) for p in units[number]), asking.row()])
-                advance(1, "")
-    table = pd.DataFrame(answered(journal))
-    kept = table[table["problem"] == ""]
-    problems = table.loc[table["problem"] != "", "problem"].value_counts().to_dict()
-    if problems:
-        say(f"  {len(table) - len(kept)} of {len(table)} teacher summaries dropped: {problems}")
-    if kept.empty:
-        raise DataError(f"none of the {len(table)} teacher summaries can be used: {problems}. Try a stronger teacher.")
-    write_table(work.folder / "data.parquet", kept.sort_values("row_id"), SUMMARIES)
-    return {"kept": len(kept), "dropped": problems, **asking.facts()}
+    teacher = config.teacher
+    table, facts = ask_all(
+        work,
+        "teacher summaries",
+        sample["row_id"].tolist(),
+        review_prompts(work, sample),
+        teacher.summary_temperature,
+        teacher.summary_max_tokens,
+        read=_read,
+    )
+    kept, dropped = usable(table, "teacher summaries")
+    write_table(work.folder / "data.parquet", kept.rename(columns={"answer": "summary"}), SUMMARIES)
+    return {"kept": len(kept), "dropped": dropped, **facts}
 
 
-def _row(sample: pd.DataFrame, place: int, answer: Any) -> dict[str, Any]:
-    row = {"row_id": int(sample["row_id"].iloc[place]), "summary": "", "problem": ""}
-    if isinstance(answer, TeacherError):
-        return row | {"problem": str(answer)}
-    summary = clean_summary(answer.text)
-    return row | ({"summary": summary} if summary else {"problem": "not the three lines of a summary"})
+def _read(place: int, text: str) -> str:
+    summary = clean_summary(text)
+    if summary is None:
+        raise TeacherError("not the three lines of a summary")
+    return summary
 
 
 def review_prompts(work: Work, rows: pd.DataFrame) -> list[str]:

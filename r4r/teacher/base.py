@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from r4r.config import TeacherConfig
 from r4r.errors import TeacherError
 
 
@@ -45,3 +46,15 @@ class Teacher(Protocol):
                 is lost, and no call may be counted as failed for it.
         """
         ...
+
+
+def remote_identity(teacher: TeacherConfig) -> dict[str, Any]:
+    """What of a remote teacher changes its answers, for artifact keys and the cache.
+
+    `openai_batch` gives what `openai` gives. A server's address is left out: the same model may listen elsewhere
+    tomorrow; `teacher.revision` tells apart two models that servers call by one name.
+    """
+    if teacher.kind in ("openai", "openai_batch"):
+        return {"kind": "openai", "model": teacher.model}
+    identity = {"kind": teacher.kind, "model": teacher.model}
+    return identity | ({"revision": teacher.revision} if teacher.revision else {})

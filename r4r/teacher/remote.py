@@ -11,7 +11,7 @@ import openai
 from r4r.config import TeacherConfig
 from r4r.errors import BudgetReached, CallRejected, TeacherError, TeacherStopped
 from r4r.teacher.api import KEPT, Api, Passing
-from r4r.teacher.base import Answer, Call
+from r4r.teacher.base import Answer, Call, remote_identity
 from r4r.teacher.cache import TeacherCache, key_of_call, messages
 from r4r.teacher.pace import Halted
 from r4r.teacher.price import price_of, tokens_about, worst_case
@@ -20,18 +20,6 @@ from r4r.teacher.reply import read_reply
 CLAIM_S = 120.0  # a claim of another machine's process holds so long after it died
 LOOK_S = 0.25  # between two looks for what another process asks
 Outcome = Answer | TeacherError
-
-
-def remote_identity(teacher: TeacherConfig) -> dict[str, Any]:
-    """What of a remote teacher changes its answers, for artifact keys and the cache.
-
-    `openai_batch` gives what `openai` gives. A server's address is left out: the same model may listen elsewhere
-    tomorrow; `teacher.revision` tells apart two models that servers call by one name.
-    """
-    if teacher.kind in ("openai", "openai_batch"):
-        return {"kind": "openai", "model": teacher.model}
-    identity = {"kind": teacher.kind, "model": teacher.model}
-    return identity | ({"revision": teacher.revision} if teacher.revision else {})
 
 
 class RemoteTeacher(ABC):
