@@ -19,7 +19,7 @@ from r4r.teacher import simulated_baselines as baselines
 from r4r.teacher.base import Answer, Call
 from r4r.teacher.simulated_judge import JUDGE, grade_of_review, judged
 
-VERSION = 1  # raise whenever an answer to some call changes
+VERSION = 2  # raise whenever an answer to some call changes
 A_LINE = 3  # keywords at most
 LINES = ("Positive Aspects", "Negative Aspects", "User Preference Elements")  # as KINDS
 MIDDLE = 3.1  # rating points of a match that speaks neither for nor against
@@ -174,7 +174,8 @@ def _from_histories(rng: random.Random, user: str, item: str, hint: float | None
     force = {aspect: 1 - 0.5**count for aspect, count in care.items()}
     sign = {aspect: (count > 0) - (count < 0) for aspect, count in net.items()}
     score = MIDDLE + sum(side * (1.2 * force[a] if a in force else 0.2) for a, side in sign.items())
-    grade = _grade(rng, score, error) if hint is None else _grade(rng, hint, error / 2)
+    # Told how it ended, it still weighs what it read, as it does with a review's closing remark.
+    grade = _grade(rng, score if hint is None else (score + 2 * hint) / 3, error)
 
     def rank(aspects: Iterable[str]) -> list[str]:
         return sorted(aspects, key=lambda a: (-force.get(a, 0), -abs(net[a]), a))
