@@ -1,10 +1,13 @@
 """What several tests share: a random two-layer language model that loads in milliseconds."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker has one core, and so do the jobs that it starts
 
 from r4r.config import LLMConfig, TrainerConfig
 from r4r.lm.base import LanguageModel
