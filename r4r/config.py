@@ -110,6 +110,7 @@ class LLMConfig(Section):
     max_length: int = Field(4096, ge=64)  # tokens of prompt plus response
     system: str | None = None  # system message; null leaves it to the chat template
     batch_tokens: int = Field(4096, ge=64)  # padded tokens a generation or rating batch may hold
+    prefix_gb: float = Field(4.0, ge=0)  # what the filter may hold of prompts that several candidates share
     gradient_checkpointing: bool = False
     engine: Literal["hf"] = "hf"
 

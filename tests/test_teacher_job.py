@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ from teacher_server import TeacherServer
 from r4r import run
 from r4r.config import Config
 from r4r.errors import ConfigError
+from r4r.lm import rate
+from r4r.lm.base import LanguageModel
+from r4r.lm.cache import forward_prefix
 from r4r.overrides import preflight
 from r4r.stages.ask import groups
 from r4r.teacher.base import Answer, Call
@@ -234,7 +237,7 @@ def test_a_budget_with_a_price_is_right() -> None:
     preflight(["teacher=server", "teacher.model=m", "teacher.budget_usd=5", PRICES.replace("sim", "m")])
 
 
-@pytest.mark.parametrize(("kind", "size"), [("simulator", 1), ("local", 1), ("server", 16), ("openai_batch", 50)])
+@pytest.mark.parametrize(("kind", "size"), [("simulator", 1), ("local", 1), ("server", 4), ("openai_batch", 50)])
 def test_how_many_units_go_to_the_teacher_at_once(kind: str, size: int) -> None:
     teacher = {"kind": kind, "source": "path:/m", "base_url": "http://h/v1" if kind == "server" else None}
     config = Config.model_construct(teacher=Config.model_fields["teacher"].annotation(**teacher))  # type: ignore[misc]
@@ -242,3 +245,27 @@ def test_how_many_units_go_to_the_teacher_at_once(kind: str, size: int) -> None:
     assert [unit for part in parts for unit in part] == list(range(50))
     assert len(parts[0]) == size
     assert list(groups(config, [])) == []
+
+
+def test_what_candidates_share_is_computed_once_a_pair(
+    r4r: Any, server: TeacherServer, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[int] = []
+
+    def counted(lm: LanguageModel, prefixes: Sequence[Sequence[int]]) -> Any:
+        computed.append(len(prefixes))
+        return forward_prefix(lm, prefixes)
+
+    monkeypatch.setattr(rate, "forward_prefix", counted)
+    job = [*SMOKE, *at(server), "target=reasons", "dataset.pools.total=66", "reason_source.max_hinted=3"]
+    job += ["reason_source.tau=0", "experts.reward_model.epochs=1"]
+    assert r4r(*job) == 0
+    _, manifest = artifact(outputs, "reasons")
+    assert manifest["pairs"] > 32  # three units or more
+    assert sum(computed) == manifest["pairs"]
+    once, kept = computed.copy(), pd.read_parquet(next(outputs.rglob("candidates.parquet")))
+    shutil.rmtree(outputs / "artifacts" / "reasons")
+    computed.clear()
+    assert r4r(*job, "llm.prefix_gb=0") == 0
+    assert len(computed) > 3 * len(once)  # both references, and every attempt
+    pd.testing.assert_frame_equal(pd.read_parquet(next(outputs.rglob("candidates.parquet"))), kept)

@@ -1,6 +1,7 @@
 """Logit-weighted decoding: one forward pass over prompt and rating prefix, the five digits' logits (paper 3.3)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,6 +43,12 @@ class SharedPrefix:
         self.prefixes = [list(p[:k]) for p, k in zip(prompts, keep, strict=True)]
         with torch.inference_mode():
             self.cache = forward_prefix(lm, self.prefixes)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the held prefixes take."""
+        layers: Any = self.cache.states.layers
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
 
     @torch.inference_mode()
     def rate(self, pairs: Sequence[int], prompts: Sequence[Sequence[int]]) -> Tensor:

@@ -1,5 +1,6 @@
 """The job's teacher: which one, how many calls it takes at once, and what its answers cost."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from r4r.teacher.local import LocalTeacher
 from r4r.teacher.price import dollars, price_of, tokens_about
 from r4r.teacher.simulator import SimulatedTeacher
 
+UNIT = 16  # prompts whose answers are kept together
 CACHE = "teacher.sqlite"  # below paths.outputs: paid work is no throw-away cache
 ENOUGH = 20  # calls before a share of failures says anything
 ASKED = "asked"  # marks the journal's rows that hold a tally
@@ -138,12 +140,14 @@ def answered(journal: Journal) -> list[Row]:
 
 
 def groups(config: Config, units: Sequence[T]) -> Iterator[list[T]]:
-    """Units of work by how many go to the teacher at once. A batch takes all; a server enough to be kept busy.
+    """Units of work (UNIT prompts each) by how many go to the teacher at once. A batch takes all; a server what keeps
+    it busy: four rounds of the calls that it has in flight.
 
     What a unit holds, and what is kept of it, does not depend on it.
     """
     kind = config.teacher.kind
-    size = len(units) if kind == "openai_batch" else config.teacher.concurrency if config.teacher.is_api else 1
+    busy = math.ceil(4 * config.teacher.concurrency / UNIT) if config.teacher.is_api else 1
+    size = len(units) if kind == "openai_batch" else busy
     for start in range(0, len(units), max(1, size)):
         yield list(units[start : start + size])
 

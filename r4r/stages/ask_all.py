@@ -7,12 +7,10 @@ import pandas as pd
 
 from r4r.errors import DataError, TeacherError
 from r4r.progress import bar, say
-from r4r.stages.ask import Asking, answered, groups
+from r4r.stages.ask import UNIT, Asking, answered, groups
 from r4r.stages.stage import Job, Work
 from r4r.store.journal import Journal, Row
 from r4r.teacher.base import Call
-
-UNIT = 16  # prompts whose answers are kept together
 
 
 def ask_all(

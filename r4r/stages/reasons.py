@@ -1,6 +1,7 @@
 """The Reasoner's training texts, from whichever source (paper 3.2, Table 4)."""
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any
 
 import pandas as pd
@@ -14,7 +15,7 @@ from r4r.reasons.acceptance import acceptance, plot_acceptance
 from r4r.reasons.filter import Pair, generate_then_filter
 from r4r.reasons.leak import leaks_rating
 from r4r.rows import CANDIDATES, REASONS, Case
-from r4r.stages.ask import Asking, answered, estimate, groups, teacher_identity
+from r4r.stages.ask import UNIT, Asking, answered, estimate, groups, teacher_identity
 from r4r.stages.ask_all import ask_all, usable
 from r4r.stages.histories import case_facts, case_inputs, clipped_reviews, known_cases, one_line, pool_rows
 from r4r.stages.identity import cut_facts, prompt_texts
@@ -28,7 +29,6 @@ from r4r.store.journal import Journal
 from r4r.teacher.base import Call
 
 VERSION = 1
-UNIT = 16  # pairs whose candidates are scored and kept together
 TITLE_TOKENS = 20  # of a history entry's title, about: for plans only
 
 
@@ -132,21 +132,23 @@ def _filtered(work: Work) -> dict[str, Any]:
 
 
 class _Scorer:
-    """The reward model for a group of pairs, UNIT of them in memory at a time."""
+    """The reward model for a group of pairs, by units. What a unit's prompts share is computed once and held for all of
+    its candidates as long as `llm.prefix_gb` has room; without, it is computed again for every attempt."""
 
     def __init__(self, job: Job, cases: Sequence[Case]):
         self._job, self._cases = job, cases
-        self._held: list[int] = []  # the pairs that the scorer in memory is made for
-        self._scorer: RewardScorer | None = None
+        self._held: dict[int, RewardScorer] = {}
+        self._room = job.config.llm.prefix_gb * 2**30
 
     def __call__(self, pairs: Sequence[int], texts: Sequence[str | None]) -> list[float]:
         ratings: list[float] = []
-        for start in range(0, len(pairs), UNIT):
-            part = list(pairs[start : start + UNIT])
-            if self._scorer is None or not set(part) <= set(self._held):
-                self._scorer, self._held = None, part  # the old one's memory first
-                self._scorer = RewardScorer(self._job, [self._cases[pair] for pair in part])
-            ratings += self._scorer([self._held.index(pair) for pair in part], texts[start : start + UNIT])
+        for start, chosen in groupby(zip(pairs, texts, strict=True), key=lambda pair: pair[0] // UNIT * UNIT):
+            scorer = self._held.get(start) or RewardScorer(self._job, self._cases[start : start + UNIT])
+            if start not in self._held and scorer.nbytes <= self._room:
+                self._held[start] = scorer
+                self._room -= scorer.nbytes
+            own, shown = zip(*chosen, strict=True)
+            ratings += scorer([pair - start for pair in own], shown)
         return ratings
 
 

@@ -40,6 +40,11 @@ class RewardScorer:
         with self.lm.using("reward_model"):
             self.shared = SharedPrefix(self.lm, prompts, keep)
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of what is shared."""
+        return self.shared.nbytes
+
     def _ids(self, case: Case, text: str | None) -> list[int]:
         return self.lm.chat.prompt_ids(RewardModel.prompt(case, text))
 
