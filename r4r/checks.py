@@ -53,6 +53,8 @@ def validate(cfg: DictConfig) -> Config:
     for where, node in _targets(values):
         found = _constructor_problems(where, unmounted.get(where, node))
         problems += [text for key, text in found if key not in dead]
+    if config and config.timing.rows:
+        problems += _untimed(config)
     if problems or config is None:
         raise ConfigError(problems)
     return config.model_copy(
@@ -70,6 +72,18 @@ def _unmounted(values: Mapping[Any, Any]) -> dict[str, dict[Any, Any]]:
         if isinstance(node, dict) and "_target_" not in node and file.exists():
             found[f"experts.{name}"] = {**cast(dict[Any, Any], OmegaConf.to_container(OmegaConf.load(file))), **node}
     return found
+
+
+def _untimed(config: Config) -> list[str]:
+    """A sentence where predictions are to be timed and the method says that it has none to time."""
+    try:
+        uses = getattr(locate(str(config.method.get("_target_"))), "uses", {"timing"})
+    except ConfigError:  # reported with the other targets
+        return []
+    if "timing" in uses:
+        return []
+    why = "does not write and rate by a language model of its own, so there is nothing to time; set timing=none"
+    return [f"timing.rows={config.timing.rows}: method={config.method.get('name')} {why}"]
 
 
 def construct(node: Mapping[str, Any], where: str) -> Any:
@@ -115,6 +129,8 @@ def ignored(cfg: DictConfig, overrides: Iterable[str]) -> list[str]:
             found.append(f"{override}: this strategy has no {inner}, it mounts {', '.join(mounted)}; drop the override")
         elif root == "experts" and inner in experts and inner not in trained:
             found.append(f"{override}: this job's methods ({names}) train no {inner}; drop the override")
+        elif root == "trainer" and inner in ("ddp", "processes") and "experts" not in used:
+            found.append(f"{override}: this job's methods ({names}) train no expert, in however many processes; drop it")
         elif root == "reason_source" and chosen.get("reason") is False:
             found.append(f"{override}: this strategy predicts without reasons; drop the override")
     return found

@@ -258,11 +258,20 @@ class MetricsConfig(Section):
     gptscore: GPTScoreConfig | None = None
 
 
+class TimingConfig(Section):
+    """What a prediction costs (paper Table 6), measured after scoring."""
+
+    rows: int = Field(0, ge=0)  # predictions to time, at most: a seeded sample of the evaluated rows; 0: none
+    seed: int = 0
+    warmup: int = Field(2, ge=1)  # predictions before the clock starts
+
+
 class TrainerConfig(Section):
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     micro_batch_tokens: int | None = Field(None, ge=64)  # padded tokens a training pass; null: 1536 on CPU, 8192 on GPU
     checkpoint_every_s: float = Field(60.0, ge=0)  # a killed training continues from here
     threads: int | None = Field(None, ge=1)  # CPU threads; null: all cores
+    processes: int = Field(1, ge=1)  # that share each training step of an expert: a GPU each, or the CPU's threads
 
 
 class LoggerConfig(Section):
@@ -285,6 +294,7 @@ class Config(Section):
     seed: int
     target: str  # stage to stop at; "result" runs the method and scores it
     plan: bool  # print what each stage would do, and do nothing
+    objective: Literal["mae", "rmse"] = "mae"  # what the job returns to a sweeper, and logs under this name
     name: str  # the job's name in records and W&B
     experiment: str | None = None
     dataset: DatasetConfig
@@ -296,6 +306,7 @@ class Config(Section):
     reason_source: ReasonSourceConfig
     references: dict[str, dict[str, Any]] = {}  # methods scored beside this one
     metrics: MetricsConfig = MetricsConfig()
+    timing: TimingConfig = TimingConfig()
     trainer: TrainerConfig
     logger: LoggerConfig
     paths: PathsConfig

@@ -2,20 +2,28 @@
 
 import csv
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from r4r.config import Config
 from r4r.errors import R4RError
+from r4r.rows import PREDICTIONS
+from r4r.stages.score_reasons import reasons_of
+from r4r.stages.split import all_rows
+from r4r.stages.stage import Job, Stage
 
-Log = Callable[[dict[str, float]], None]
+Log = Callable[[Mapping[str, Any]], None]
 
 
 @contextmanager
 def open_logger(config: Config, folder: Path) -> Iterator[Log]:
-    """A callable that takes metrics; names carry their stage, as in `reasoner/train/loss`. Closed with the block.
+    """A callable that takes metrics, and for W&B tables (DataFrames) as well. Closed with the block.
+
+    Names carry their stage, as in `reasoner/train/loss`.
 
     Raises:
         R4RError: the W&B run cannot be opened.
@@ -29,7 +37,7 @@ def open_logger(config: Config, folder: Path) -> Iterator[Log]:
             writer.writerow(["step", "name", "value"])
             count = 0
 
-            def write(metrics: dict[str, float]) -> None:
+            def write(metrics: Mapping[str, Any]) -> None:
                 nonlocal count
                 writer.writerows([count, name, value] for name, value in metrics.items())
                 file.flush()
@@ -67,7 +75,27 @@ def _wandb(config: Config, folder: Path) -> Iterator[Log]:
         raise R4RError(f"the W&B run cannot be opened ({error}); use logger.mode=offline or logger=none") from error
     code = 1
     try:
-        yield lambda metrics: run.log(metrics)
+        yield lambda metrics: run.log({name: _loggable(value) for name, value in metrics.items()})
         code = 0
     finally:
         run.finish(exit_code=code)
+
+
+def _loggable(value: Any) -> Any:
+    import wandb
+
+    return wandb.Table(dataframe=value) if isinstance(value, pd.DataFrame) else value
+
+
+def case_tables(job: Job, finals: Sequence[Stage]) -> dict[str, pd.DataFrame]:
+    """Tables of single reviews for W&B: `predictions`, a line a row and label; `cases`, of those labels that give
+    reasons, with the reason and the review that it is to match."""
+    rows = all_rows(job)
+    made = [job.materialize(final) for final in finals]
+    known = rows[["row_id", "user_id", "item_id", "title", "rating"]]
+    predictions = known.merge(pd.concat([artifact.table(PREDICTIONS) for artifact in made]), on="row_id")
+    tables = {"predictions": predictions}
+    reasons = [table for table in (reasons_of(artifact, rows) for artifact in made) if table is not None]
+    if reasons:
+        tables["cases"] = predictions.merge(pd.concat(reasons).drop(columns="title"), on=["row_id", "label"])
+    return tables

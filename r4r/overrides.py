@@ -22,6 +22,11 @@ from r4r.checks import close_names, ignored, settable, validate
 from r4r.errors import ConfigError
 from r4r.files import conf_dir
 
+EXTRAS = {  # options of Hydra's own groups that come with an extra of the package
+    "hydra/launcher/joblib": "joblib",
+    "hydra/launcher/submitit_slurm": "slurm",
+    "hydra/sweeper/optuna": "optuna",
+}
 MAX_VARIANTS = 60  # jobs of a sweep that are checked ahead; each is checked again when it starts
 
 
@@ -61,7 +66,7 @@ def preflight(argv: list[str]) -> list[str]:
     checked = check_overrides(args.overrides, loader, name, multirun=bool(args.multirun))
     problems = list(checked.problems)
     if not args.cfg:
-        unused: list[set[str]] = []
+        unused: list[dict[str, str]] = []  # of each variant: key -> what is wrong with its override
         for variant in checked.variants:
             try:
                 cfg = compose(loader, name, variant)
@@ -72,9 +77,9 @@ def preflight(argv: list[str]) -> list[str]:
                 validate(cfg)
             except ConfigError as error:
                 problems += error.problems
-            unused.append(set(ignored(cfg, variant)))
+            unused.append({sentence.split("=")[0]: sentence for sentence in ignored(cfg, variant)})
         # in a sweep over methods, an override stands if any of the jobs uses it
-        problems += sorted(set.intersection(*unused)) if unused else []
+        problems += sorted(text for key, text in unused[0].items() if all(key in job for job in unused)) if unused else []
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return [checked.spelt.get(argument, argument) for argument in argv]
@@ -130,7 +135,7 @@ def _own_axes(overrides: Sequence[str], loader: ConfigLoaderImpl, name: str) -> 
     for text in overrides:
         with suppress(HydraException):  # what cannot be read is reported by the check of all overrides
             read += parser.parse_overrides([text])
-    presets = [o for o in read if o.key_or_group == "experiment" and not o.is_sweep_override()]
+    presets = [o for o in read if o.key_or_group.split("/")[0] == "experiment" and not o.is_sweep_override()]
     try:
         cfg = compose(loader, name, [str(override.input_line) for override in presets])
     except ConfigError:  # a preset that does not compose is reported with the others
@@ -204,7 +209,11 @@ def _choices(override: Override, loader: ConfigLoaderImpl) -> list[str]:
     if override.is_interval_sweep():
         value = override.value()
         assert isinstance(value, IntervalSweep)
-        return [f"{key}={value.start}", f"{key}={value.end}"]
+        assert value.start is not None and value.end is not None
+        ends = [value.start, value.end]
+        if isinstance(value.start, float) or isinstance(value.end, float):  # a whole number it may be at its ends alone
+            ends.append(value.start + 0.37 * (value.end - value.start))
+        return [f"{key}={end}" for end in ends]
     return [f"{key}={value}" for value in override.sweep_string_iterator()]
 
 
@@ -217,9 +226,7 @@ def _option_faults(override: Override, loader: ConfigLoaderImpl) -> list[str]:
         if "${" in str(option):
             continue
         if not loader.repository.config_exists(f"{group}/{option}"):
-            known = loader.get_group_options(group)
-            faults.append(f"{override.get_key_element()}={option}: {group} has no option '{option}'; ")
-            faults[-1] += close_names(str(option), known) if known else f"conf/{group} holds no options yet"
+            faults.append(f"{override.get_key_element()}={option}: {_no_option(group, str(option), loader)}")
     return faults
 
 
@@ -267,7 +274,7 @@ def _dotted(node: Any, path: str = "") -> Iterable[str]:
 def _near(key: str, known: set[str], loader: ConfigLoaderImpl) -> str:
     """Close names among the key's siblings, or the same name elsewhere, or what there is."""
     parent, _, leaf = key.rpartition(".")
-    own = {k for k in known if not k.startswith("hydra")} | (
+    own = {k for k in known if k.startswith("hydra") == key.startswith("hydra.")} | (
         set() if parent else set(loader.list_groups("")) - {"hydra"}
     )
     siblings = {k.rpartition(".")[2] for k in own if k.rpartition(".")[0] == parent}
@@ -279,11 +286,19 @@ def _near(key: str, known: set[str], loader: ConfigLoaderImpl) -> str:
 
 def _one_sentence(error: HydraException, loader: ConfigLoaderImpl) -> str:
     text = " ".join(part for part in (str(error), str(error.__cause__ or "")) if part).strip()
-    missing = re.search(r"(?:In '([^']*)': )?Could not find '([^']+)/([^'/]+)'", text)
+    missing = re.search(r"(?:In '([^']*)': )?Could not (?:find|load) '([^']+)/([^'/]+)'", text)
     if missing:
         source, group, option = missing.groups()
         head = f"conf/{source}.yaml: " if source else ""
-        known = loader.get_group_options(group)
-        hint = close_names(option, known) if known else f"conf/{group} holds no options"
-        return f"{head}{group} has no option '{option}'; {hint}"
+        return head + _no_option(group, option, loader)
     return re.sub(r"\s+", " ", text.split("\n\n")[0])
+
+
+def _no_option(group: str, option: str, loader: ConfigLoaderImpl) -> str:
+    known = loader.get_group_options(group)
+    extra = EXTRAS.get(f"{group}/{option}")
+    if extra:
+        hint = f"it comes with the extra {extra}: pip install '.[{extra}]'"
+    else:
+        hint = close_names(option, known) if known else f"conf/{group} holds no options"
+    return f"{group} has no option '{option}'; {hint}"

@@ -150,6 +150,8 @@ def show(record: dict[str, Any]) -> None:
         console.print(f"p: paired bootstrap against {record['metrics'][0]['label']} on the same rows.", markup=False)
     if "reasons" in record:
         show_reasons(record["reasons"], console)
+    if "timing" in record:
+        show_timing(record["timing"], console)
     if record["cost"]["total"]["teacher_calls"]:
         console.print(teacher_line(record["cost"]), markup=False)
 
@@ -177,6 +179,18 @@ def show_reasons(reasons: dict[str, Any], console: "Console") -> None:
     if cost.get("teacher_calls"):
         paid = "at a price that is not known" if cost["dollars"] is None else f"${cost['dollars']:.4f}"
         console.print(f"judge: {cost['teacher_calls']} calls ({cost['teacher_cached']} cached), {paid}", markup=False)
+
+
+def show_timing(timing: dict[str, Any], console: "Console") -> None:
+    """Print what a prediction took."""
+    for mode in timing["modes"]:
+        median, error = mode["seconds_median"], mode["seconds_se"]
+        spread = "" if error is None else f" ± {error:.3f} (median {median:.3f})"
+        console.print(
+            f"{mode['mode']}: {mode['seconds']:.3f}{spread} s and {mode['tokens']:.1f} generated tokens a prediction, "
+            f"{mode['n']} predictions in {mode['batches']} batches on {timing['device']}, {timing['threads']} threads",
+            markup=False,
+        )
 
 
 def teacher_line(cost: dict[str, Any]) -> str:

@@ -43,7 +43,7 @@ def job(cfg: "DictConfig") -> float | None:
     """Hydra's task: run the composed job in its own folder.
 
     Returns:
-        The headline MAE, for sweepers; None where nothing was scored.
+        The headline error that `objective` names, for sweepers; None where nothing was scored.
     """
     from hydra.core.hydra_config import HydraConfig
 
@@ -64,7 +64,7 @@ def job(cfg: "DictConfig") -> float | None:
             print(f"r4r: failed; record: {folder / 'result.json'}", file=sys.stderr)
         error.shown = True  # type: ignore[attr-defined]
         raise
-    return record["metrics"][0]["mae"] if record.get("metrics") else None
+    return record["metrics"][0][cfg.objective] if record.get("metrics") else None
 
 
 def run(config: "Config", folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def run(config: "Config", folder: Path, overrides: Sequence[str] = ()) -> dict[s
     import threading
 
     from r4r.checks import construct
-    from r4r.loggers import open_logger
+    from r4r.loggers import case_tables, open_logger
     from r4r.records import Terminated, recording, show
     from r4r.stages.stage import Job
     from r4r.store.artifact import Store
@@ -115,7 +115,8 @@ def run(config: "Config", folder: Path, overrides: Sequence[str] = ()) -> dict[s
             else:
                 record |= score(work, final, references)
                 log(
-                    {
+                    {"objective": record["metrics"][0][config.objective]}
+                    | {
                         f"score/{row['label']}/{row['decoding']}/{m}": row[m]
                         for row in record["metrics"]
                         for m in ("mae", "rmse")
@@ -125,6 +126,14 @@ def run(config: "Config", folder: Path, overrides: Sequence[str] = ()) -> dict[s
                         for row in record.get("reasons", {}).get("scores", ())
                     }
                 )
+                if config.timing.rows:
+                    from r4r.stages.timing import time_predictions
+
+                    record["timing"] = time_predictions(work, final, folder)
+                    for mode in record["timing"]["modes"]:
+                        log({f"timing/{mode['mode']}/{name}": mode[name] for name in ("seconds", "tokens")})
+                if config.logger.kind == "wandb":
+                    log(case_tables(work, [final, *references.values()]))
     finally:
         if main_thread:
             signal.signal(signal.SIGTERM, before)

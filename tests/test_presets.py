@@ -17,7 +17,7 @@ from r4r.errors import ConfigError
 from r4r.overrides import check_overrides, compose, conf_dir, make_loader, preflight
 from r4r.report import cli
 from r4r.report.paper import published
-from r4r.report.tables import NAMES, REASONS, TABLES, axes
+from r4r.report.tables import CASES, COST, NAMES, REASONS, TABLES, axes
 
 LOADER = make_loader()
 SWEPT = [name for name in NAMES if axes(name)]
@@ -37,7 +37,7 @@ def refused(*argv: str) -> list[str]:
 
 
 def test_which_presets_sweep() -> None:
-    assert SWEPT == ["table1", "table2", "table3", "table4", "figure3", "figure4"]
+    assert SWEPT == ["table1", "table2", "table3", "table4", "table6", "figure3", "figure4", "figure5"]
 
 
 @pytest.mark.parametrize(("name", "combination"), JOBS, ids=lambda value: value if isinstance(value, str) else None)
@@ -61,10 +61,16 @@ def test_the_rows_of_a_report_are_the_jobs_of_its_preset(name: str) -> None:
     if name == "table1":
         assert swept == {}
         return
-    rows = REASONS.rows if name == REASONS.name else TABLES[name].rows
+    rows = next(table for table in (*TABLES.values(), REASONS, COST, CASES) if table.name == name).rows
     settings = {setting for row in rows for setting in row.settings if row.exists}
     (key, values), *more = swept.items()
     assert more == []
+    if name == "table6":  # one of its methods is a strategy
+        configs = [validate(compose(LOADER, "config", [f"experiment={name}", f"method={value}"])) for value in values]
+        assert {(setting.method, setting.strategy or "multistep") for setting in settings} == {
+            (config.method["name"], config.strategy.name) for config in configs
+        }
+        return
     field = {"method": "method", "strategy": "strategy", "reason_source": "source"}[key]
     assert set(values) <= {getattr(setting, field) for setting in settings}
 
@@ -79,7 +85,7 @@ def test_the_wandb_sweep_is_the_presets_grid(name: str) -> None:
     assert (first, second, last) == ("r4r", f"experiment={name}", "${args_no_hyphens}")
 
 
-@pytest.mark.parametrize("name", ["table3", "table4", "table5", "figure3", "figure4"])
+@pytest.mark.parametrize("name", ["table3", "table4", "table5", "table6", "figure3", "figure4", "figure5"])
 def test_readmes_give_the_command(name: str) -> None:
     text = (EXPERIMENTS / name / "README.md").read_text(encoding="utf-8")
     assert f"experiment={name}\n" in text or f"experiment={name} " in text
@@ -102,6 +108,14 @@ def test_the_papers_rows_of_reasons_are_rows_of_the_report() -> None:
         assert set(numbers) == rows
         for scores in numbers.values():
             assert 0 < scores["bleurt"] < 1 < scores["gptscore"] < 100
+
+
+def test_the_papers_costs_are_of_rows_of_the_report() -> None:
+    [(dataset, numbers)] = published()["table6"].items()
+    assert dataset == "book"
+    assert set(numbers) <= {row.paper for row in COST.rows}
+    for cost in numbers.values():
+        assert 5 < cost["seconds"] < 7 < 100 < cost["tokens"] < 200
 
 
 def test_the_papers_full_method_is_one_result_wherever_it_stands() -> None:
@@ -188,4 +202,4 @@ def test_a_preset_in_smoke_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_the_preset_files_hold_deltas_only() -> None:
     for name in SWEPT:
         values = yaml.safe_load((conf_dir() / "experiment" / f"{name}.yaml").read_text(encoding="utf-8"))
-        assert set(values) <= {"defaults", "experiment", "target", "hydra"}
+        assert set(values) <= {"defaults", "experiment", "target", "dataset", "hydra"}

@@ -15,8 +15,9 @@ class Method(Protocol):
 
     Attributes:
         name: as in `conf/method/<name>.yaml`.
-        uses: config groups that it reads (dataset, llm, teacher, strategy, reason_source, experts); command-line
-            overrides of the others are refused. A class without it is taken to read them all.
+        uses: config groups that it reads (dataset, llm, teacher, strategy, reason_source, experts), and timing where
+            its predictions can be timed; command-line overrides of the others are refused. A class without it is taken
+            to read them all.
         experts: where `uses` has experts, those that it trains; without it, all that the strategy mounts.
     """
 

@@ -7,7 +7,7 @@ from r4r.stages.stage import Job, Stage
 class Exp3rt:
     """One student for all three tasks, taught by the teacher; its reasons stand in `detail.parquet`."""
 
-    uses = frozenset({"dataset", "llm", "teacher", "experts", "recipe"})
+    uses = frozenset({"dataset", "llm", "teacher", "experts", "recipe", "timing"})
     experts = frozenset({"exp3rt"})
 
     def __init__(self, name: str = "exp3rt"):

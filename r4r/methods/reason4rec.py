@@ -9,7 +9,7 @@ STRATEGIES = {"multistep": multistep.stages, "onestep": onestep.stages, "cot": o
 class Reason4Rec:
     """The paper's method; how it deliberates is the strategy's to say."""
 
-    uses = frozenset({"dataset", "llm", "teacher", "strategy", "reason_source", "experts", "recipe"})
+    uses = frozenset({"dataset", "llm", "teacher", "strategy", "reason_source", "experts", "recipe", "timing"})
 
     def __init__(self, name: str = "reason4rec"):
         self.name = name

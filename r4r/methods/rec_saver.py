@@ -17,7 +17,7 @@ class RecSaver:
             only where it is the rating itself, and forgives an answer between two.
     """
 
-    uses = frozenset({"dataset", "llm", "teacher", "experts", "recipe"})
+    uses = frozenset({"dataset", "llm", "teacher", "experts", "recipe", "timing"})
     experts = frozenset({"rec_saver"})
 
     def __init__(

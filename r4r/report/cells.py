@@ -128,7 +128,7 @@ def _block(table: Table, runs: Sequence[Run], dataset: str) -> Block:
     runs = [run for run in runs if run.dataset == dataset]
     own = [run for run in runs if any(row.fits(run) for row in table.rows)]
     scored = [run for run in own if run.ok and run.record.get("metrics")]
-    paper, published = beside(table.name, dataset)
+    paper, published = beside(table.name, dataset) if table.headline else ("", {})
     block = Block(dataset, [Cell(row) for row in table.rows], paper=paper, published=published)
     if scored:
         best = max(scored, key=lambda run: (run.experiment == table.name, run.started))
@@ -142,7 +142,8 @@ def _block(table: Table, runs: Sequence[Run], dataset: str) -> Block:
     for cell in block.cells:
         _fill(cell, runs, block)
     _explain(block, runs, table)
-    _compare(block, table)
+    if table.headline:
+        _compare(block, table)
     _models(block)
     return block
 

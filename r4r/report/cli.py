@@ -11,9 +11,10 @@ from pathlib import Path
 from r4r.errors import DataError, R4RError
 
 HELP = """\
-Gathers result.json records and writes, for each table or figure: NAME.md, NAME.tex (booktabs) and NAME.csv, and of
-figures NAME.png and NAME.pdf. What failed or is missing is named in each. Records of the smoke preset count only with
---experiment smoke. Exit codes: 0 done, 1 nothing to report, 2 wrong command line."""
+Gathers result.json records and writes, for each table or figure: NAME.md, NAME.tex (booktabs) and NAME.csv; of figures
+3 and 4 also NAME.png and NAME.pdf, of figure 5 figure5.html, a page of cases that holds all it needs. What failed or is
+missing is named in each. Records of the smoke preset count only with --experiment smoke. Exit codes: 0 done, 1 nothing
+to report, 2 wrong command line."""
 
 
 def main() -> None:
@@ -40,13 +41,15 @@ def report(argv: Sequence[str]) -> int:
         DataError: a folder of records is not there, or none of them is of the table.
     """
     args = _parse(argv)
+    from r4r.report.cases import LIMIT, case_studies
     from r4r.report.cells import blocks
     from r4r.report.data_table import data_table
     from r4r.report.documents import document
     from r4r.report.reason_table import reason_table
     from r4r.report.records import gather
-    from r4r.report.tables import ABSENT, NAMES, REASONS, TABLES, command
+    from r4r.report.tables import CASES, COST, NAMES, REASONS, TABLES, command
     from r4r.report.text import latex, markdown
+    from r4r.report.timing_table import timing_table
 
     folders = args.records or [_outputs()]
     runs, faults = gather(folders)
@@ -60,6 +63,11 @@ def report(argv: Sequence[str]) -> int:
             made = data_table(runs, args.data, args.experiment)
         elif name == REASONS.name:
             made = reason_table(runs, args.data, args.experiment)
+        elif name == COST.name:
+            made = timing_table(runs, args.data, args.experiment)
+        elif name == CASES.name:
+            studies = case_studies(runs, args.data, args.experiment, args.rows or (), args.cases or LIMIT)
+            made = studies.document if studies else None
         else:
             found, missing = blocks(TABLES[name], runs, args.data, args.experiment)
             made = document(TABLES[name], found, missing, args.decoding) if found else None
@@ -77,21 +85,23 @@ def report(argv: Sequence[str]) -> int:
         for suffix, text in (("md", markdown(made)), ("tex", latex(made)), ("csv", _csv(made.rows))):
             (args.out / f"{name}.{suffix}").write_text(text, encoding="utf-8", newline="")
             drawn.append(args.out / f"{name}.{suffix}")
-        if name.startswith("figure"):
+        if name == CASES.name and studies:
+            from r4r.report.case_page import case_page
+
+            drawn.append(args.out / f"{name}.html")
+            drawn[-1].write_text(case_page(studies), encoding="utf-8", newline="")
+        elif name.startswith("figure"):
             from r4r.report.figure import draw, save
 
             drawn += save(draw(TABLES[name], found, args.decoding), args.out, name)
         print(markdown(made))
         print(*drawn, sep="\n", end="\n\n")
         written += 1
-    if args.name == "all":
-        for name, reason in ABSENT.items():
-            print(f"r4r-report: {name}: {reason}", file=sys.stderr)
     return 0 if written else 1
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    from r4r.report.tables import ABSENT, NAMES
+    from r4r.report.tables import CASES, NAMES
 
     parser = argparse.ArgumentParser(
         "r4r-report", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -104,15 +114,28 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data", nargs="+", default=[], metavar="NAME", help="only these data sets")
     parser.add_argument("--experiment", metavar="NAME", help="only records of this preset")
     parser.add_argument("--decoding", default="mean", choices=("mean", "median", "mode"), help="default: mean")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--rows", type=_row_ids, metavar="ID,...", help="figure5: these cases, by row_id")
+    which.add_argument("--cases", type=_positive, metavar="N", help="figure5: how many a data set (default: 24)")
     args = parser.parse_args(argv)
-    if args.name in ABSENT:
-        parser.error(f"{args.name}: {ABSENT[args.name]}")
     if args.name not in (*NAMES, "all"):
         from r4r.checks import close_names
 
         parser.error(f"{args.name}: there is no such table or figure; {close_names(args.name, (*NAMES, 'all'))}")
+    if args.name not in (CASES.name, "all") and (args.rows or args.cases):
+        parser.error(f"{args.name}: --rows and --cases are of {CASES.name}")
     args.out = args.out or _outputs() / "report"
     return args
+
+
+def _row_ids(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
 
 
 def _outputs() -> Path:

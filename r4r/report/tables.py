@@ -71,12 +71,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table or figure, of rating errors but for `REASONS`.
+    """A table or figure, of rating errors but for `REASONS`, `COST` and `CASES`.
 
     Attributes:
         name: as on the command line, and of the preset.
         title: as printed.
-        headline: the row that the others are compared with.
+        headline: the row that the others are compared with; empty: none is, and the paper prints no numbers.
     """
 
     name: str
@@ -175,11 +175,24 @@ REASONS = Table(  # of scores of reasons, not of rating errors: see reason_table
     (_row("Rec-SAVER", "rec_saver"), _row("EXP3RT", "exp3rt"), _ours("Reason4Rec")),
     "Reason4Rec",
 )
-NAMES = ("table1", "table2", REASONS.name, *(name for name in TABLES if name != "table2"))
-ABSENT = {  # what the paper has and r4r cannot make yet
-    "table6": "its timing of single predictions is not built yet",
-    "figure5": "its side-by-side of reasons is not built yet",
-}
+CASES = Table(  # of what they say of single reviews: see cases
+    "figure5",
+    "Figure 5: what each method says of the same reviews",
+    (_ours("Reason4Rec"), _row("EXP3RT", "exp3rt"), _row("Rec-SAVER", "rec_saver")),
+    "",
+)
+ALSO = (_ours("One-step", "onestep"), _ours("Chain of thought", "cot"))  # rows of `CASES` where there are records
+COST = Table(  # of seconds and tokens: see timing_table
+    "table6",
+    "Table 6: what a prediction costs",
+    (_ours("Reason4Rec"), _ours("One-step", "onestep"), _row("Rec-SAVER", "rec_saver"), _row("EXP3RT", "exp3rt")),
+    "Reason4Rec",
+)
+NAMES = (
+    *("table1", "table2", REASONS.name, "table4", "table5", COST.name),
+    *(name for name in TABLES if name.startswith("figure")),
+    CASES.name,
+)
 
 
 @cache

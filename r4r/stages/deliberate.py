@@ -10,6 +10,7 @@ from r4r.config import Config
 from r4r.errors import ConfigError
 from r4r.experts.cot import ChainOfThought
 from r4r.experts.onestep import OneStep
+from r4r.lm.chat import Chat
 from r4r.lm.rating_tokens import rating_tokens
 from r4r.progress import say
 from r4r.rows import REASONS, REVIEWS
@@ -18,6 +19,7 @@ from r4r.stages.predict import label, rate_rows
 from r4r.stages.reasons import reasons_stage
 from r4r.stages.split import evaluated
 from r4r.stages.stage import Stage, Work
+from r4r.stages.timing import Inference
 from r4r.stages.train import Texts, train_stage, use_adapter
 from r4r.stages.write import write_all
 
@@ -78,6 +80,7 @@ def rated_answers_stage(config: Config, own: Deliberation) -> Stage:
         inputs,
         lambda work: _predict(work, own),
         f"one forward pass a {split} row",
+        lambda work, rows: _inference(work, own, rows),
     )
 
 
@@ -123,14 +126,30 @@ def _predict(work: Work, own: Deliberation) -> dict[str, Any]:
     answers = dict(zip(written["row_id"].tolist(), written["answer"], strict=True))
     encoded, unfinished = [], 0
     for row_id, prompt in zip(row_ids, prompts, strict=True):
-        head, finished = own.kind.head(answers[row_id])
+        ids, finished = _encode(chat, own, prompt, answers[row_id])
         unfinished += not finished
-        encoded.append([*chat.prompt_ids(prompt), *rating_tokens(chat, head).prefix])
+        encoded.append(ids)
     if unfinished:
         say(f"  {unfinished} of {len(row_ids)} answers never came to a rating; it was asked for where they end")
     reasons = {row_id: own.kind.reason(answer) for row_id, answer in answers.items()}
     facts = rate_rows(work, own.expert, row_ids, encoded, reasons, own.label)
     return facts | {"answers_without_rating": unfinished}
+
+
+def _encode(chat: Chat, own: Deliberation, prompt: str, answer: str) -> tuple[list[int], bool]:
+    """Token ids up to where the digit of the rating stands, and whether the answer had come to it."""
+    head, finished = own.kind.head(answer)
+    return [*chat.prompt_ids(prompt), *rating_tokens(chat, head).prefix], finished
+
+
+def _inference(work: Work, own: Deliberation, rows: pd.DataFrame) -> Inference:
+    use_adapter(work.job, own.expert, work.inputs["deliberator"])
+    prompts = own.prompts(work, rows)
+
+    def read(place: int, answer: str) -> tuple[list[int], bool]:
+        return _encode(work.job.lm.chat, own, prompts[place], answer)
+
+    return Inference(own.expert, prompts, work.job.config.experts[own.expert]["max_new_tokens"], own.expert, read)
 
 
 def _asked(work: Work, own: Deliberation) -> tuple[list[str], list[int]]:

@@ -7,17 +7,20 @@ import pandas as pd
 
 from r4r.config import Config
 from r4r.experts.predictor import Predictor
+from r4r.experts.reasoner import Reasoner
+from r4r.lm.base import LanguageModel
 from r4r.lm.batches import plan_batches
 from r4r.lm.rate import decode, rate_next
 from r4r.lm.rating_tokens import rating_tokens
 from r4r.lm.write import encode_prompts
 from r4r.progress import bar
-from r4r.rows import PREDICTIONS, REASONS, REVIEWS
-from r4r.stages.histories import case_facts, case_inputs, known_cases, pool_rows
+from r4r.rows import PREDICTIONS, REASONS, REVIEWS, Case
+from r4r.stages.histories import case_facts, case_inputs, known_cases, one_line, pool_rows
 from r4r.stages.pools import pools_stage
-from r4r.stages.reason import evaluated_reasons_stage, training_reasons_stage
+from r4r.stages.reason import evaluated_reasons_stage, reasoner_stage, training_reasons_stage
 from r4r.stages.split import evaluated
 from r4r.stages.stage import Stage, Work
+from r4r.stages.timing import Inference
 from r4r.stages.train import Texts, train_stage, use_adapter
 from r4r.store.artifact import write_table
 from r4r.store.journal import Journal
@@ -62,7 +65,8 @@ def predictions_stage(config: Config) -> Stage:
     if reasons_first(config):
         inputs["reason"] = evaluated_reasons_stage(config)
     split = config.dataset.evaluate.split
-    return Stage(f"predict/{split}", VERSION, identity, inputs, _build, f"one forward pass a {split} row")
+    takes = f"one forward pass a {split} row"
+    return Stage(f"predict/{split}", VERSION, identity, inputs, _build, takes, _inference)
 
 
 def _texts(work: Work) -> Texts:
@@ -86,12 +90,37 @@ def _build(work: Work) -> dict[str, Any]:
         table = work.inputs["reason"].table(REASONS)
         reasons = dict(zip(table["row_id"].tolist(), table["reason"], strict=True))
     cases = known_cases(work, rows)
-    encoded = encode_prompts(
-        work.job.lm, [Predictor.prompt(c, reasons[c.row_id] if reasons else None) for c in cases], RATING_TOKENS
-    )
-    prefix = rating_tokens(work.job.lm.chat).prefix
+    encoded = _encode(work.job.lm, cases, [reasons[c.row_id] if reasons else None for c in cases])
     use_adapter(work.job, "predictor", work.inputs["predictor"])
-    return rate_rows(work, "predictor", [c.row_id for c in cases], [[*ids, *prefix] for ids in encoded], reasons)
+    return rate_rows(work, "predictor", [c.row_id for c in cases], encoded, reasons)
+
+
+def _encode(lm: LanguageModel, cases: Sequence[Case], reasons: Sequence[str | None]) -> list[list[int]]:
+    """Token ids of each case up to where the digit of its rating stands."""
+    prompts = [Predictor.prompt(case, reason) for case, reason in zip(cases, reasons, strict=True)]
+    prefix = rating_tokens(lm.chat).prefix
+    return [[*ids, *prefix] for ids in encode_prompts(lm, prompts, RATING_TOKENS)]
+
+
+def _inference(work: Work, rows: pd.DataFrame) -> Inference:
+    """Steps 2 and 3: the Reasoner writes, the Predictor rates."""
+    job, cases = work.job, known_cases(work, rows)
+    reasoned = reasons_first(job.config)
+    use_adapter(job, "predictor", work.inputs["predictor"])
+    if reasoned:
+        use_adapter(job, "reasoner", job.materialize(reasoner_stage(job.config)))
+
+    def read(place: int, reason: str) -> tuple[list[int], bool]:
+        [ids] = _encode(job.lm, [cases[place]], [one_line(reason) if reasoned else None])
+        return ids, False
+
+    return Inference(
+        "reasoner" if reasoned else None,
+        [Reasoner.prompt(case) for case in cases],
+        job.config.experts["reasoner"]["max_new_tokens"] if reasoned else 0,
+        "predictor",
+        read,
+    )
 
 
 def rate_rows(

@@ -9,12 +9,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from r4r.config import Config
 from r4r.progress import say
 from r4r.store.artifact import Artifact, Store
 from r4r.store.key import key_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from r4r.stages.timing import Inference
 
 VERSIONED = ("torch", "transformers", "peft", "bitsandbytes", "pytorch-lightning", "pandas", "numpy")
 
@@ -39,6 +44,7 @@ class Stage:
         inputs: the stages that it reads, by the name under which `build` finds them.
         build: writes files into `work.folder` and returns facts for the manifest (tokens, dollars, counts).
         estimate: what a build would take, in words, for `plan=true`.
+        infer: of predictions by the job's own language model: the steps that give them for some rows (rows.REVIEWS).
     """
 
     name: str
@@ -47,6 +53,7 @@ class Stage:
     inputs: dict[str, "Stage"]
     build: Callable[[Work], dict[str, Any]]
     estimate: str = ""
+    infer: "Callable[[Work, pd.DataFrame], Inference] | None" = None
 
     @cached_property
     def key(self) -> str:

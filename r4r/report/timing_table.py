@@ -1,0 +1,156 @@
+"""Table 6: seconds and generated tokens a prediction, by method, beside the paper's."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from r4r.report.cells import chosen
+from r4r.report.paper import beside
+from r4r.report.records import Run
+from r4r.report.tables import COST, axes
+from r4r.report.text import Document, Grid, Text
+
+SINGLE, BATCHED = "single", "batched"
+PUBLISHED = {"seconds": "s", "tokens": "tokens"}
+Timing = Mapping[str, Any]  # as in a record: the setup, and its modes
+
+
+def timing_table(runs: Sequence[Run], datasets: Sequence[str] = (), experiment: str | None = None) -> Document | None:
+    """Cost of a prediction, a grid a data set and setup: seconds of two machines, or two base models, do not compare.
+
+    The newest record of a row and setup stands.
+
+    Returns:
+        None where no job of these rows was to be timed.
+    """
+    runs = [
+        run
+        for run in chosen(runs, experiment)
+        if any(row.fits(run) for row in COST.rows) and (run.config.get("timing") or {}).get("rows")
+    ]
+    names = list(datasets or dict.fromkeys([*axes(COST.name)["dataset"], *(run.dataset for run in runs)]))
+    if not any(run.dataset in names for run in runs):
+        return None
+    made = Document(COST.name, COST.title, COST.command)
+    for name in names:
+        own = [run for run in runs if run.dataset == name]
+        setups: dict[str, list[Run]] = {}
+        for run in own:
+            if run.ok:
+                setups.setdefault(_setup(run), []).append(run)
+        for alike in setups.values():
+            _grid(made, name, alike)
+        _explain(made, name, own, list(setups.values()))
+        paper, _ = beside(COST.name, name)
+        if setups and paper != name:
+            made.notes.append(
+                f"{name}: the paper has no such data; its numbers for {paper} stand beside. Compare the order of the "
+                "rows, not the values."
+            )
+    made.notes += [
+        "Seconds a prediction of writing and rating alone: summaries and profiles are made beforehand and not counted. "
+        "One by one: mean ± standard error over predictions (se), and the median; batched: the whole over its "
+        "predictions. Each after a warm-up. Rating: the share of the one-by-one seconds that gives the rating. It is "
+        "decoded from the logits of its digit: by Reason4Rec after a prompt of its own, by the others behind their "
+        "answer, which is read once more for it.",
+        "Tokens: all that the model writes for a prediction, the end of its turn and the rating's digit included.",
+        "The paper measured 100 Book predictions on one NVIDIA A800. Bold: the least of its column.",
+    ]
+    return made
+
+
+def _setup(run: Run) -> str:
+    """What two records must share for their seconds to be comparable."""
+    timing: Timing = run.record["timing"]
+    shared = {key: value for key, value in timing.items() if key != "modes"}
+    return json.dumps(
+        [shared, _mode(timing, SINGLE)["n"], run.config["timing"]["seed"], run.rows_scored], sort_keys=True
+    )
+
+
+def _mode(timing: Timing, name: str) -> Mapping[str, Any]:
+    return next(mode for mode in timing["modes"] if mode["mode"] == name)
+
+
+def _grid(made: Document, dataset: str, runs: Sequence[Run]) -> None:
+    """Add the grid of records that share a setup, and its lines for the CSV file."""
+    setup: Timing = runs[-1].record["timing"]
+    paper, published = beside(COST.name, dataset)
+    found = {row.name: [run for run in runs if row.fits(run)][-1:] for row in COST.rows}
+    timed = {name: own[0].record["timing"] for name, own in found.items() if own}
+    best = {
+        (mode, number): min(_mode(timing, mode)[number] for timing in timed.values())
+        for mode in (SINGLE, BATCHED)
+        for number in ("seconds", "tokens")
+    }
+    lines = []
+    for row in COST.rows:
+        theirs = published.get(row.paper, {})
+        line = [Text(row.name)]
+        if row.name in timed:
+            single, batched = (_mode(timed[row.name], mode) for mode in (SINGLE, BATCHED))
+            line += [
+                Text(_spread(single, "seconds", 3), single["seconds"] == best[SINGLE, "seconds"]),
+                Text(f"{single['seconds_median']:.3f}"),
+                Text(f"{single['rating_seconds'] / single['seconds']:.0%}"),
+                Text(f"{batched['seconds']:.3f}", batched["seconds"] == best[BATCHED, "seconds"]),
+                Text(f"{batched['n'] / batched['batches']:.1f}"),
+                Text(_spread(single, "tokens", 2), single["tokens"] == best[SINGLE, "tokens"]),
+            ]
+        else:
+            line += [Text("missing")] * 6
+        for number in PUBLISHED:
+            least = min(numbers[number] for numbers in published.values())
+            value = theirs.get(number)
+            line.append(Text("—" if value is None else f"{value:.2f}", value == least))
+        lines.append(line)
+        first: dict[str, object] = {"table": COST.name, "dataset": dataset, "row": row.name}
+        beside_ours = {f"paper_{number}": theirs.get(number, "") if paper == dataset else "" for number in PUBLISHED}
+        for own in found[row.name]:
+            shared = {key: value for key, value in own.record["timing"].items() if key != "modes"}
+            made.rows += [
+                first | {"status": "ok"} | mode | shared | {"seed": own.seed, "record": str(own.path)} | beside_ours
+                for mode in own.record["timing"]["modes"]
+            ]
+        if not found[row.name]:
+            made.rows.append(first | {"status": "missing"} | beside_ours)
+    cut = [f"{name} {one['cut']} of {one['n']}" for name in timed if (one := _mode(timed[name], SINGLE))["cut"]]
+    if cut:
+        made.notes.append(
+            f"{dataset}, {setup['device']}: texts cut at their limit (max_new_tokens), which bounds their seconds and "
+            f"tokens: {', '.join(cut)}."
+        )
+    headers = ["", "s, one by one", "median", "rating", "s, batched", "rows a batch", "tokens"]
+    headers += [f"paper, {paper}: {name}" for name in PUBLISHED.values()]
+    made.grids.append(Grid(f"{dataset}: {_named(setup)}", headers, lines))
+
+
+def _named(setup: Timing) -> str:
+    """A setup in words."""
+    quantized = f", {setup['quantization']}" if setup["quantization"] != "none" else ""
+    threads = f"{setup['threads']} thread{'s' if setup['threads'] > 1 else ''}"
+    return (
+        f"{_mode(setup, SINGLE)['n']} predictions by {setup['base_model']} ({setup['dtype']}{quantized}) on "
+        f"{setup['device']}, {threads}, batches of {setup['batch_tokens']:,} tokens, torch {setup['torch']}"
+    )
+
+
+def _spread(mode: Mapping[str, Any], name: str, digits: int) -> str:
+    """Mean and standard error; a single prediction has none."""
+    error = mode[f"{name}_se"]
+    return f"{mode[name]:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f} se")
+
+
+def _explain(made: Document, dataset: str, runs: Sequence[Run], setups: Sequence[Sequence[Run]]) -> None:
+    """Name the rows that a setup lacks, and the jobs that failed."""
+    for row in COST.rows:
+        own = [run for run in runs if row.fits(run)]
+        if own and not own[-1].ok:
+            made.problems.append(f"{dataset}: {row.name}: the newest job {own[-1].said()} ({own[-1].path})")
+        timed = sum(any(row.fits(run) for run in alike) for alike in setups)
+        if timed < len(setups) or not own:
+            which = f" in {len(setups) - timed} of {len(setups)} setups" if len(setups) > 1 else ""
+            settings = row.settings[0].overrides(axes(COST.name))
+            made.problems.append(
+                f"{dataset}: {row.name}: not timed{which}; run {COST.command} dataset={dataset} {settings}"
+            )

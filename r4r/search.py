@@ -1,0 +1,59 @@
+"""Hyperparameter search by Optuna, such that a killed search goes on: what hydra-optuna-sweeper leaves to its user."""
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from r4r.store.key import key_of
+
+NOT_SEARCHED = {"hydra", "paths", "logger", "trainer", "plan"}  # what changes none of a trial's values
+
+
+class Resume(Callback):
+    """Before a search starts: names its study by all that decides its outcome, and counts what is still to be tried."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        sweeper = config.hydra.sweeper
+        if sweeper.storage is None:
+            return
+        given = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        axes = {o.get_key_element(): o.get_value_element_as_str() for o in given if o.is_sweep_override()}
+        job = OmegaConf.masked_copy(config, [key for key in config if key not in NOT_SEARCHED])
+        identity = {"job": OmegaConf.to_container(job), "space": {**(sweeper.params or {}), **axes}}
+        name = f"{sweeper.study_name}-{key_of('search', 1, identity, {})}"
+        for folder in (config.paths.outputs, config.hydra.sweep.dir):  # of the study, and of the best trial
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # the sweeper says the same
+        study = optuna.create_study(study_name=name, storage=sweeper.storage, load_if_exists=True)
+        done = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+        with read_write(config), open_dict(config):
+            sweeper.study_name = name
+            sweeper.n_trials = max(0, sweeper.n_trials - done)
+
+
+class TPE(optuna.samplers.TPESampler):
+    """Tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011), whose draws depend on the seed, the trial's place
+    and the trials before it alone: the trial that a killed search was at is suggested again, and takes up its artifacts.
+    """
+
+    def __init__(self, seed: int, **settings: Any):
+        super().__init__(seed=seed, **settings)
+        self.seed = seed
+        self._lost: int | None = None  # trials that an earlier run began and never ended
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        if self._lost is None:
+            trials = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            self._lost = sum(other.number < trial.number for other in trials)
+        draw = key_of("draw", 1, {"seed": self.seed, "place": trial.number - self._lost, "parameter": param_name}, {})
+        for generator in (self._rng, self._random_sampler._rng):
+            generator.seed(int(draw[:8], 16))
+        return super().sample_independent(study, trial, param_name, param_distribution)

@@ -1,0 +1,180 @@
+"""What a prediction costs (paper 4.3.4, Table 6): seconds and generated tokens, measured, never read from the store.
+
+Timed is what is left to do once the texts made offline are there: summaries, profiles and prompts stand ready, then the
+method writes and rates afresh. Nothing of it enters an artifact or a key.
+"""
+
+import platform
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from r4r.errors import ConfigError
+from r4r.lm.base import LanguageModel
+from r4r.lm.batches import plan_batches
+from r4r.lm.rate import decode, rate_next
+from r4r.lm.write import Written, write_batches
+from r4r.progress import bar
+from r4r.rows import Schema
+from r4r.stages.split import targets
+from r4r.stages.stage import Job, Stage, Work
+from r4r.store.artifact import write_table
+
+FILE = "timing.parquet"
+TIMED: Schema = {
+    "row_id": "int64",
+    "mode": "str",  # single (one by one) | batched
+    "text": "str",  # as the model wrote it; empty where the method rates without a text
+    "rating": "float64",
+    "seconds": "float64",  # batched: an equal share of the whole
+    "rating_seconds": "float64",  # of these, for the rating
+    "tokens": "int64",  # generated
+    "cut": "bool",  # the text reached its limit
+}
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How a method predicts some rows, its adapters ready on the base model.
+
+    Attributes:
+        writer: the adapter that writes a text first; None: the rating comes without one.
+        prompts: a row's prompt for that text.
+        max_new_tokens: limit of a text.
+        rater: the adapter that rates.
+        read: (place of the row, its text) -> token ids up to where the digit of the rating stands, and whether the text
+            came to a rating itself, so that its digit is among the text's tokens.
+    """
+
+    writer: str | None
+    prompts: Sequence[str]
+    max_new_tokens: int
+    rater: str
+    read: Callable[[int, str], tuple[list[int], bool]]
+
+
+def time_predictions(job: Job, final: Stage, folder: Path) -> dict[str, Any]:
+    """Predict up to `timing.rows` of the evaluated rows, once one by one and once batched, each after a warm-up.
+
+    Args:
+        final: the stage of a method's predictions; what it reads is in the store.
+        folder: gets `timing.parquet` (TIMED).
+
+    Returns:
+        The setup (device, threads, torch, base_model, quantization, dtype, batch_tokens, warmup) and `modes`, a
+        dictionary a mode: n, batches, seconds, rating_seconds and tokens a prediction (means), seconds_median and
+        seconds_se (None where rows share their time), tokens_se, cut (texts that reached their limit).
+    Raises:
+        ConfigError: the method has no language model of its own to time.
+    """
+    settings, config = job.config.timing, job.config
+    if final.infer is None:
+        raise ConfigError([f"timing.rows={settings.rows}: {final.name} cannot be timed, it has no steps to do afresh"])
+    rows = targets(job)
+    if settings.rows < len(rows):
+        rows = rows.sample(settings.rows, random_state=settings.seed).sort_values("row_id").reset_index(drop=True)
+    inputs = {name: job.materialize(stage) for name, stage in final.inputs.items()}
+    own, lm = final.infer(Work(job, inputs, folder), rows), job.lm
+    places = list(range(len(rows)))
+    tables, modes = [], []
+    for mode, groups in (("single", [[place] for place in places]), ("batched", [places])):
+        warm = places[: settings.warmup]
+        for group in [[place] for place in warm] if mode == "single" else [warm]:
+            _predict(lm, own, group)
+        runs = []
+        with bar(f"time {mode}", len(groups)) as advance:
+            for group in groups:
+                runs.append(_predict(lm, own, group))
+                advance(1, "")
+        table = pd.concat([table for table, _ in runs], ignore_index=True)
+        tables.append(table.assign(row_id=rows["row_id"].to_numpy(), mode=mode))
+        modes.append({"mode": mode, "batches": sum(batches for _, batches in runs), **_means(table, mode)})
+    write_table(folder / FILE, pd.concat(tables, ignore_index=True), TIMED)
+    return {
+        "device": device_name(lm.device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "base_model": config.llm.name,
+        "quantization": config.llm.quantization,
+        "dtype": str(lm.dtype).removeprefix("torch."),
+        "batch_tokens": config.llm.batch_tokens,
+        "warmup": settings.warmup,
+        "modes": modes,
+    }
+
+
+def _predict(lm: LanguageModel, own: Inference, places: Sequence[int]) -> tuple[pd.DataFrame, int]:
+    """Write and rate these rows in one go: TIMED but for row and mode, in their order, and the batches it took."""
+    started = _now(lm)
+    written = [Written("", 0, 0, finished=True)] * len(places)
+    batches = 0
+    if own.writer:
+        with lm.using(own.writer):
+            for _, batch, texts in write_batches(lm, [own.prompts[place] for place in places], own.max_new_tokens):
+                for at, text in zip(batch, texts, strict=True):
+                    written[at] = text
+                batches += 1
+    between = _now(lm)
+    asked = [own.read(place, one.text) for place, one in zip(places, written, strict=True)]
+    plan = plan_batches([len(ids) for ids, _ in asked], lm.spec.batch_tokens)
+    ratings = [0.0] * len(places)
+    with lm.using(own.rater):
+        for batch in plan:
+            found = decode(rate_next(lm, [asked[at][0] for at in batch]))["mean"].tolist()
+            for at, rating in zip(batch, found, strict=True):
+                ratings[at] = rating
+    ended = _now(lm)
+    table = pd.DataFrame(
+        {
+            "text": [one.text for one in written],
+            "rating": ratings,
+            "seconds": (ended - started) / len(places),
+            "rating_seconds": (ended - between) / len(places),
+            # the rating's own token counts once, by whomever it is given
+            "tokens": [one.tokens_out + (not rated) for one, (_, rated) in zip(written, asked, strict=True)],
+            "cut": [not one.finished for one in written],
+        }
+    )
+    return table, batches or len(plan)
+
+
+def _means(table: pd.DataFrame, mode: str) -> dict[str, Any]:
+    alone = mode == "single"
+    seconds, tokens = table["seconds"].to_numpy(dtype=float), table["tokens"].to_numpy(dtype=float)
+    return {
+        "n": len(table),
+        "seconds": float(seconds.mean()),
+        "seconds_median": float(np.median(seconds)) if alone else None,
+        "seconds_se": _standard_error(seconds) if alone else None,
+        "rating_seconds": float(table["rating_seconds"].to_numpy(dtype=float).mean()),
+        "tokens": float(tokens.mean()),
+        "tokens_se": _standard_error(tokens),
+        "cut": int(table["cut"].sum()),
+    }
+
+
+def _standard_error(values: np.ndarray) -> float | None:
+    """Of the mean; a single value has none."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+
+
+def _now(lm: LanguageModel) -> float:
+    if lm.device.type == "cuda":
+        torch.cuda.synchronize(lm.device)
+    return time.perf_counter()
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or the CPU's where the system tells it, else its architecture."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    known = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE)
+    return known.group(1) if known else f"{platform.machine()} CPU"
