@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from r4r.errors import DataError
 from r4r.metrics.rating import align, rating_error, segments
-from r4r.metrics.significance import paired_bootstrap
+from r4r.metrics.significance import paired_bootstrap, paired_scores
 
 ratings = st.lists(st.tuples(st.integers(1, 5), st.floats(1, 5)), min_size=2, max_size=50)
 
@@ -151,3 +151,12 @@ def test_bootstrap_is_antisymmetric_and_finds_nothing_between_equals(pairs: list
 def test_bootstrap_refuses_unequal_rows() -> None:
     with pytest.raises(DataError, match="3, 2 and 3 rows"):
         paired_bootstrap(np.ones(3), np.ones(2), np.ones(3))
+    with pytest.raises(DataError, match="2 and 3 rows"):
+        paired_scores(np.ones(2), np.ones(3))
+
+
+@given(st.lists(st.tuples(st.floats(0, 5), st.floats(0, 5)), min_size=1, max_size=30), st.integers(0, 9))
+def test_scores_are_compared_as_errors_are(pairs: list[tuple[float, float]], seed: int) -> None:
+    first, second = np.array(pairs).T
+    as_errors = paired_bootstrap(np.zeros(len(pairs)), first, second, samples=60, seed=seed)["mae"]
+    assert paired_scores(first, second, samples=60, seed=seed) == pytest.approx(as_errors)

@@ -25,6 +25,7 @@ from r4r.metrics.similarity import SentenceEncoder
 from r4r.overrides import compose, make_loader
 from r4r.prompts.render import render
 from r4r.report import cli
+from r4r.report.text import DAGGER
 from r4r.run import run
 from r4r.stages.judge import judge_prompt
 from r4r.stages.score_reasons import reason_score_stages
@@ -506,6 +507,38 @@ def test_the_report_sets_the_scores_beside_the_papers(outputs: Path, tmp_path: P
     assert (ours["seeds"], ours["n"], ours["model"], ours["paper"]) == ("42 43", "8", "judge", "80.53")
     assert float(ours["mean"]) == pytest.approx(70.05)
     assert rows["Reason4Rec", "similarity"]["status"] == "missing"
+
+
+def test_a_row_that_differs_from_the_headline_is_marked(outputs: Path, tmp_path: Path) -> None:
+    record = json.loads((outputs / "result.json").read_text(encoding="utf-8"))
+    record |= {"status": "ok", "error": None, "reasons": {"scores": [score("bleurt", 0.4), score("rouge_l", 0.2)]}}
+    rows = {"row_id": range(8), "label": "Reason4Rec"}
+
+    def leave(name: str, mean: float, other_rouge: float) -> None:
+        """A job's folder: its record and its artifacts of scores."""
+        folder = tmp_path / "runs" / name
+        for metric, first in (("bleurt", mean), ("rouge_l", other_rouge)):
+            place = folder / "artifacts" / "score_reasons" / metric / "k"
+            place.mkdir(parents=True)
+            pd.DataFrame(rows | {"score": [first + 0.01 * (n % 2) for n in range(8)]}).to_parquet(
+                place / "data.parquet"
+            )
+            facts = {"stage": f"score_reasons/{metric}", "key": "k", "created": "2026-01-01"}
+            (place / "manifest.json").write_text(json.dumps(facts), encoding="utf-8")
+        made = record | {"method": name, "metrics": METRICS, "dataset": "music"}
+        made["config"] = record["config"] | {"method": record["config"]["method"] | {"name": name}, "paths": {}}
+        made["artifacts"] = {f"score_reasons/{metric}": "k" for metric in ("bleurt", "rouge_l")}
+        (folder / "result.json").write_text(json.dumps(made), encoding="utf-8")
+
+    leave("reason4rec", 0.4, 0.2)
+    leave("rec_saver", 0.3, 0.2)  # worse by BLEURT, equal by ROUGE-L
+    argv = ["table3", "--records", str(tmp_path / "runs"), "--out", str(tmp_path), "--data", "music"]
+    assert cli.report([*argv, "--experiment", "smoke"]) == 0
+    (line,) = [
+        x for x in (tmp_path / "table3.md").read_text(encoding="utf-8").split("\n") if x.startswith("| Rec-SAVER")
+    ]
+    assert line.count(DAGGER) == 1
+    assert DAGGER in line.split("|")[2]
 
 
 def score(metric: str, mean: float, model: str = "judge") -> dict[str, Any]:

@@ -25,25 +25,47 @@ def paired_bootstrap(
         raise DataError(
             f"paired bootstrap needs equal, non-empty columns; got {n}, {first.size} and {second.size} rows"
         )
-    # columns: absolute and squared error of both methods; a resample's means are weights @ errors
+    # columns: absolute and squared error of both methods
     errors = np.stack(
         [np.abs(truth - first), np.abs(truth - second), (truth - first) ** 2, (truth - second) ** 2], axis=1
     )
+    means, point = _resampled_means(errors, samples, seed), errors.mean(axis=0)
+    roots, root = np.sqrt(means[:, 2:]), np.sqrt(point[2:])
+    return {
+        "mae": _difference(means[:, 0] - means[:, 1], point[0] - point[1], level),
+        "rmse": _difference(roots[:, 0] - roots[:, 1], root[0] - root[1], level),
+    }
+
+
+def paired_scores(
+    first: np.ndarray, second: np.ndarray, samples: int = 2000, seed: int = 0, level: float = 0.95
+) -> dict[str, float]:
+    """The same for the mean of a score: difference (first minus second), low, high, p.
+
+    Raises:
+        DataError: no rows, or unequal lengths.
+    """
+    first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    if first.size == 0 or first.shape != second.shape:
+        raise DataError(f"paired bootstrap needs equal, non-empty columns; got {first.size} and {second.size} rows")
+    means = _resampled_means(np.stack([first, second], axis=1), samples, seed)
+    return _difference(means[:, 0] - means[:, 1], first.mean() - second.mean(), level)
+
+
+def _resampled_means(columns: np.ndarray, samples: int, seed: int) -> np.ndarray:
+    """Means of [rows, columns] over rows drawn with replacement, the same rows for all columns: [samples, columns]."""
+    n = len(columns)
     generator = np.random.default_rng(seed)
     step = max(1, CHUNK // n)
     drawn = []
     for start in range(0, samples, step):
         rows = generator.integers(0, n, size=(min(step, samples - start), n))
-        drawn.append(np.stack([errors[:, column][rows].mean(axis=1) for column in range(4)], axis=1))
-    means = np.concatenate(drawn)
-    result = {}
-    for name, (a, b), root in (("mae", (0, 1), False), ("rmse", (2, 3), True)):
-        point = errors.mean(axis=0)
-        left, right = (np.sqrt(means[:, a]), np.sqrt(means[:, b])) if root else (means[:, a], means[:, b])
-        observed = np.sqrt(point[a]) - np.sqrt(point[b]) if root else point[a] - point[b]
-        differences = left - right
-        low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
-        ties = (differences == 0).sum() / 2
-        p = 2 * (min((differences < 0).sum(), (differences > 0).sum()) + ties + 1) / (samples + 1)
-        result[name] = {"difference": float(observed), "low": float(low), "high": float(high), "p": float(min(1.0, p))}
-    return result
+        drawn.append(np.stack([column[rows].mean(axis=1) for column in columns.T], axis=1))
+    return np.concatenate(drawn)
+
+
+def _difference(drawn: np.ndarray, observed: float, level: float) -> dict[str, float]:
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    ties = (drawn == 0).sum() / 2
+    p = 2 * (min((drawn < 0).sum(), (drawn > 0).sum()) + ties + 1) / (len(drawn) + 1)
+    return {"difference": float(observed), "low": float(low), "high": float(high), "p": float(min(1.0, p))}

@@ -24,6 +24,32 @@ def compare(first_run: Run, first: str, second_run: Run, second: str) -> Mapping
     return _from_predictions(first_run, first, second_run, second)
 
 
+def compare_reasons(first_run: Run, first: str, second_run: Run, second: str, metric: str) -> float | None:
+    """p of the paired bootstrap between two labels' scores of reasons, from the artifacts; None where they are gone."""
+    from r4r.metrics.significance import paired_scores
+
+    try:
+        tables = [_reason_scores(*side, metric) for side in ((first_run, first), (second_run, second))]
+    except (OSError, DataError, KeyError):  # an artifact that is damaged or half deleted
+        return None
+    left, right = tables
+    if left is None or right is None or set(left.index) != set(right.index):
+        return None
+    return paired_scores(left.to_numpy(), right.loc[left.index].to_numpy())["p"]
+
+
+def _reason_scores(run: Run, label: str, metric: str) -> Any:
+    """A label's scores, by row_id; None where they are not on disk."""
+    from r4r.stages.score_reasons import SCORES
+
+    artifact = find(run, f"score_reasons/{metric}")
+    if artifact is None:
+        return None
+    table = artifact.table(SCORES)
+    table = table[table["label"] == label]
+    return table.set_index("row_id")["score"] if len(table) else None
+
+
 def _score(run: Run, label: str) -> tuple[Any, ...] | None:
     rows = [row for row in run.record["metrics"] if row["label"] == label and row["decoding"] == "mean"]
     return (rows[0]["n"], rows[0]["mae"], rows[0]["rmse"]) if rows else None

@@ -5,15 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from r4r.report.cells import chosen
+from r4r.report.cells import ALPHA, chosen
+from r4r.report.compare import compare_reasons
 from r4r.report.paper import beside
 from r4r.report.records import Run
 from r4r.report.tables import REASONS, Row, axes
-from r4r.report.text import Document, Grid, Text
+from r4r.report.text import DAGGER, Document, Grid, Text
 
 METRICS = {"gptscore": "GPTScore", "bleurt": "BLEURT", "similarity": "similarity", "rouge_l": "ROUGE-L"}
 PUBLISHED = ("gptscore", "bleurt")
-Score = Mapping[str, Any]  # label, metric, mean, se, n, model
+Score = Mapping[str, Any]  # label, metric, mean, se, n, model; in Found its run as well
 Found = dict[str, dict[int, Score]]  # metric -> seed -> score
 
 
@@ -46,7 +47,8 @@ def reason_table(runs: Sequence[Run], datasets: Sequence[str] = (), experiment: 
     made.notes.append(
         "Mean ± standard deviation over seeds; of one seed, its value ± the standard error over reviews (se). Higher "
         "is closer to the review. GPTScore: 0 to 100, by a judge. Similarity is the cosine of embeddings: it does not "
-        "see a reason turned on its head. Bold: the best of its column."
+        f"see a reason turned on its head. Bold: the best of its column. {DAGGER} differs from {REASONS.headline}: "
+        f"paired bootstrap over reviews, p < {ALPHA} for every seed that both have, where the scores are still on disk."
     )
     return made
 
@@ -101,9 +103,9 @@ def _block(made: Document, dataset: str, runs: Sequence[Run]) -> None:
         line = [Text(row.name)]
         for metric in shown:
             has = metric in found
-            line.append(
-                Text(_text(metric, found[metric]), _mean(found[metric]) == top[metric]) if has else Text(status)
-            )
+            mark = DAGGER if has and _differs(found[metric], cells[REASONS.headline].get(metric, {})) else ""
+            best_of = has and _mean(found[metric]) == top[metric]
+            line.append(Text(_text(metric, found[metric]) + mark, best_of) if has else Text(status))
         line += [Text(" to ".join(f"{n:,}" for n in dict.fromkeys([*counts[:1], *counts[-1:]])) or status)]
         line += [Text(str(len(seeds)))]
         for metric in PUBLISHED:
@@ -130,7 +132,7 @@ def _found(row: Row, runs: Sequence[Run], models: Mapping[str, str]) -> Found:
         label = run.record["metrics"][0]["label"]
         for score in _scores(run):
             if score["label"] == label and score["model"] == models[score["metric"]]:
-                found.setdefault(score["metric"], {})[run.seed] = score
+                found.setdefault(score["metric"], {})[run.seed] = {**score, "run": run}
     return found
 
 
@@ -155,6 +157,16 @@ def _explain(made: Document, dataset: str, row: Row, found: Found, runs: Sequenc
             f"{chosen} seed={','.join(lacking)}"
         )
     return "failed" if failed and not found else "missing"
+
+
+def _differs(scores: Mapping[int, Score], headline: Mapping[int, Score]) -> bool:
+    """Whether a row's scores differ from the headline's for every seed that both have."""
+    found = [
+        compare_reasons(own["run"], own["label"], other["run"], other["label"], own["metric"])
+        for own, other in ((scores[seed], headline[seed]) for seed in scores.keys() & headline.keys())
+        if own["run"] is not other["run"]
+    ]
+    return bool(found) and all(p is not None and p < ALPHA for p in found)
 
 
 def _mean(scores: Mapping[int, Score]) -> float:
