@@ -1,6 +1,7 @@
 """What several tests share: a random two-layer language model that loads in milliseconds."""
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,24 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker has one core, and so d
 
 from r4r.config import LLMConfig, TrainerConfig
 from r4r.lm.base import LanguageModel
+from r4r.run import main
 
 LoadTiny = Callable[..., LanguageModel]
+
+
+@pytest.fixture
+def r4r(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """The command `r4r`, in process: takes its arguments, returns its exit code."""
+
+    def call(*argv: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["r4r", *argv])
+        try:
+            main()
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    return call
 
 
 @pytest.fixture(scope="session")

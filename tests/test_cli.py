@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from r4r import run
 from r4r.methods.mf import MF
 
 SMALL = ["dataset.world.users=20", "dataset.world.items=10", "logger=none", "trainer=cpu", "method.max_epochs=3"]
@@ -23,19 +22,6 @@ def outputs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "out"
-
-
-@pytest.fixture
-def r4r(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def call(*argv: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["r4r", *argv])
-        try:
-            run.main()
-        except SystemExit as end:
-            return int(end.code or 0)
-        return 0
-
-    return call
 
 
 def records(outputs: Path) -> list[dict[str, Any]]:

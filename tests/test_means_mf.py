@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r4r.errors import DataError
+from r4r.errors import DataError, TrainingError
 from r4r.methods.means import Means
 from r4r.methods.mf import MF
 from r4r.rows import PREDICTIONS, conform
@@ -130,6 +130,11 @@ def test_mf_does_not_see_the_test_ratings(world: pd.DataFrame) -> None:
     first, _ = mf.predict(world, world[is_test], seed=0)
     second, _ = mf.predict(blind, blind[is_test], seed=0)
     pd.testing.assert_frame_equal(first, second)
+
+
+def test_mf_that_diverges_is_an_error(world: pd.DataFrame) -> None:
+    with pytest.raises(TrainingError, match="lower the learning rate"):
+        MF(lr=1e30).predict(world, world[world["split"] == "test"], 0)
 
 
 def test_mf_keeps_the_best_epoch_and_stops(world: pd.DataFrame) -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,26 +25,13 @@ MF = ["method=mf", "logger=none", "trainer=cpu", "dataset.world.users=20", "data
 R4R = Callable[..., int]
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def outputs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("R4R_OUTPUTS", str(tmp_path / "out"))
     monkeypatch.setenv("R4R_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "out"
-
-
-@pytest.fixture
-def r4r(monkeypatch: pytest.MonkeyPatch, outputs: Path) -> R4R:
-    def call(*argv: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["r4r", *argv])
-        try:
-            run.main()
-        except SystemExit as end:
-            return int(end.code or 0)
-        return 0
-
-    return call
 
 
 @pytest.fixture
@@ -182,4 +168,5 @@ def test_fractions_of_a_whole_number_are_refused() -> None:
 def test_a_missing_plugin_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(ConfigStore.instance().repo["hydra"]["sweeper"], "optuna.yaml")
     problems = refused("-m", "experiment=tune")
-    assert problems[0].endswith("hydra/sweeper has no option 'optuna'; it comes with the extra optuna: pip install '.[optuna]'")
+    told = "hydra/sweeper has no option 'optuna'; it comes with the extra optuna: pip install '.[optuna]'"
+    assert problems[0].endswith(told)

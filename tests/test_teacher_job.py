@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +11,6 @@ import pandas as pd
 import pytest
 from teacher_server import TeacherServer
 
-from r4r import run
 from r4r.config import Config
 from r4r.errors import ConfigError
 from r4r.lm import rate
@@ -50,19 +48,6 @@ def outputs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model_cache: Path) 
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "out"
-
-
-@pytest.fixture
-def r4r(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def call(*argv: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["r4r", *argv])
-        try:
-            run.main()
-        except SystemExit as end:
-            return int(end.code or 0)
-        return 0
-
-    return call
 
 
 def at(server: TeacherServer, kind: str = "server") -> list[str]:

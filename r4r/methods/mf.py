@@ -1,20 +1,17 @@
 """Biased matrix factorisation: r = mu + b_u + b_i + p_u . q_i (Koren, Bell and Volinsky 2009)."""
 
-import logging
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-import pytorch_lightning as pl
 import torch
 from pydantic import Field
 from torch import nn
 
 from r4r.errors import DataError
-from r4r.interrupts import as_interrupts
 from r4r.methods import point_predictions
+from r4r.methods.rating_module import RatingModule, fit
 from r4r.rows import PREDICTIONS
 from r4r.stages.split import all_rows, split_stage, targets
 from r4r.stages.stage import Job, Stage, Work
@@ -25,7 +22,7 @@ Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # user index, item inde
 Count = Annotated[int, Field(ge=1)]
 
 
-class Factors(pl.LightningModule):
+class Factors(RatingModule):
     """The model. Index 0 of either table is a user or item that train does not know: zero, so mu and the other bias."""
 
     def __init__(self, users: int, items: int, dim: int, mu: float, lr: float, weight_decay: float, seed: int):
@@ -43,9 +40,6 @@ class Factors(pl.LightningModule):
                 table.weight.zero_()
             for table in (self.user, self.item):
                 table.weight[0] = 0.0
-        self.best_rmse, self.best_epoch = float("inf"), -1
-        self.best = self._copy()
-        self._squared: list[torch.Tensor] = []
 
     def forward(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         """Ratings of shape (batch,), not clipped."""
@@ -55,23 +49,9 @@ class Factors(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+    def rated(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         user, item, rating = batch
-        return nn.functional.mse_loss(self(user, item), rating)
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        user, item, rating = batch
-        self._squared.append((self(user, item).clamp(1.0, 5.0) - rating) ** 2)
-
-    def on_validation_epoch_end(self) -> None:
-        rmse = float(torch.cat(self._squared).mean().sqrt())
-        self._squared.clear()
-        self.log("valid_rmse", rmse)
-        if rmse < self.best_rmse:
-            self.best_rmse, self.best_epoch, self.best = rmse, self.current_epoch, self._copy()
-
-    def _copy(self) -> dict[str, torch.Tensor]:
-        return {name: value.detach().clone() for name, value in self.state_dict().items()}
+        return self(user, item), rating
 
 
 class Batches(torch.utils.data.IterableDataset[Batch]):
@@ -148,35 +128,11 @@ class MF:
         mu = float(train["rating"].mean())
         with torch.random.fork_rng(devices=[]):  # torch and Lightning draw from the global generator on their own
             model = Factors(len(users), len(items), s["dim"], mu, s["lr"], s["weight_decay"], seed)
-            _fit(model, columns(train), columns(valid), s["batch_size"], s["max_epochs"], s["patience"], seed)
-        model.load_state_dict(model.best)
+            batches = (Batches(columns(part), s["batch_size"], at) for part, at in ((train, seed), (valid, None)))
+            fit(model, *batches, s["max_epochs"], s["patience"])  # on CPU: no accelerator is faster at so few floats
         log({"mf/valid/rmse": model.best_rmse, "mf/best_epoch": float(model.best_epoch + 1)})
         user, item, _ = columns(wanted)
         with torch.no_grad():
             values = model(user, item).double().numpy()
         facts = {"best_epoch": model.best_epoch + 1, "valid_rmse": model.best_rmse}
         return point_predictions(wanted["row_id"], "MF", values), facts
-
-
-def _fit(model: Factors, train: Batch, valid: Batch, size: int, epochs: int, patience: int, seed: int) -> None:
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    stop = pl.callbacks.EarlyStopping("valid_rmse", patience=patience, mode="min", verbose=False)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="pytorch_lightning")  # advice on workers, notes on its own internals
-        trainer = pl.Trainer(
-            accelerator="cpu",  # a few thousand floats: no accelerator is faster
-            devices=1,
-            max_epochs=epochs,
-            callbacks=[stop],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )
-        loaders = [
-            torch.utils.data.DataLoader(Batches(columns, size, seed_or_none), batch_size=None)
-            for columns, seed_or_none in ((train, seed), (valid, None))
-        ]
-        with as_interrupts():
-            trainer.fit(model, loaders[0], loaders[1])

@@ -1,8 +1,6 @@
 """What the review-based raters share: the convolution over words, the rating head's biases, training and the stage."""
 
-import logging
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -17,8 +15,8 @@ from torch import nn
 from r4r.config import Section
 from r4r.errors import DataError, ModelError
 from r4r.files import fingerprint
-from r4r.interrupts import as_interrupts
-from r4r.methods import MAX_RATING, MIN_RATING, point_predictions
+from r4r.methods import point_predictions
+from r4r.methods.rating_module import RatingModule, fit
 from r4r.methods.review_documents import PAD, Library, Targets, TextSettings, word_matrix
 from r4r.progress import bar
 from r4r.rows import PREDICTIONS
@@ -130,7 +128,7 @@ def id_table(count: int, dim: int, sd: float) -> nn.Embedding:
     return table
 
 
-class ReviewRater(pl.LightningModule):
+class ReviewRater(RatingModule):
     """A rating from ids and reviews: mean + b_u + b_i + what a subclass's `match` says, trained by squared error."""
 
     def __init__(self, known: Known, training: TrainingSettings):
@@ -138,8 +136,6 @@ class ReviewRater(pl.LightningModule):
         self.training_settings, self.mean = training, known.mean
         self.words = nn.Embedding.from_pretrained(known.vectors.clone(), freeze=False, padding_idx=PAD)
         self.user_bias, self.item_bias = id_table(known.users, 1, 0.0), id_table(known.items, 1, 0.0)
-        self.best_rmse, self.best_epoch, self.best = float("inf"), -1, self._copy()
-        self._squared: list[torch.Tensor] = []
 
     def match(self, batch: Any) -> torch.Tensor:
         """What the model adds to mean and biases, (batch,)."""
@@ -155,21 +151,8 @@ class ReviewRater(pl.LightningModule):
         adam = torch.optim.Adam(self.parameters(), lr=s.lr, weight_decay=s.weight_decay, fused=True)
         return [adam], [torch.optim.lr_scheduler.StepLR(adam, s.lr_step, s.lr_factor)]
 
-    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
-        return nn.functional.mse_loss(self(batch), batch.rating)
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self._squared.append((self(batch).clamp(MIN_RATING, MAX_RATING) - batch.rating) ** 2)
-
-    def on_validation_epoch_end(self) -> None:
-        rmse = float(torch.cat(self._squared).mean().sqrt())
-        self._squared.clear()
-        self.log("valid_rmse", rmse)
-        if rmse < self.best_rmse:
-            self.best_rmse, self.best_epoch, self.best = rmse, self.current_epoch, self._copy()
-
-    def _copy(self) -> dict[str, torch.Tensor]:
-        return {name: value.detach().clone() for name, value in self.state_dict().items()}
+    def rated(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return self(batch), batch.rating
 
 
 class Batches(torch.utils.data.IterableDataset[Any]):
@@ -272,8 +255,7 @@ class ReviewMethod:
             size = self.training.batch_size
             learn = Batches(Targets(library, train, self.text.include_target_review), self.collate, size, seed)
             check = Batches(Targets(library, valid), self.collate, size, None)
-            facts = fit(model, learn, check, device, self.label, log)
-        model.load_state_dict(model.best)
+            facts = _fit(model, learn, check, device, self.label, log)
         model.to(device).eval()
         with torch.no_grad():
             answers = [
@@ -285,7 +267,7 @@ class ReviewMethod:
         return point_predictions(wanted["row_id"], self.label, values), facts
 
 
-def fit(
+def _fit(
     model: ReviewRater,
     train: Batches,
     valid: Batches,
@@ -293,30 +275,15 @@ def fit(
     label: str,
     log: Callable[[dict[str, float]], None],
 ) -> dict[str, Any]:
-    """Train until the validation RMSE has stopped falling; the best weights are in `model.best`.
+    """Train the model.
 
     Returns:
         Facts for the manifest: epochs, best epoch and its validation RMSE, parameters, seconds an epoch.
     """
     settings, started = model.training_settings, time.monotonic()
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    stop = pl.callbacks.EarlyStopping("valid_rmse", patience=settings.patience, mode="min", verbose=False)
-    with bar(f"train {label}", settings.epochs * len(train)) as advance, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="pytorch_lightning")  # advice on workers, notes on its own internals
-        trainer = pl.Trainer(
-            accelerator="gpu" if device.type == "cuda" else "cpu",
-            devices=1,
-            max_epochs=settings.epochs,
-            callbacks=[stop, _Watch(advance, label, log)],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )
-        loaders = [torch.utils.data.DataLoader(batches, batch_size=None) for batches in (train, valid)]
-        with as_interrupts():
-            trainer.fit(model, loaders[0], loaders[1])
+    with bar(f"train {label}", settings.epochs * len(train)) as advance:
+        watch = _Watch(advance, label, log)
+        fit(model, train, valid, settings.epochs, settings.patience, "gpu" if device.type == "cuda" else "cpu", [watch])
     return {
         "best_epoch": model.best_epoch + 1,
         "valid_rmse": model.best_rmse,

@@ -1,0 +1,88 @@
+"""What the trained baselines share: squared error, stopped early by the validation RMSE, the best epoch kept."""
+
+import logging
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from r4r.errors import TrainingError
+from r4r.interrupts import as_interrupts
+from r4r.methods import MAX_RATING, MIN_RATING
+
+
+class RatingModule(pl.LightningModule):
+    """A model of ratings. Ratings are clipped to the scale for validation, not for training.
+
+    Attributes:
+        best_rmse, best_epoch: of the validation rows; epochs count from 0.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.best_rmse, self.best_epoch = math.inf, -1
+        self._best: dict[str, torch.Tensor] = {}
+        self._squared: list[torch.Tensor] = []
+
+    def rated(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ratings as the model has them, and as they are: (batch,) each."""
+        raise NotImplementedError
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        return nn.functional.mse_loss(*self.rated(batch))
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        predicted, rating = self.rated(batch)
+        self._squared.append((predicted.clamp(MIN_RATING, MAX_RATING) - rating) ** 2)
+
+    def on_validation_epoch_end(self) -> None:
+        rmse = float(torch.cat(self._squared).mean().sqrt())
+        self._squared.clear()
+        self.log("valid_rmse", rmse)
+        if rmse < self.best_rmse:
+            self.best_rmse, self.best_epoch = rmse, self.current_epoch
+            self._best = {name: value.detach().clone() for name, value in self.state_dict().items()}
+
+
+def fit(
+    model: RatingModule,
+    train: torch.utils.data.IterableDataset[Any],
+    valid: torch.utils.data.IterableDataset[Any],
+    epochs: int,
+    patience: int,
+    accelerator: str = "cpu",
+    callbacks: Sequence[pl.Callback] = (),
+) -> None:
+    """Train until the validation RMSE has not fallen for `patience` epochs; leaves the weights of the best epoch.
+
+    Args:
+        train, valid: data sets of whole batches.
+
+    Raises:
+        TrainingError: the validation RMSE was never a number.
+    """
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    stop = pl.callbacks.EarlyStopping("valid_rmse", patience=patience, mode="min", verbose=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pytorch_lightning")  # advice on workers, notes on its own internals
+        trainer = pl.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            max_epochs=epochs,
+            callbacks=[stop, *callbacks],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        loaders = [torch.utils.data.DataLoader(batches, batch_size=None) for batches in (train, valid)]
+        with as_interrupts():
+            trainer.fit(model, loaders[0], loaders[1])
+    if model.best_epoch < 0:
+        raise TrainingError("training diverged: the validation RMSE was never a number; lower the learning rate")
+    model.load_state_dict(model._best)
