@@ -18,8 +18,12 @@ from r4r.teacher.simulator import SimulatedTeacher
 REFERENCES = ("User+item bias", "Global mean", "User mean", "Item mean", "MF")
 
 
+RECORD = Path(__file__).parents[1] / "experiments" / "table5" / "simulated.json"
+SMOKE = ("experiment=smoke", "method=reward_check")
+
+
 def check(folder: Path, *overrides: str) -> dict[str, Any]:
-    argv = ["experiment=smoke", "method=reward_check", f"paths.outputs={folder}", *overrides]
+    argv = [*overrides, f"paths.outputs={folder}"]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         run(validate(compose("config", overrides=preflight(argv))), folder / "job")
     return json.loads((folder / "job" / "result.json").read_text(encoding="utf-8"))
@@ -31,7 +35,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_kind_is_rated_on_the_same_rows(outputs: Path) -> None:
-    record = check(outputs)
+    record = check(outputs, *SMOKE)
     assert {row["label"] for row in record["metrics"]} == {*KINDS, *REFERENCES}
     assert {row["n"] for row in record["metrics"]} == {8}
     assert record["excluded"] == {}
@@ -57,8 +61,26 @@ def test_a_row_without_some_text_counts_for_no_kind(outputs: Path, monkeypatch: 
         return answers
 
     monkeypatch.setattr(SimulatedTeacher, "ask", refuse_one)
-    record = check(outputs, "method.attempts=2")
+    record = check(outputs, *SMOKE, "method.attempts=2")
     assert seen.count(seen[0]) == 2
     (cause, row_ids), *others = record["excluded"].items()
     assert (cause, len(row_ids), others) == ("Review-inferred: refused", 1, [])
     assert {row["n"] for row in record["metrics"]} == {7}
+
+
+def papers_order(record: dict[str, Any]) -> None:
+    """The closer a text is to the review, the smaller the error (paper Table 5)."""
+    for metric in ("mae", "rmse"):
+        errors = {row["label"]: row[metric] for row in record["metrics"] if row["decoding"] == "mean"}
+        in_order = [errors[kind] for kind in KINDS[:-1]]
+        assert in_order == sorted(in_order), metric
+        assert errors["Review-guided"] < errors["User+item bias"] - 0.2, metric
+
+
+def test_the_committed_table_has_the_papers_order() -> None:
+    papers_order(json.loads(RECORD.read_text(encoding="utf-8")))
+
+
+@pytest.mark.slow
+def test_table5_has_the_papers_order(tmp_path: Path) -> None:
+    papers_order(check(tmp_path, "experiment=table5", "logger=none"))
