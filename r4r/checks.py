@@ -130,7 +130,7 @@ def ignored(cfg: DictConfig, overrides: Iterable[str]) -> list[str]:
         elif root == "experts" and inner in experts and inner not in trained:
             found.append(f"{override}: this job's methods ({names}) train no {inner}; drop the override")
         elif root == "trainer" and inner in ("ddp", "processes") and "experts" not in used:
-            found.append(f"{override}: this job's methods ({names}) train no expert, in however many processes; drop it")
+            found.append(f"{override}: this job's methods ({names}) train no expert in any number of processes")
         elif root == "reason_source" and chosen.get("reason") is False:
             found.append(f"{override}: this strategy predicts without reasons; drop the override")
     return found

@@ -79,7 +79,8 @@ def preflight(argv: list[str]) -> list[str]:
                 problems += error.problems
             unused.append({sentence.split("=")[0]: sentence for sentence in ignored(cfg, variant)})
         # in a sweep over methods, an override stands if any of the jobs uses it
-        problems += sorted(text for key, text in unused[0].items() if all(key in job for job in unused)) if unused else []
+        if unused:
+            problems += sorted(text for key, text in unused[0].items() if all(key in job for job in unused))
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return [checked.spelt.get(argument, argument) for argument in argv]
@@ -209,7 +210,8 @@ def _choices(override: Override, loader: ConfigLoaderImpl) -> list[str]:
     if override.is_interval_sweep():
         value = override.value()
         assert isinstance(value, IntervalSweep)
-        assert value.start is not None and value.end is not None
+        assert value.start is not None
+        assert value.end is not None
         ends = [value.start, value.end]
         if isinstance(value.start, float) or isinstance(value.end, float):  # a whole number it may be at its ends alone
             ends.append(value.start + 0.37 * (value.end - value.start))

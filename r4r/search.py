@@ -24,8 +24,8 @@ class Resume(Callback):
             return
         given = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         axes = {o.get_key_element(): o.get_value_element_as_str() for o in given if o.is_sweep_override()}
-        job = OmegaConf.masked_copy(config, [key for key in config if key not in NOT_SEARCHED])
-        identity = {"job": OmegaConf.to_container(job), "space": {**(sweeper.params or {}), **axes}}
+        job = OmegaConf.masked_copy(config, [str(key) for key in config if key not in NOT_SEARCHED])
+        identity = {"job": OmegaConf.to_container(job), "space": dict(sweeper.params or {}) | axes}
         name = f"{sweeper.study_name}-{key_of('search', 1, identity, {})}"
         for folder in (config.paths.outputs, config.hydra.sweep.dir):  # of the study, and of the best trial
             Path(folder).mkdir(parents=True, exist_ok=True)
@@ -38,8 +38,10 @@ class Resume(Callback):
 
 
 class TPE(optuna.samplers.TPESampler):
-    """Tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011), whose draws depend on the seed, the trial's place
-    and the trials before it alone: the trial that a killed search was at is suggested again, and takes up its artifacts.
+    """Tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011) that goes on where it was killed.
+
+    Its draws depend on nothing but the seed, the trial's place and the finished trials before it. So the trial that a
+    killed search was at is suggested again, and takes up its artifacts.
     """
 
     def __init__(self, seed: int, **settings: Any):

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from r4r.errors import TrainingError
+from r4r.experts.parallel import share, sum_gradients
 from r4r.lm.base import LanguageModel, Lora
 from r4r.lm.batches import plan_batches
 from r4r.lm.loss import Example, response_loss
@@ -60,8 +61,13 @@ class Expert(pl.LightningModule):
         seed: int,
         micro_batch_tokens: int,
         on_step: Callable[[int, dict[str, float]], None],
+        rank: int = 0,
+        size: int = 1,
     ) -> None:
         """Put a fresh adapter on the base model and lay out every step's batch.
+
+        Args:
+            rank: this process's among the `size` that share each step.
 
         Raises:
             TrainingError: nothing to train on, or no trainable parameter.
@@ -75,6 +81,7 @@ class Expert(pl.LightningModule):
         self.master = nn.ParameterList(p if p.dtype == torch.float32 else p.detach().float() for p in weights)
         self._aside = {"lm": lm, "weights": weights, "examples": examples, "on_step": on_step}
         self.seed, self.micro_batch_tokens = seed, micro_batch_tokens
+        self.rank, self.size = rank, size
         self.first_step = 0
         self.steps = self._plan(len(examples))
 
@@ -104,18 +111,22 @@ class Expert(pl.LightningModule):
     def training_step(self, batch: int, batch_idx: int) -> None:
         """One optimizer step; `batch` is its number. The loss is the mean over all response tokens of the step."""
         step, lm, weights = batch, self._aside["lm"], self._aside["weights"]
-        torch.manual_seed(self.seed * 1_000_003 + step)  # dropout depends on the step, not on what ran before
+        # dropout depends on the step and the process, not on what ran before
+        torch.manual_seed(self.seed * 1_000_003 + step + (self.rank << 40))
         examples = [self._aside["examples"][index] for index in self.steps[step]]
         tokens = sum(len(e.response) for e in examples)
         for weight in weights:
             weight.grad = None
         total = 0.0
         lm.causal.train()
-        for rows in plan_batches([len(e) for e in examples], self.micro_batch_tokens):
-            loss = response_loss(lm, [examples[row] for row in rows]) / tokens
+        mine = [examples[row] for row in share([len(e) for e in examples], self.rank, self.size)]
+        for rows in plan_batches([len(e) for e in mine], self.micro_batch_tokens):
+            loss = response_loss(lm, [mine[row] for row in rows]) / tokens
             loss.backward()
             total += float(loss.detach())
         lm.causal.eval()
+        if self.size > 1:
+            total = sum_gradients(weights, total)
         self._check_gradients(weights, step)
         optimizer: Any = self.optimizers(use_pl_optimizer=False)
         for group in optimizer.param_groups:

@@ -1,5 +1,6 @@
-"""Train one expert's adapter with Lightning: resumable, exact, and refusing to learn nothing."""
+"""Train one expert's adapter with Lightning: resumable, exact, in several processes, and refusing to learn nothing."""
 
+import copy
 import logging
 import time
 import warnings
@@ -8,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch.utils.data import DataLoader
 
-from r4r.config import TrainerConfig
+from r4r.config import LLMConfig, TrainerConfig
 from r4r.errors import TrainingError
 from r4r.experts.expert import CHECKPOINT, Expert
+from r4r.experts.parallel import together
 from r4r.interrupts import as_interrupts
 from r4r.lm.base import LanguageModel
 from r4r.lm.loss import Example
@@ -51,14 +55,22 @@ def fit(
     trainer: TrainerConfig,
     seed: int,
     log: Callable[[dict[str, float]], None],
+    cache: Path | None = None,
 ) -> dict[str, Any]:
     """Train the adapter and write it to `folder/adapter`.
 
-    What is left of an earlier, killed call in the folder is taken up: the result is that of an unbroken one.
+    What is left of an earlier, killed call in the folder is taken up: the result is that of an unbroken one. Where
+    several processes train, this one alone writes, and the others load the base model for themselves.
+
+    Args:
+        cache: where they find it converted; needed for several processes alone.
 
     Returns:
-        Facts for the manifest: steps, tokens, losses, tokens a second.
+        Facts for the manifest: steps, tokens, losses, tokens a second, processes.
+    Raises:
+        TrainingError: nothing would be learnt, or another process failed.
     """
+    size = trainer.processes
     losses: list[float] = []
     tokens = 0.0
     last_saved = started = time.monotonic()
@@ -75,25 +87,15 @@ def fit(
             last_saved = time.monotonic()
 
     micro = trainer.micro_batch_tokens or MICRO_BATCH_TOKENS[lm.device.type]
-    expert.prepare(lm, adapter, examples, seed, micro, on_step)
+    same = copy.deepcopy(expert), lm.spec, trainer, cache, adapter, list(examples), folder, seed, micro
+    expert.prepare(lm, adapter, examples, seed, micro, on_step, size=size)
     expert.load_progress(folder)
-    remaining: Any = range(expert.first_step, len(expert.steps))
-    steps: Any = DataLoader(remaining, batch_size=None)
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    with bar(f"train {adapter}", len(expert.steps), expert.first_step) as advance, warnings.catch_warnings():
+    with (
+        together(size, lm.device.type == "cuda", _join_in, *same),
+        bar(f"train {adapter}", len(expert.steps), expert.first_step) as advance,
+    ):
         meter.append(advance)
-        warnings.simplefilter("ignore")  # Lightning's advice on workers and the like does not fit here
-        trainer_loop = pl.Trainer(
-            max_epochs=1,
-            accelerator="gpu" if lm.device.type == "cuda" else "cpu",
-            devices=1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        with as_interrupts():
-            trainer_loop.fit(expert, steps)
+        _take_steps(expert, lm)
     lm.save_adapter(adapter, folder / "adapter")
     (folder / CHECKPOINT).unlink(missing_ok=True)
     seconds = time.monotonic() - started
@@ -101,8 +103,52 @@ def fit(
         "examples": len(examples),
         "steps": len(expert.steps),
         "resumed_at_step": expert.first_step or None,
+        "processes": size,
         "train_tokens": int(tokens),
         "train_tokens_per_s": round(tokens / seconds, 1),
         "first_loss": round(losses[0], 4) if losses else None,
         "last_loss": round(losses[-1], 4) if losses else None,
     }
+
+
+def _join_in(
+    rank: int,
+    join: Callable[[], None],
+    expert: Expert,
+    spec: LLMConfig,
+    trainer: TrainerConfig,
+    cache: Path,
+    adapter: str,
+    examples: Sequence[Example],
+    folder: Path,
+    seed: int,
+    micro_batch_tokens: int,
+) -> None:
+    """What each further process does: the same training, of which nothing is kept."""
+    threads = max(1, (trainer.threads or torch.get_num_threads()) // trainer.processes)
+    lm = LanguageModel.load(spec, trainer.model_copy(update={"threads": threads}), cache)
+    expert.prepare(lm, adapter, examples, seed, micro_batch_tokens, lambda step, facts: None, rank, trainer.processes)
+    expert.load_progress(folder)
+    join()
+    _take_steps(expert, lm)
+
+
+def _take_steps(expert: Expert, lm: LanguageModel) -> None:
+    """All steps that are still to do, one batch each."""
+    remaining: Any = range(expert.first_step, len(expert.steps))
+    steps: Any = DataLoader(remaining, batch_size=None)
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's advice on workers and the like does not fit here
+        loop = pl.Trainer(
+            max_epochs=1,
+            accelerator="gpu" if lm.device.type == "cuda" else "cpu",
+            devices=1,
+            plugins=[LightningEnvironment()],  # on a cluster, Lightning would write and requeue for itself
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        with as_interrupts():
+            loop.fit(expert, steps)

@@ -128,8 +128,8 @@ class MF:
         mu = float(train["rating"].mean())
         with torch.random.fork_rng(devices=[]):  # torch and Lightning draw from the global generator on their own
             model = Factors(len(users), len(items), s["dim"], mu, s["lr"], s["weight_decay"], seed)
-            batches = (Batches(columns(part), s["batch_size"], at) for part, at in ((train, seed), (valid, None)))
-            fit(model, *batches, s["max_epochs"], s["patience"])  # on CPU: no accelerator is faster at so few floats
+            learn, check = (Batches(columns(part), s["batch_size"], at) for part, at in ((train, seed), (valid, None)))
+            fit(model, learn, check, s["max_epochs"], s["patience"])  # on CPU: none is faster at so few floats
         log({"mf/valid/rmse": model.best_rmse, "mf/best_epoch": float(model.best_epoch + 1)})
         user, item, _ = columns(wanted)
         with torch.no_grad():

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch import nn
 
 from r4r.errors import TrainingError
@@ -72,6 +73,7 @@ def fit(
         trainer = pl.Trainer(
             accelerator=accelerator,
             devices=1,
+            plugins=[LightningEnvironment()],  # on a cluster, Lightning would write and requeue for itself
             max_epochs=epochs,
             callbacks=[stop, *callbacks],
             logger=False,

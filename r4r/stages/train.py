@@ -41,10 +41,10 @@ def train_stage(
     }
 
     def build(work: Work) -> dict[str, Any]:
-        lm = work.job.lm
+        lm, cache = work.job.lm, config.paths.cache
         examples = encode(lm, texts(work))
         expert = make_expert(work.job.config, name)
-        return fit(expert, lm, name, examples, work.folder, config.trainer, config.seed, work.job.log)
+        return fit(expert, lm, name, examples, work.folder, config.trainer, config.seed, work.job.log, cache)
 
     return Stage(f"train/{name}", VERSION, identity, inputs, build, f"{settings['epochs']} epochs")
 
