@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -37,6 +36,11 @@ def built(outputs: Path) -> Counter[str]:
     return Counter(str(p.parent.parent.relative_to(root)) for p in root.rglob("manifest.json"))
 
 
+def cpu_of_children() -> float:
+    spent = os.times()
+    return spent.children_user + spent.children_system
+
+
 def test_shared_stages_are_built_once(sweep: tuple[Path, str]) -> None:
     outputs, said = sweep
     assert built(outputs) == Counter(dict.fromkeys(ONCE, 1) | dict.fromkeys(PER_SOURCE, 2))
@@ -51,9 +55,9 @@ def test_each_job_of_the_sweep_leaves_a_record(sweep: tuple[Path, str]) -> None:
 
 def test_a_second_run_is_all_hits_and_quick(sweep: tuple[Path, str]) -> None:
     before = built(sweep[0])
-    started = time.monotonic()
+    used = cpu_of_children()
     done = r4r(sweep[0], "reason_source=history")
     assert done.returncode == 0, done.stderr
     assert "build " not in done.stderr
-    assert time.monotonic() - started < 20
+    assert cpu_of_children() - used < 20  # seconds computed, not passed: other tests share the machine
     assert built(sweep[0]) == before
