@@ -93,8 +93,8 @@ def memory_sentence(error: BaseException) -> str | None:
     detail = (str(error).strip().splitlines() or ["no detail"])[0]
     return (
         f"{place} ran out of memory ({detail}). Lower trainer.micro_batch_tokens (training), llm.batch_tokens (writing "
-        "and rating), llm.max_length or dataset.history.prompt, or set llm.gradient_checkpointing=true or "
-        "llm.quantization=nf4. Finished stages are kept."
+        "and rating), llm.prefix_gb (filter), llm.max_length or dataset.history.prompt, or set "
+        "llm.gradient_checkpointing=true or llm.quantization=nf4. Finished stages are kept."
     )
 
 
