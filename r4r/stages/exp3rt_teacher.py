@@ -10,11 +10,10 @@ import pandas as pd
 from r4r.config import Config
 from r4r.errors import TeacherError
 from r4r.experts.exp3rt import Exp3rt, clean_preferences
-from r4r.reasons.leak import leaks_rating
-from r4r.rows import REASONS, REVIEWS
+from r4r.rows import REVIEWS
 from r4r.stages.ask import estimate, teacher_identity
 from r4r.stages.ask_all import ask_all, usable
-from r4r.stages.histories import one_line, pool_rows
+from r4r.stages.histories import pool_rows
 from r4r.stages.identity import cut_facts, prompt_texts
 from r4r.stages.pools import expert_pairs, pools_stage
 from r4r.stages.profiles import (
@@ -27,6 +26,7 @@ from r4r.stages.profiles import (
     profile_facts,
     shown_rows,
 )
+from r4r.stages.reasons import ask_reasons
 from r4r.stages.split import split_stage
 from r4r.stages.stage import Stage, Work
 from r4r.store.artifact import write_table
@@ -104,36 +104,18 @@ def _teach_profiles(work: Work) -> dict[str, Any]:
 
 
 def _teach_reasons(work: Work) -> dict[str, Any]:
-    config, teacher = work.job.config, work.job.config.teacher
     profiles = work.inputs["profiles"].table(PROFILES)
     rows = work.inputs["split"].table(REVIEWS)
     targets = rows.set_index("row_id").loc[profiles["row_id"]].reset_index()
     sides = zip(
-        bare_cases(config.dataset, rows, targets),
+        bare_cases(work.job.config.dataset, rows, targets),
         profiles["user_profile"],
         profiles["item_profile"],
         targets["rating"],
         strict=True,
     )
     prompts = [Exp3rt.reason_prompt(case, user, item, rating) for case, user, item, rating in sides]
-    table, facts = ask_all(
-        work,
-        "teacher reasons",
-        profiles["row_id"].tolist(),
-        prompts,
-        teacher.reason_temperature,
-        teacher.reason_max_tokens,
-        read=_read_reason,
-    )
-    kept, dropped = usable(table, "teacher reasons")
-    write_table(work.folder / "data.parquet", kept.rename(columns={"answer": "reason"}), REASONS)
-    return {"pairs": len(table), "kept": len(kept), "dropped": dropped, **facts}
-
-
-def _read_reason(place: int, text: str) -> str:
-    if leaks_rating(text):
-        raise TeacherError("gives away the rating")
-    return one_line(text)
+    return ask_reasons(work, profiles["row_id"].tolist(), prompts, hinted=True)
 
 
 def _ask_lines(work: Work, what: str, row_ids: Any, prompts: list[str]) -> tuple[pd.DataFrame, dict[str, Any]]:

@@ -183,21 +183,38 @@ def _unfiltered(work: Work) -> dict[str, Any]:
         ratings = rows["rating"] if name == "hint" else [None] * len(rows)
         prompts = [reasoner_prompt(c, r) for c, r in zip(known_cases(work, rows), ratings, strict=True)]
 
-    def read(place: int, text: str) -> str:
-        if name == "hint" and leaks_rating(text):
-            raise TeacherError("gives away the rating")
-        return one_line(text)
+    return ask_reasons(work, rows["row_id"].tolist(), prompts, hinted=name == "hint")
 
-    teacher = config.teacher
+
+def ask_reasons(work: Work, row_ids: Sequence[int], prompts: Sequence[str], hinted: bool) -> dict[str, Any]:
+    """Write `data.parquet` (rows.REASONS): the teacher's usable reasons, one call a prompt.
+
+    Returns:
+        Facts for the manifest: pairs, kept, dropped by cause, and what the calls took.
+    Raises:
+        DataError: none can be used.
+    """
+    teacher = work.job.config.teacher
     table, facts = ask_all(
         work,
         "teacher reasons",
-        rows["row_id"].tolist(),
+        row_ids,
         prompts,
         teacher.reason_temperature,
         teacher.reason_max_tokens,
-        read=read,
+        read=lambda place, text: read_reason(text, hinted),
     )
     kept, dropped = usable(table, "teacher reasons")
     write_table(work.folder / "data.parquet", kept.rename(columns={"answer": "reason"}), REASONS)
-    return {"pairs": len(rows), "kept": len(kept), "dropped": dropped, **facts}
+    return {"pairs": len(table), "kept": len(kept), "dropped": dropped, **facts}
+
+
+def read_reason(text: str, hinted: bool) -> str:
+    """A reason on one line.
+
+    Raises:
+        TeacherError: it was written with the rating as a hint, and gives it away.
+    """
+    if hinted and leaks_rating(text):
+        raise TeacherError("gives away the rating")
+    return one_line(text)

@@ -6,15 +6,14 @@ from typing import Any
 import pandas as pd
 
 from r4r.config import Config
-from r4r.errors import DataError, TeacherError
+from r4r.errors import DataError
 from r4r.progress import bar, say
-from r4r.reasons.leak import leaks_rating
 from r4r.rows import PREDICTIONS, REVIEWS, Case
 from r4r.stages.ask import teacher_identity
 from r4r.stages.ask_all import ask_all
 from r4r.stages.histories import case_facts, case_inputs, clipped_reviews, known_cases, one_line
 from r4r.stages.identity import prompt_texts
-from r4r.stages.reasons import reasoner_prompt, review_inferred_prompt
+from r4r.stages.reasons import read_reason, reasoner_prompt, review_inferred_prompt
 from r4r.stages.reward import RewardScorer, reward_model_stage
 from r4r.stages.split import evaluated
 from r4r.stages.stage import Stage, Work
@@ -88,9 +87,7 @@ def _texts(work: Work, rows: pd.DataFrame, cases: Sequence[Case], attempts: int)
     labels = [kind for kind in prompts for _ in row_ids]
 
     def read(place: int, text: str) -> str:
-        if labels[place] == "Hint-inferred" and leaks_rating(text):
-            raise TeacherError("gives away the rating")
-        return one_line(text)
+        return read_reason(text, hinted=labels[place] == "Hint-inferred")
 
     written, facts = ask_all(
         work,
