@@ -119,6 +119,18 @@ def test_micro_batches_do_not_change_the_adapter(load_tiny: Load, tmp_path: Path
     assert farthest(adapter(tmp_path / "large"), adapter(tmp_path / "small")) < 1e-5
 
 
+def test_checkpointed_layers_are_computed_twice_and_learn_the_same(load_tiny: Load, tmp_path: Path) -> None:
+    calls: dict[str, int] = {}
+    for name in ("plain", "checkpointed"):
+        lm = load_tiny(gradient_checkpointing=name == "checkpointed")
+        count: list[int] = []
+        lm.causal.model.layers[1].mlp.register_forward_pre_hook(lambda *_, count=count: count.append(1))
+        train(lm, tmp_path / name, lora={"r": 4, "alpha": 8, "dropout": 0.2})
+        calls[name] = len(count)
+    assert calls["checkpointed"] == 2 * calls["plain"] > 0
+    assert farthest(adapter(tmp_path / "plain"), adapter(tmp_path / "checkpointed")) < 1e-6
+
+
 # what is learnt and kept
 
 

@@ -84,7 +84,7 @@ class LanguageModel:
 
         transformers_logging.disable_progress_bar()
         transformers_logging.set_verbosity_error()
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")  # peft still asks for it
+        warnings.filterwarnings("ignore", message=r"`\w*gradient_checkpointing\w*` is deprecated")  # peft still asks
         if trainer.threads:
             torch.set_num_threads(trainer.threads)
         device = pick_device(trainer.accelerator)
@@ -112,6 +112,8 @@ class LanguageModel:
             keep_differentiable(causal)
         else:
             causal = causal.to(device)
+        if spec.gradient_checkpointing:  # in training alone: layers in eval mode keep nothing to begin with
+            causal.gradient_checkpointing_enable({"use_reentrant": False})
         return cls(causal, tokenizer, spec)
 
     @property
