@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from r4r.config import LLMConfig, TrainerConfig
 from r4r.errors import ModelError
 from r4r.lm.chat import Chat
+from r4r.lm.dropout import QuickDropout
 from r4r.lm.fetch import resolve
 from r4r.progress import say
 
@@ -154,6 +155,9 @@ class LanguageModel:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(seed)
             self._add(name, config)
+        for module in self.peft.modules():
+            if name in getattr(module, "lora_dropout", ()) and lora.dropout:
+                module.lora_dropout[name] = QuickDropout(lora.dropout)
         self._activate(name)
         parameters = [p for _, p in self._parameters(name)]
         for parameter in parameters:

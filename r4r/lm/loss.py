@@ -24,8 +24,9 @@ class Example:
 
 def response_loss(lm: LanguageModel, examples: Sequence[Example]) -> Tensor:
     """Summed cross-entropy over the response tokens of all examples: a scalar, float32."""
-    ids, mask = pad([(*e.prompt, *e.response) for e in examples], "right", lm.device)
-    hidden = lm.hidden(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    # Padding on the right is in no real token's past, so attention needs no mask, and its causal kernels run.
+    ids, _ = pad([(*e.prompt, *e.response) for e in examples], "right", lm.device)
+    hidden = lm.hidden(input_ids=ids, use_cache=False).last_hidden_state
     rows = [n for n, e in enumerate(examples) for _ in e.response]
     places = [len(e.prompt) - 1 + step for e in examples for step in range(len(e.response))]
     labels = torch.tensor([token for e in examples for token in e.response], device=lm.device)

@@ -22,9 +22,11 @@ def rate(lm: LanguageModel, prompts: Sequence[Sequence[int]]) -> Tensor:
 @torch.inference_mode()
 def rate_next(lm: LanguageModel, encoded: Sequence[Sequence[int]]) -> Tensor:
     """The same for ids that run up to where the digit of the rating stands."""
-    ids, mask = pad(encoded, "left", lm.device)
-    hidden, _ = extend(lm, None, ids, mask)
-    return _probabilities(lm, hidden[:, -1], rating_tokens(lm.chat))
+    # Padding on the right is in no real token's past, so attention needs no mask, and its causal kernels run.
+    ids, _ = pad(encoded, "right", lm.device)
+    hidden = lm.hidden(input_ids=ids, use_cache=False).last_hidden_state
+    last = torch.tensor([len(row) - 1 for row in encoded], device=lm.device)
+    return _probabilities(lm, hidden[torch.arange(len(encoded), device=lm.device), last], rating_tokens(lm.chat))
 
 
 class SharedPrefix:

