@@ -3,7 +3,7 @@
 Trains each expert for a few steps on the texts that it has on a simulated world, three ways, each in a process of its
 own: r4r; SFTTrainer with its defaults (in the type that the machine computes in); the same without gradient
 checkpointing, which is on by default there. Tokens are those of prompts and responses, padding not counted; seconds
-are those of the whole call that trains, on a CPU those that it computed. Needs `pip install trl`. Prints one JSON object.
+are those of the whole call that trains, on a CPU those that it computed. Needs `pip install trl`. Prints JSON.
 """
 
 import argparse
