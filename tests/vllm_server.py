@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from r4r.lm.base import LanguageModel
-from r4r.lm.cache import extend
 from r4r.lm.batches import pad
+from r4r.lm.cache import extend
 from r4r.lm.generate import generate
 
 VERSION = "0.32.0"

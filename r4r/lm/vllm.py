@@ -1,8 +1,8 @@
 """vLLM as the engine: what its two ways share, in this process or behind a server.
 
-vLLM makes its own batches and keeps the prompts' common beginnings itself (prefix caching), so a unit's rows are sent one
-by one and all at once. A rating is one token out of the five digits, with the log-probabilities of just these: their softmax is
-that of the digits' logits, whatever else the vocabulary holds.
+vLLM makes its own batches and keeps the prompts' common beginnings itself (prefix caching): a unit's rows are requests of
+their own, all in flight together. A rating is one token out of the five digits, with the log-probabilities of just these:
+their softmax is that of the digits' logits, whatever else the vocabulary holds.
 """
 
 import asyncio
