@@ -1,7 +1,7 @@
 """vLLM as the engine: what its two ways share, in this process or behind a server.
 
-vLLM makes its own batches and keeps the prompts' common beginnings itself (prefix caching): a unit's rows are requests of
-their own, all in flight together. A rating is one token out of the five digits, with the log-probabilities of just these:
+vLLM makes its own batches and keeps the prompts' common beginnings itself (prefix caching): each row of a unit is a
+request, all in flight together. A rating is one token out of the five digits, with the log-probabilities of just these:
 their softmax is that of the digits' logits, whatever else the vocabulary holds.
 """
 
