@@ -53,7 +53,7 @@ def address(lm: LanguageModel, folder: Path, tmp_path_factory: pytest.TempPathFa
     """A server started by the very command that an error tells."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/v1"
-    engine = open_vllm(spec(lm, base_url=url), [4], folder)
+    engine = open_vllm(spec(lm, base_url=url), [16], folder)
     variable, _, _, model, *flags = engine.command().split()  # type: ignore[attr-defined]
     engine.close()
     name, value = variable.split("=")

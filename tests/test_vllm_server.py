@@ -81,13 +81,11 @@ def tables(outputs: Path) -> dict[str, pd.DataFrame]:
     }
 
 
-@pytest.mark.parametrize("method", ["reason4rec", "exp3rt"])
-def test_a_whole_job_leaves_the_artifacts_of_hf(r4r: Any, server: VLLMServer, tmp_path: Path, method: str) -> None:
+def test_a_whole_job_leaves_the_artifacts_of_hf(r4r: Any, server: VLLMServer, tmp_path: Path) -> None:
     """Same keys, same texts, ratings up to rounding: reviews are summarised, reasons filtered, written, rated."""
-    job = [*SMOKE, f"method={method}"]
-    assert r4r(*job, f"paths.outputs={tmp_path / 'hf'}") == 0
+    assert r4r(*SMOKE, f"paths.outputs={tmp_path / 'hf'}") == 0
     assert server.asked == []
-    assert r4r(*job, *at(server), "timing.rows=2", f"paths.outputs={tmp_path / 'vllm'}") == 0
+    assert r4r(*SMOKE, *at(server), "timing.rows=2", f"paths.outputs={tmp_path / 'vllm'}") == 0
     hf, vllm = tables(tmp_path / "hf"), tables(tmp_path / "vllm")
     assert hf.keys() == vllm.keys()
     for name, table in hf.items():
@@ -97,7 +95,7 @@ def test_a_whole_job_leaves_the_artifacts_of_hf(r4r: Any, server: VLLMServer, tm
     assert record_of(tmp_path / "hf")["engine"]["name"] == "hf"
     assert record["timing"]["engine"] == record["engine"]
     assert [mode["n"] for mode in record["timing"]["modes"]] == [2, 2]
-    experts = {"reason4rec": {"summarizer", "reward_model", "reasoner", "predictor"}, "exp3rt": {"exp3rt"}}[method]
+    experts = {"summarizer", "reward_model", "reasoner", "predictor"}
     assert {name.split("-")[0] for name in server.loaded} == experts
     assert {model for model, _, _ in server.asked} == set(server.loaded), "nothing is asked of the bare base model"
     key = record["artifacts"]["predict/test"]

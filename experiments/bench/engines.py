@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--memory-share", type=float, default=0.2)
+    parser.add_argument("--eager", action="store_true", help="vLLM without compilation")
     parser.add_argument("--cache", type=Path, default=os.environ.get("R4R_CACHE", "~/.cache/r4r"))
     arguments = parser.parse_args()
     cache = Path(arguments.cache).expanduser()
@@ -60,7 +61,7 @@ def main() -> None:
     batched = [[ids[place] for place in unit] for unit in hf.plan([len(i) for i in ids], arguments.tokens)]
     with TemporaryDirectory() as folder:
         lm.save_adapter("reasoner", Path(folder) / "adapter")
-        own = VLLMConfig(memory_share=arguments.memory_share)
+        own = VLLMConfig(memory_share=arguments.memory_share, eager=arguments.eager)
         vllm = open_vllm(spec.model_copy(update={"engine": "vllm", "vllm": own}), [8], cache)
         rows = {"hf, one by one": measured(hf, [[i] for i in ids], arguments.tokens)}
         rows["hf, batched"] = measured(hf, batched, arguments.tokens)
@@ -75,6 +76,7 @@ def main() -> None:
             "new_tokens": arguments.tokens,
             "rows": rows,
             "vllm_start_s": start_s,
+            "vllm_eager": arguments.eager,
             "engine": vllm.about,
             **hf.setup,
         }

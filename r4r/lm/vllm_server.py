@@ -79,7 +79,8 @@ class Served(VLLM):
                 ) from error
             except openai.OpenAIError as error:
                 if "already been loaded" not in str(error):  # by another job, since we looked
-                    raise self._failed(error, f"could not load the adapter {folder}") from error
+                    what = f"could not load the adapter {folder}; if it was not started with {self.command()}, do so"
+                    raise self._failed(error, what) from error
         return name
 
     async def _ask(self, ids: list[int], adapter: str | None, settings: dict[str, Any]) -> Answer:
