@@ -164,7 +164,7 @@ def _reference_stages(work: "Job") -> "dict[str, Stage]":
 
 def plan(work: "Job", finals: "dict[str, Stage]") -> None:
     """Print each stage once, inputs first: whether it is in the store, its key, and what a build would take."""
-    if work.config.llm.engine != "hf":
+    if work.config.llm.engine == "vllm":
         from r4r.lm.engine import described
 
         print(f"engine {described(work.config.llm)}")

@@ -91,9 +91,7 @@ class Engine(Protocol):
 
 
 def described(spec: LLMConfig) -> str:
-    """The engine in words, without starting it: for plans."""
-    if spec.engine == "hf":
-        return f"hf (transformers {version('transformers')})"
+    """vLLM as it is configured, in words, without starting it: for plans."""
     own = spec.vllm
     if own.base_url is None:
         return f"vllm {_installed()}, tensor_parallel={own.tensor_parallel}, data_parallel={own.data_parallel}"
