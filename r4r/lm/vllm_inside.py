@@ -63,6 +63,7 @@ class InProcess(VLLM):
     def close(self) -> None:
         if self._started is not None:
             self._started.shutdown()
+            self._started = None
         super().close()
 
     def _start(self) -> Any:
