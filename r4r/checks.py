@@ -26,6 +26,9 @@ GUARDED = {
     "expert": "experts",
     "recipe": "experts",
 }
+# what one way of running the base model reads, and the others do not
+HF_ONLY = {"batch_tokens", "prefix_gb"}
+IN_PROCESS_ONLY = {"tensor_parallel", "data_parallel", "memory_share", "eager"}
 HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 
 
@@ -55,6 +58,13 @@ def validate(cfg: DictConfig) -> Config:
         problems += [text for key, text in found if key not in dead]
     if config and config.timing.rows:
         problems += _untimed(config)
+    if config and config.llm.engine == "vllm":
+        problems += [
+            f"experts.{name}.train_lm_head=true: vLLM serves LoRA adapters alone, never a trained output head; set it "
+            "to false, or llm.engine=hf"
+            for name, node in config.experts.items()
+            if name not in unmounted and node.get("train_lm_head")
+        ]
     if problems or config is None:
         raise ConfigError(problems)
     return config.model_copy(
@@ -131,9 +141,27 @@ def ignored(cfg: DictConfig, overrides: Iterable[str]) -> list[str]:
             found.append(f"{override}: this job's methods ({names}) train no {inner}; drop the override")
         elif root == "trainer" and inner in ("ddp", "processes") and "experts" not in used:
             found.append(f"{override}: this job's methods ({names}) train no expert in any number of processes")
+        elif root == "llm" and (fault := _unread(inner, override, cfg)):
+            found.append(f"{override}: {fault}")
         elif root == "reason_source" and chosen.get("reason") is False:
             found.append(f"{override}: this strategy predicts without reasons; drop the override")
     return found
+
+
+def _unread(inner: str, override: str, cfg: DictConfig) -> str:
+    """Why the chosen engine does not read an override of `llm`; empty where it does."""
+    engine = OmegaConf.select(cfg, "llm.engine") or "hf"
+    if inner == "vllm" and engine != "vllm":
+        return "read by llm.engine=vllm alone; add that, or drop the override"
+    if inner in HF_ONLY and engine == "vllm":
+        return "vLLM makes its own batches and keeps common beginnings itself; drop the override"
+    setting = override.partition("=")[0].rpartition(".")[2]
+    server = OmegaConf.select(cfg, "llm.vllm.base_url")
+    if inner == "vllm" and setting in IN_PROCESS_ONLY and server:
+        return f"the server at {server} was started with its own; drop the override"
+    if inner == "vllm" and setting == "key_env" and not server:
+        return "vLLM in this process needs no key; set llm.vllm.base_url, or drop the override"
+    return ""
 
 
 def close_names(word: str, known: Iterable[str]) -> str:

@@ -98,6 +98,34 @@ class DatasetConfig(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
 
 
+def _address(value: str, key_env: str) -> str:
+    """A server's address; raises ValueError where it is none, or holds what belongs into the environment."""
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an address, such as http://localhost:8000/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError(f"must hold no user, password or query: a key comes from the environment ({key_env})")
+    return value.rstrip("/")
+
+
+class VLLMConfig(Section):
+    """vLLM, in place of transformers, for all that the experts write and rate. Training stays where it is."""
+
+    base_url: str | None = None  # of its OpenAI-compatible server, such as http://gpu7:8000/v1; null: in this process
+    key_env: str | None = None  # environment variable that holds the server's key
+    unit_rows: int = Field(512, ge=1)  # rows handed over at once, and kept once all of them are done
+    # in this process
+    tensor_parallel: int = Field(1, ge=1)  # GPUs that share one copy of the base model
+    data_parallel: int = Field(1, ge=1)  # copies, which share the rows
+    memory_share: float = Field(0.5, gt=0, lt=1)  # of each GPU (of the memory, on CPU): leaves the rest to training
+    eager: bool = False  # no compilation, no graphs: starts sooner, runs slower
+
+    @field_validator("base_url")
+    @classmethod
+    def _check_address(cls, value: str | None) -> str | None:
+        return None if value is None else _address(value, "llm.vllm.key_env")
+
+
 class LLMConfig(Section):
     """The shared base model."""
 
@@ -112,7 +140,8 @@ class LLMConfig(Section):
     batch_tokens: int = Field(4096, ge=64)  # padded tokens a generation or rating batch may hold
     prefix_gb: float = Field(4.0, ge=0)  # what the filter may hold of prompts that several candidates share
     gradient_checkpointing: bool = False  # training: a third more time for a fraction of the activations' memory
-    engine: Literal["hf"] = "hf"
+    engine: Literal["hf", "vllm"] = "hf"  # who writes and rates
+    vllm: VLLMConfig = VLLMConfig()
 
 
 class PriceConfig(Section):
@@ -180,12 +209,7 @@ class TeacherConfig(Section):
             return value
         if kind in ("simulator", "local"):
             raise ValueError(f"the {kind} teacher has no address; take teacher=server, or drop it")
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("must be an address, such as http://localhost:8000/v1")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("must hold no user, password or query: a key comes from the environment (teacher.key_env)")
-        return value.rstrip("/")
+        return _address(value, "teacher.key_env")
 
     @field_validator("key_env")
     @classmethod

@@ -183,12 +183,13 @@ def show_reasons(reasons: dict[str, Any], console: "Console") -> None:
 
 def show_timing(timing: dict[str, Any], console: "Console") -> None:
     """Print what a prediction took."""
+    threads = f", {timing['threads']} threads" if "threads" in timing else ""  # a server's are not known
     for mode in timing["modes"]:
         median, error = mode["seconds_median"], mode["seconds_se"]
         spread = "" if error is None else f" ± {error:.3f} (median {median:.3f})"
         console.print(
             f"{mode['mode']}: {mode['seconds']:.3f}{spread} s and {mode['tokens']:.1f} generated tokens a prediction, "
-            f"{mode['n']} predictions in {mode['batches']} batches on {timing['device']}, {timing['threads']} threads",
+            f"{mode['n']} predictions in {mode['batches']} batches on {timing['device']}{threads}",
             markup=False,
         )
 

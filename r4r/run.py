@@ -134,7 +134,10 @@ def run(config: "Config", folder: Path, overrides: Sequence[str] = ()) -> dict[s
                         log({f"timing/{mode['mode']}/{name}": mode[name] for name in ("seconds", "tokens")})
                 if config.logger.kind == "wandb":
                     log(case_tables(work, [final, *references.values()]))
+            if "engine" in vars(work):  # not where all texts and ratings were in the store
+                record["engine"] = work.engine.about
     finally:
+        work.close()
         if main_thread:
             signal.signal(signal.SIGTERM, before)
     if config.target == "result":
@@ -161,6 +164,10 @@ def _reference_stages(work: "Job") -> "dict[str, Stage]":
 
 def plan(work: "Job", finals: "dict[str, Stage]") -> None:
     """Print each stage once, inputs first: whether it is in the store, its key, and what a build would take."""
+    if work.config.llm.engine == "vllm":
+        from r4r.lm.engine import described
+
+        print(f"engine {described(work.config.llm)}")
     seen: set[tuple[str, str]] = set()
     counts = {"hit": 0, "build": 0}
     for final in finals.values():

@@ -11,6 +11,7 @@ from r4r.errors import ModelError
 from r4r.lm.base import LanguageModel
 from r4r.lm.batches import common_prefix, plan_batches
 from r4r.lm.chat import Chat
+from r4r.lm.engine import HF
 from r4r.lm.generate import generate
 from r4r.lm.write import encode_prompts, write_batches, write_texts
 
@@ -77,23 +78,30 @@ def test_sampling_is_reproducible_by_its_seed(tiny: LanguageModel) -> None:
 
 
 def test_texts_come_in_the_order_of_their_prompts(tiny: LanguageModel) -> None:
-    alone = [write_texts(tiny, [prompt], 5)[0] for prompt in PROMPTS]
-    together = write_texts(tiny, PROMPTS, 5)
+    alone = [write_texts(HF(tiny), [prompt], 5)[0] for prompt in PROMPTS]
+    together = write_texts(HF(tiny), PROMPTS, 5)
     assert [t.text for t in together] == [t.text for t in alone]
     assert [t.tokens_in for t in together] == [len(tiny.chat.prompt_ids(p)) for p in PROMPTS]
 
 
 def test_batches_done_before_are_not_computed_again(load_tiny: Any) -> None:
-    lm = load_tiny(batch_tokens=256)
-    whole = list(write_batches(lm, PROMPTS, 4, temperature=1.0, seed=3))
+    engine = HF(load_tiny(batch_tokens=256))
+    whole = list(write_batches(engine, PROMPTS, 4, temperature=1.0, seed=3))
     assert len(whole) > 2
-    assert list(write_batches(lm, PROMPTS, 4, temperature=1.0, seed=3, skip=[0, 1])) == whole[2:]
+    done = {place for places, _ in whole[:2] for place in places}
+    assert list(write_batches(engine, PROMPTS, 4, temperature=1.0, seed=3, done=done)) == whole[2:]
+
+
+def test_prompts_done_by_other_units_are_left_out(load_tiny: Any) -> None:
+    """What a killed job finished in batches of another size, or by another engine, is not written twice."""
+    units = list(write_batches(HF(load_tiny(batch_tokens=8192)), PROMPTS, 4, done={0, 3}))
+    assert sorted(place for places, _ in units for place in places) == [1, 2, 4, 5]
 
 
 def test_a_prompt_without_room_for_the_answer_is_named(load_tiny: Any) -> None:
-    lm = load_tiny(max_length=64)
+    engine = HF(load_tiny(max_length=64))
     with pytest.raises(ModelError, match=r"prompt 1 takes \d+ tokens.*max_length=64"):
-        encode_prompts(lm, ["music", LONG], 8)
+        encode_prompts(engine, ["music", LONG], 8)
 
 
 # batches

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from r4r.checks import validate
 from r4r.config import Config
 from r4r.errors import ConfigError, DataError
-from r4r.lm import write
+from r4r.lm import engine
 from r4r.overrides import conf_dir
 from r4r.report import cli
 from r4r.run import run
@@ -95,7 +95,7 @@ def test_timing_computes_afresh_and_leaves_the_store_alone(
 ) -> None:
     """All stages are there: with timing, the model writes again, warm-up first; without, it writes nothing."""
     calls: list[int] = []
-    generate = write.generate
+    generate = engine.generate
 
     def counted(lm: Any, prompts: Any, *more: Any) -> Any:
         calls.append(len(prompts))
@@ -105,7 +105,7 @@ def test_timing_computes_afresh_and_leaves_the_store_alone(
         return {str(path): path.stat().st_mtime_ns for path in (outputs / "artifacts").rglob("*") if path.is_file()}
 
     before = files()
-    monkeypatch.setattr(write, "generate", counted)
+    monkeypatch.setattr(engine, "generate", counted)
     record, timing = timed(outputs, "reason4rec", "timing.rows=3")
     assert calls == [1, 1, 1, 1, 1, 2, 3]
     assert record["artifacts"] == jobs["reason4rec"][0]["artifacts"]
@@ -124,12 +124,11 @@ def test_the_ratings_token_counts_once(outputs: Path, jobs: dict[str, Any]) -> N
     """Where the text came to the rating itself, its digit is among the text's tokens."""
     config = configured("experiment=smoke", f"paths.outputs={outputs}", "timing.rows=8", *BARE)
     job = Job(config, Store(outputs / "artifacts"))
-    ids = job.lm.chat.prompt_ids("Predicted Rating:")
+    ids = job.engine.chat.prompt_ids("Predicted Rating:")
 
     def infer(work: Any, rows: pd.DataFrame) -> Inference:
-        return Inference(None, [], 0, "none", lambda place, text: (ids, place % 2 == 0))
+        return Inference(None, [], 0, None, lambda place, text: (ids, place % 2 == 0))
 
-    job.lm.using = lambda name: pytest.MonkeyPatch.context()  # the bare base model rates
     found = time_predictions(job, Stage("predict/bare", 1, {}, {}, lambda work: {}, "", infer), outputs)
     assert pd.read_parquet(outputs / "timing.parquet")["tokens"].tolist() == [0, 1] * 8
     assert [mode["tokens"] for mode in found["modes"]] == [0.5, 0.5]

@@ -2,6 +2,8 @@
 
 import ctypes
 import os
+import platform
+import re
 import shutil
 import sys
 import warnings
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 
 from r4r.config import LLMConfig, TrainerConfig
 from r4r.errors import ModelError
-from r4r.lm.chat import Chat
+from r4r.lm.chat import Chat, end_ids
 from r4r.lm.dropout import QuickDropout
 from r4r.lm.fetch import resolve
 from r4r.progress import say
@@ -56,6 +58,15 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if flags & BF16_FLAGS else torch.float32
 
 
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or the CPU's where the system tells it, else its architecture."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    known = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE)
+    return known.group(1) if known else f"{platform.machine()} CPU"
+
+
 class LanguageModel:
     """A causal language model with a chat format and named adapters.
 
@@ -67,9 +78,7 @@ class LanguageModel:
     def __init__(self, causal: Any, tokenizer: Any, spec: LLMConfig):
         self.causal = causal.eval().requires_grad_(False)
         self.spec = spec
-        ends = causal.generation_config.eos_token_id
-        extra = tuple(ends) if isinstance(ends, list) else (() if ends is None else (ends,))
-        self.chat = Chat(tokenizer, spec.system, extra)
+        self.chat = Chat(tokenizer, spec.system, end_ids(causal.generation_config))
         self.peft: Any = None
         self._loaded: dict[str, str] = {}
 

@@ -1,5 +1,6 @@
 """Prompts and responses as token ids, exactly as the base model's chat template spells them."""
 
+from pathlib import Path
 from typing import Any
 
 from r4r.errors import ModelError
@@ -23,6 +24,25 @@ class Chat:
         self.tokenizer = tokenizer
         self.system = system
         self.end_ids = (self._end_of_turn(), *extra_end_ids)
+
+    @classmethod
+    def load(cls, folder: Path, system: str | None) -> "Chat":
+        """The chat format of the model in a folder, whose weights are not read.
+
+        Raises:
+            ModelError: the folder holds no chat model.
+        """
+        from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            if (folder / "generation_config.json").exists():
+                settings = GenerationConfig.from_pretrained(folder)
+            else:
+                settings = GenerationConfig.from_model_config(AutoConfig.from_pretrained(folder))
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{folder} holds no language model: {str(error).splitlines()[0]}") from error
+        return cls(tokenizer, system, end_ids(settings))
 
     def _messages(self, prompt: str) -> list[dict[str, str]]:
         system = [] if self.system is None else [{"role": "system", "content": self.system}]
@@ -66,3 +86,9 @@ class Chat:
             if len(self.reply_ids(clipped, end=False)) <= max_tokens:
                 return clipped
         return ""
+
+
+def end_ids(settings: Any) -> tuple[int, ...]:
+    """The tokens that a model's generation settings end with."""
+    ends = settings.eos_token_id
+    return tuple(ends) if isinstance(ends, list) else (() if ends is None else (ends,))

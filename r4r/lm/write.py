@@ -1,12 +1,10 @@
 """Texts for prompts: encode, batch by length, generate, decode."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from r4r.errors import ModelError
-from r4r.lm.base import LanguageModel
-from r4r.lm.batches import plan_batches
-from r4r.lm.generate import generate
+from r4r.lm.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -17,7 +15,7 @@ class Written:
     finished: bool  # False: cut at the token limit
 
 
-def encode_prompts(lm: LanguageModel, prompts: Sequence[str], reserve: int) -> list[list[int]]:
+def encode_prompts(engine: Engine, prompts: Sequence[str], reserve: int) -> list[list[int]]:
     """Prompts as token ids.
 
     Raises:
@@ -25,11 +23,11 @@ def encode_prompts(lm: LanguageModel, prompts: Sequence[str], reserve: int) -> l
     """
     encoded = []
     for number, prompt in enumerate(prompts):
-        ids = lm.chat.prompt_ids(prompt)
-        if len(ids) + reserve > lm.spec.max_length:
+        ids = engine.chat.prompt_ids(prompt)
+        if len(ids) + reserve > engine.spec.max_length:
             raise ModelError(
                 f"prompt {number} takes {len(ids)} tokens, and with {reserve} more it is over max_length="
-                f"{lm.spec.max_length} of {lm.spec.name}; lower dataset.history.prompt or "
+                f"{engine.spec.max_length} of {engine.spec.name}; lower dataset.history.prompt or "
                 f"dataset.history.review_tokens (prompt begins: {prompt[:80]!r})"
             )
         encoded.append(ids)
@@ -37,34 +35,39 @@ def encode_prompts(lm: LanguageModel, prompts: Sequence[str], reserve: int) -> l
 
 
 def write_batches(
-    lm: LanguageModel,
+    engine: Engine,
     prompts: Sequence[str],
     max_new_tokens: int,
+    adapter: str | None = None,
     temperature: float = 0.0,
     seed: int = 0,
-    skip: Sequence[int] | frozenset[int] = (),
-) -> Iterator[tuple[int, list[int], list[Written]]]:
-    """Answers batch by batch: (batch number, which prompts, their texts). Batches in `skip` are not computed.
+    done: Collection[int] = (),
+) -> Iterator[tuple[list[int], list[Written]]]:
+    """Answers a unit of work at a time: (which prompts, their texts).
 
-    The batches depend on the prompts alone, so an interrupted caller finds the same ones again.
+    The units depend on the prompts and the engine's settings alone, so an interrupted caller finds the same ones again.
+
+    Args:
+        done: places of prompts that are left out; a unit that they fill is not computed.
     """
-    encoded = encode_prompts(lm, prompts, max_new_tokens)
-    for number, places in enumerate(plan_batches([len(e) for e in encoded], lm.spec.batch_tokens, max_new_tokens)):
-        if number in skip:
+    encoded = encode_prompts(engine, prompts, max_new_tokens)
+    for number, unit in enumerate(engine.plan([len(e) for e in encoded], max_new_tokens)):
+        places = [place for place in unit if place not in done]
+        if not places:
             continue
-        outs = generate(lm, [encoded[p] for p in places], max_new_tokens, temperature, seed * 100_003 + number)
+        outs = engine.write([encoded[p] for p in places], adapter, max_new_tokens, temperature, seed * 100_003 + number)
         texts = [
-            Written(lm.chat.text(out), len(encoded[p]), len(out), bool(out) and out[-1] in lm.chat.end_ids)
+            Written(engine.chat.text(out), len(encoded[p]), len(out), bool(out) and out[-1] in engine.chat.end_ids)
             for p, out in zip(places, outs, strict=True)
         ]
-        yield number, places, texts
+        yield places, texts
 
 
 def write_texts(
-    lm: LanguageModel, prompts: Sequence[str], max_new_tokens: int, temperature: float = 0.0, seed: int = 0
+    engine: Engine, prompts: Sequence[str], max_new_tokens: int, temperature: float = 0.0, seed: int = 0
 ) -> list[Written]:
-    """Answers in the prompts' order."""
+    """The bare base model's answers, in the prompts' order."""
     found: dict[int, Written] = {}
-    for _, places, texts in write_batches(lm, prompts, max_new_tokens, temperature, seed):
+    for places, texts in write_batches(engine, prompts, max_new_tokens, None, temperature, seed):
         found.update(zip(places, texts, strict=True))
     return [found[place] for place in range(len(prompts))]

@@ -128,10 +128,12 @@ def _grid(made: Document, dataset: str, runs: Sequence[Run]) -> None:
 def _named(setup: Timing) -> str:
     """A setup in words."""
     quantized = f", {setup['quantization']}" if setup["quantization"] != "none" else ""
+    head = f"{_mode(setup, SINGLE)['n']} predictions by {setup['base_model']} ({setup['dtype']}{quantized})"
+    if "engine" in setup:
+        return f"{head} with vLLM {setup['engine']['version']} on {setup['device']}"
     threads = f"{setup['threads']} thread{'s' if setup['threads'] > 1 else ''}"
     return (
-        f"{_mode(setup, SINGLE)['n']} predictions by {setup['base_model']} ({setup['dtype']}{quantized}) on "
-        f"{setup['device']}, {threads}, batches of {setup['batch_tokens']:,} tokens, torch {setup['torch']}"
+        f"{head} on {setup['device']}, {threads}, batches of {setup['batch_tokens']:,} tokens, torch {setup['torch']}"
     )
 
 

@@ -193,6 +193,7 @@ def make_teacher(job: Job) -> CountedTeacher:
 def _local(config: Config) -> LocalTeacher:
     from r4r.config import LLMConfig
     from r4r.lm.base import LanguageModel
+    from r4r.lm.engine import HF
 
     spec = LLMConfig(
         name=config.teacher.model,
@@ -203,7 +204,7 @@ def _local(config: Config) -> LocalTeacher:
         max_length=config.teacher.max_length,
         batch_tokens=config.teacher.batch_tokens,
     )
-    model = LanguageModel.load(spec, config.trainer, config.paths.cache)
+    engine = HF(LanguageModel.load(spec, config.trainer, config.paths.cache))
 
     def write(
         prompts: Sequence[str], max_tokens: int, temperature: float, seed: int
@@ -212,7 +213,7 @@ def _local(config: Config) -> LocalTeacher:
 
         return [
             (text.text, text.tokens_in, text.tokens_out, text.finished)
-            for text in write_texts(model, prompts, max_tokens, temperature, seed)
+            for text in write_texts(engine, prompts, max_tokens, temperature, seed)
         ]
 
     return LocalTeacher(write, teacher_identity(config), config.seed)

@@ -121,7 +121,7 @@ def _texts(work: Work) -> Texts:
 
 def _predict(work: Work, own: Deliberation) -> dict[str, Any]:
     prompts, row_ids = _asked(work, own)
-    chat = work.job.lm.chat
+    chat = work.job.engine.chat
     written = pd.read_parquet(work.inputs["answers"].path / "answers.parquet")
     answers = dict(zip(written["row_id"].tolist(), written["answer"], strict=True))
     encoded, unfinished = [], 0
@@ -147,7 +147,7 @@ def _inference(work: Work, own: Deliberation, rows: pd.DataFrame) -> Inference:
     prompts = own.prompts(work, rows)
 
     def read(place: int, answer: str) -> tuple[list[int], bool]:
-        return _encode(work.job.lm.chat, own, prompts[place], answer)
+        return _encode(work.job.engine.chat, own, prompts[place], answer)
 
     return Inference(own.expert, prompts, work.job.config.experts[own.expert]["max_new_tokens"], own.expert, read)
 

@@ -46,7 +46,7 @@ def known_cases(work: Work, targets: pd.DataFrame, shown: str | None = None) -> 
         texts = dict(zip(summaries["row_id"].tolist(), summaries["summary"], strict=True))
     else:
         past = history_rows(dataset, rows)
-        clip = work.job.lm.chat.clip
+        clip = work.job.engine.chat.clip
         texts = {
             row_id: clip(one_line(review), dataset.history.raw_tokens)
             for row_id, review in zip(past["row_id"].tolist(), past["review"], strict=True)
@@ -64,7 +64,7 @@ def pool_rows(work: Work, pool: str) -> pd.DataFrame:
 def clipped_reviews(job: Job, rows: pd.DataFrame) -> list[str]:
     """Each row's own review, cut to dataset.history.review_tokens: for training and analysis, never for inference."""
     limit = job.config.dataset.history.review_tokens
-    return [job.lm.chat.clip(review, limit) for review in rows["review"]]
+    return [job.engine.chat.clip(review, limit) for review in rows["review"]]
 
 
 def one_line(text: str) -> str:

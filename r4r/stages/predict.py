@@ -8,9 +8,8 @@ import pandas as pd
 from r4r.config import Config
 from r4r.experts.predictor import Predictor
 from r4r.experts.reasoner import Reasoner
-from r4r.lm.base import LanguageModel
-from r4r.lm.batches import plan_batches
-from r4r.lm.rate import decode, rate_next
+from r4r.lm.engine import Engine
+from r4r.lm.rate import decode
 from r4r.lm.rating_tokens import rating_tokens
 from r4r.lm.write import encode_prompts
 from r4r.progress import bar
@@ -22,6 +21,7 @@ from r4r.stages.split import evaluated
 from r4r.stages.stage import Stage, Work
 from r4r.stages.timing import Inference
 from r4r.stages.train import Texts, train_stage, use_adapter
+from r4r.stages.write import first_of
 from r4r.store.artifact import write_table
 from r4r.store.journal import Journal
 
@@ -90,16 +90,16 @@ def _build(work: Work) -> dict[str, Any]:
         table = work.inputs["reason"].table(REASONS)
         reasons = dict(zip(table["row_id"].tolist(), table["reason"], strict=True))
     cases = known_cases(work, rows)
-    encoded = _encode(work.job.lm, cases, [reasons[c.row_id] if reasons else None for c in cases])
+    encoded = _encode(work.job.engine, cases, [reasons[c.row_id] if reasons else None for c in cases])
     use_adapter(work.job, "predictor", work.inputs["predictor"])
     return rate_rows(work, "predictor", [c.row_id for c in cases], encoded, reasons)
 
 
-def _encode(lm: LanguageModel, cases: Sequence[Case], reasons: Sequence[str | None]) -> list[list[int]]:
+def _encode(engine: Engine, cases: Sequence[Case], reasons: Sequence[str | None]) -> list[list[int]]:
     """Token ids of each case up to where the digit of its rating stands."""
     prompts = [Predictor.prompt(case, reason) for case, reason in zip(cases, reasons, strict=True)]
-    prefix = rating_tokens(lm.chat).prefix
-    return [[*ids, *prefix] for ids in encode_prompts(lm, prompts, RATING_TOKENS)]
+    prefix = rating_tokens(engine.chat).prefix
+    return [[*ids, *prefix] for ids in encode_prompts(engine, prompts, RATING_TOKENS)]
 
 
 def _inference(work: Work, rows: pd.DataFrame) -> Inference:
@@ -111,7 +111,7 @@ def _inference(work: Work, rows: pd.DataFrame) -> Inference:
         use_adapter(job, "reasoner", job.materialize(reasoner_stage(job.config)))
 
     def read(place: int, reason: str) -> tuple[list[int], bool]:
-        [ids] = _encode(job.lm, [cases[place]], [one_line(reason) if reasoned else None])
+        [ids] = _encode(job.engine, [cases[place]], [one_line(reason) if reasoned else None])
         return ids, False
 
     return Inference(
@@ -131,7 +131,7 @@ def rate_rows(
     reasons: Mapping[int, str],
     name: str | None = None,
 ) -> dict[str, Any]:
-    """Rate every row and write `data.parquet` and `detail.parquet`; finished batches survive a kill.
+    """Rate every row and write `data.parquet` and `detail.parquet`; finished units survive a kill.
 
     Args:
         encoded: a row's token ids up to where the digit of its rating stands.
@@ -141,26 +141,26 @@ def rate_rows(
     Returns:
         Facts for the manifest.
     """
-    lm, name = work.job.lm, name or label(work.job.config)
+    engine, name = work.job.engine, name or label(work.job.config)
     journal = Journal(work.folder / "rows.jsonl")
-    batches = plan_batches([len(ids) for ids in encoded], lm.spec.batch_tokens)
-    with bar("predict", len(batches), len(journal)) as advance, lm.using(adapter):
-        for number, places in enumerate(batches):
-            if str(number) in journal:
+    done = {row["row_id"] for row in journal.rows()}
+    with bar("predict", len(encoded), len(done)) as advance:
+        for unit in engine.plan([len(ids) for ids in encoded]):
+            places = [place for place in unit if row_ids[place] not in done]
+            if not places:
                 continue
-            probabilities = rate_next(lm, [encoded[p] for p in places])
+            probabilities = engine.rate([encoded[p] for p in places], adapter)
             decoded = decode(probabilities)
-            journal.append(
-                str(number),
-                [
-                    {"row_id": int(row_ids[p]), "label": name, "reason": reasons.get(row_ids[p])}
-                    | {decoding: float(values[k]) for decoding, values in decoded.items()}
-                    | {f"p{rating}": float(probabilities[k, rating - 1]) for rating in range(1, 6)}
-                    for k, p in enumerate(places)
-                ],
-            )
-            advance(1, "")
+            rows = [
+                {"row_id": int(row_ids[p]), "label": name, "reason": reasons.get(row_ids[p])}
+                | {decoding: float(values[k]) for decoding, values in decoded.items()}
+                | {f"p{rating}": float(probabilities[k, rating - 1]) for rating in range(1, 6)}
+                for k, p in enumerate(places)
+            ]
+            journal.append(first_of(rows), rows)
+            advance(len(rows), "")
     table = pd.DataFrame(journal.rows()).sort_values("row_id").reset_index(drop=True)
     write_table(work.folder / "data.parquet", table[list(PREDICTIONS)], PREDICTIONS)
     table.to_parquet(work.folder / "detail.parquet", index=False)
-    return {"predictions": len(table), "tokens_in": sum(len(ids) for ids in encoded), "tokens_out": len(table)}
+    tokens_in = sum(len(ids) for ids in encoded)
+    return {"predictions": len(table), "tokens_in": tokens_in, "tokens_out": len(table), "engine": engine.about}

@@ -128,7 +128,7 @@ def _filtered(work: Work) -> dict[str, Any]:
             "raise reason_source.tau, train the reward model longer, or take reason_source=history"
         )
     write_table(work.folder / "data.parquet", kept, REASONS)
-    return report | asking.facts()
+    return report | asking.facts() | {"engine": work.job.engine.about}
 
 
 class _Scorer:
@@ -138,12 +138,15 @@ class _Scorer:
     def __init__(self, job: Job, cases: Sequence[Case]):
         self._job, self._cases = job, cases
         self._held: dict[int, RewardScorer] = {}
+        # vLLM keeps what prompts share by itself, and is the faster the more it is given
+        self._unit = UNIT if job.config.llm.engine == "hf" else len(cases)
         self._room = job.config.llm.prefix_gb * 2**30
 
     def __call__(self, pairs: Sequence[int], texts: Sequence[str | None]) -> list[float]:
         ratings: list[float] = []
-        for start, chosen in groupby(zip(pairs, texts, strict=True), key=lambda pair: pair[0] // UNIT * UNIT):
-            scorer = self._held.get(start) or RewardScorer(self._job, self._cases[start : start + UNIT])
+        size = self._unit
+        for start, chosen in groupby(zip(pairs, texts, strict=True), key=lambda pair: pair[0] // size * size):
+            scorer = self._held.get(start) or RewardScorer(self._job, self._cases[start : start + size])
             if start not in self._held and scorer.nbytes <= self._room:
                 self._held[start] = scorer
                 self._room -= scorer.nbytes

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from r4r.config import Config
 from r4r.experts.reward_model import RewardModel
 from r4r.lm.batches import common_prefix
-from r4r.lm.rate import SharedPrefix, decode
+from r4r.lm.rate import decode
 from r4r.rows import Case
 from r4r.stages.histories import case_facts, case_inputs, clipped_reviews, known_cases, pool_rows
 from r4r.stages.pools import pools_stage
@@ -33,12 +33,11 @@ class RewardScorer:
     """Rates texts in the placeholder of a few pairs; what the pairs' prompts share is computed once."""
 
     def __init__(self, job: Job, cases: Sequence[Case]):
-        self.lm = job.lm
+        self.chat = job.engine.chat
         self.cases = cases
         prompts = [self._ids(case, "A") for case in cases]
         keep = [common_prefix([p, self._ids(case, "0")]) for p, case in zip(prompts, cases, strict=True)]
-        with self.lm.using("reward_model"):
-            self.shared = SharedPrefix(self.lm, prompts, keep)
+        self.shared = job.engine.share(prompts, keep, "reward_model")
 
     @property
     def nbytes(self) -> int:
@@ -46,10 +45,9 @@ class RewardScorer:
         return self.shared.nbytes
 
     def _ids(self, case: Case, text: str | None) -> list[int]:
-        return self.lm.chat.prompt_ids(RewardModel.prompt(case, text))
+        return self.chat.prompt_ids(RewardModel.prompt(case, text))
 
     def __call__(self, pairs: Sequence[int], texts: Sequence[str | None]) -> list[float]:
         """The reward model's expected rating for each (pair, text)."""
         prompts = [self._ids(self.cases[pair], text) for pair, text in zip(pairs, texts, strict=True)]
-        with self.lm.using("reward_model"):
-            return decode(self.shared.rate(pairs, prompts))["mean"].tolist()
+        return decode(self.shared.rate(pairs, prompts))["mean"].tolist()

@@ -70,7 +70,7 @@ def _build(work: Work, attempts: int) -> dict[str, Any]:
     rated = _rated(work, [case for case in cases if case.row_id in set(kept["row_id"])], kept)
     write_table(work.folder / "data.parquet", rated, PREDICTIONS)
     table.to_parquet(work.folder / "texts.parquet", index=False)
-    return {"rows": len(rows), "excluded": excluded, **facts}
+    return {"rows": len(rows), "excluded": excluded, **facts, "engine": work.job.engine.about}
 
 
 def _texts(work: Work, rows: pd.DataFrame, cases: Sequence[Case], attempts: int) -> tuple[pd.DataFrame, dict[str, Any]]:

@@ -19,6 +19,7 @@ from r4r.store.key import key_of
 if TYPE_CHECKING:
     import pandas as pd
 
+    from r4r.lm.engine import Engine
     from r4r.stages.timing import Inference
 
 VERSIONED = ("torch", "transformers", "peft", "bitsandbytes", "pytorch-lightning", "pandas", "numpy")
@@ -91,6 +92,23 @@ class Job:
         from r4r.lm.base import LanguageModel
 
         return LanguageModel.load(self.config.llm, self.config.trainer, self.config.paths.cache)
+
+    @cached_property
+    def engine(self) -> "Engine":
+        """Who writes and rates with the base model and its adapters."""
+        llm = self.config.llm
+        if llm.engine == "vllm":
+            from r4r.lm.vllm import open_vllm
+
+            return open_vllm(llm, [node["lora"]["r"] for node in self.config.experts.values()], self.config.paths.cache)
+        from r4r.lm.engine import HF
+
+        return HF(self.lm)
+
+    def close(self) -> None:
+        """Give back what the engine holds."""
+        if "engine" in vars(self):
+            vars(self).pop("engine").close()
 
     @cached_property
     def teacher(self) -> Any:

@@ -70,6 +70,6 @@ def review_prompts(work: Work, rows: pd.DataFrame) -> list[str]:
     config = work.job.config
     limit = config.dataset.history.review_tokens
     return [
-        Summarizer.prompt(config.dataset.category, title, rating, work.job.lm.chat.clip(review, limit))
+        Summarizer.prompt(config.dataset.category, title, rating, work.job.engine.chat.clip(review, limit))
         for title, rating, review in zip(rows["title"], rows["rating"], rows["review"], strict=True)
     ]

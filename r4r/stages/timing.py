@@ -4,8 +4,6 @@ Timed is what is left to do once the texts made offline are there: summaries, pr
 method writes and rates afresh. Nothing of it enters an artifact or a key.
 """
 
-import platform
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,9 +15,8 @@ import pandas as pd
 import torch
 
 from r4r.errors import ConfigError
-from r4r.lm.base import LanguageModel
-from r4r.lm.batches import plan_batches
-from r4r.lm.rate import decode, rate_next
+from r4r.lm.engine import Engine
+from r4r.lm.rate import decode
 from r4r.lm.write import Written, write_batches
 from r4r.progress import bar
 from r4r.rows import Schema
@@ -48,7 +45,7 @@ class Inference:
         writer: the adapter that writes a text first; None: the rating comes without one.
         prompts: a row's prompt for that text.
         max_new_tokens: limit of a text.
-        rater: the adapter that rates.
+        rater: the adapter that rates; None: the bare base model.
         read: (place of the row, its text) -> token ids up to where the digit of the rating stands, and whether the text
             came to a rating itself, so that its digit is among the text's tokens.
     """
@@ -56,7 +53,7 @@ class Inference:
     writer: str | None
     prompts: Sequence[str]
     max_new_tokens: int
-    rater: str
+    rater: str | None
     read: Callable[[int, str], tuple[list[int], bool]]
 
 
@@ -68,7 +65,7 @@ def time_predictions(job: Job, final: Stage, folder: Path) -> dict[str, Any]:
         folder: gets `timing.parquet` (TIMED).
 
     Returns:
-        The setup (device, threads, torch, base_model, quantization, dtype, batch_tokens, warmup) and `modes`, a
+        The setup (of the engine, base_model, quantization, warmup) and `modes`, a
         dictionary a mode: n, batches, seconds, rating_seconds and tokens a prediction (means), seconds_median and
         seconds_se (None where rows share their time), tokens_se, cut (texts that reached their limit).
     Raises:
@@ -81,56 +78,51 @@ def time_predictions(job: Job, final: Stage, folder: Path) -> dict[str, Any]:
     if settings.rows < len(rows):
         rows = rows.sample(settings.rows, random_state=settings.seed).sort_values("row_id").reset_index(drop=True)
     inputs = {name: job.materialize(stage) for name, stage in final.inputs.items()}
-    own, lm = final.infer(Work(job, inputs, folder), rows), job.lm
+    own, engine = final.infer(Work(job, inputs, folder), rows), job.engine
     places = list(range(len(rows)))
     tables, modes = [], []
     for mode, groups in (("single", [[place] for place in places]), ("batched", [places])):
         warm = places[: settings.warmup]
         for group in [[place] for place in warm] if mode == "single" else [warm]:
-            _predict(lm, own, group)
+            _predict(engine, own, group)
         runs = []
         with bar(f"time {mode}", len(groups)) as advance:
             for group in groups:
-                runs.append(_predict(lm, own, group))
+                runs.append(_predict(engine, own, group))
                 advance(1, "")
         table = pd.concat([table for table, _ in runs], ignore_index=True)
         tables.append(table.assign(row_id=rows["row_id"].to_numpy(), mode=mode))
         modes.append({"mode": mode, "batches": sum(batches for _, batches in runs), **_means(table, mode)})
     write_table(folder / FILE, pd.concat(tables, ignore_index=True), TIMED)
     return {
-        "device": device_name(lm.device),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
+        **engine.setup,
         "base_model": config.llm.name,
         "quantization": config.llm.quantization,
-        "dtype": str(lm.dtype).removeprefix("torch."),
-        "batch_tokens": config.llm.batch_tokens,
         "warmup": settings.warmup,
         "modes": modes,
     }
 
 
-def _predict(lm: LanguageModel, own: Inference, places: Sequence[int]) -> tuple[pd.DataFrame, int]:
+def _predict(engine: Engine, own: Inference, places: Sequence[int]) -> tuple[pd.DataFrame, int]:
     """Write and rate these rows in one go: TIMED but for row and mode, in their order, and the batches it took."""
-    started = _now(lm)
+    started = _now()
     written = [Written("", 0, 0, finished=True)] * len(places)
     batches = 0
     if own.writer:
-        with lm.using(own.writer):
-            for _, batch, texts in write_batches(lm, [own.prompts[place] for place in places], own.max_new_tokens):
-                for at, text in zip(batch, texts, strict=True):
-                    written[at] = text
-                batches += 1
-    between = _now(lm)
+        prompts = [own.prompts[place] for place in places]
+        for batch, texts in write_batches(engine, prompts, own.max_new_tokens, own.writer):
+            for at, text in zip(batch, texts, strict=True):
+                written[at] = text
+            batches += 1
+    between = _now()
     asked = [own.read(place, one.text) for place, one in zip(places, written, strict=True)]
-    plan = plan_batches([len(ids) for ids, _ in asked], lm.spec.batch_tokens)
+    plan = engine.plan([len(ids) for ids, _ in asked])
     ratings = [0.0] * len(places)
-    with lm.using(own.rater):
-        for batch in plan:
-            found = decode(rate_next(lm, [asked[at][0] for at in batch]))["mean"].tolist()
-            for at, rating in zip(batch, found, strict=True):
-                ratings[at] = rating
-    ended = _now(lm)
+    for batch in plan:
+        found = decode(engine.rate([asked[at][0] for at in batch], own.rater))["mean"].tolist()
+        for at, rating in zip(batch, found, strict=True):
+            ratings[at] = rating
+    ended = _now()
     table = pd.DataFrame(
         {
             "text": [one.text for one in written],
@@ -165,16 +157,7 @@ def _standard_error(values: np.ndarray) -> float | None:
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
 
 
-def _now(lm: LanguageModel) -> float:
-    if lm.device.type == "cuda":
-        torch.cuda.synchronize(lm.device)
+def _now() -> float:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
     return time.perf_counter()
-
-
-def device_name(device: torch.device) -> str:
-    """The GPU's name, or the CPU's where the system tells it, else its architecture."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    known = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE)
-    return known.group(1) if known else f"{platform.machine()} CPU"

@@ -50,5 +50,5 @@ def train_stage(
 
 
 def use_adapter(job: Job, name: str, artifact: Artifact) -> None:
-    """Load a trained expert's adapter onto the job's base model."""
-    job.lm.load_adapter(name, artifact.path / "adapter")
+    """Have a trained expert's adapter ready on the job's base model."""
+    job.engine.load_adapter(name, artifact.path / "adapter")

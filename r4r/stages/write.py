@@ -8,7 +8,7 @@ import pandas as pd
 from r4r.lm.write import write_batches
 from r4r.progress import bar
 from r4r.stages.stage import Work
-from r4r.store.journal import Journal
+from r4r.store.journal import Journal, Row
 
 PLURAL = {"summary": "summaries", "reason": "reasons", "answer": "answers"}
 
@@ -17,11 +17,12 @@ def write_all(
     work: Work, adapter: str, row_ids: Sequence[int], prompts: Sequence[str], max_new_tokens: int, column: str
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """One text a row: a table with row_id and `column`, by row_id, and facts for the manifest."""
-    lm = work.job.lm
+    engine = work.job.engine
     journal = Journal(work.folder / "rows.jsonl")
-    done = frozenset(int(row["unit"]) for row in journal.rows())
-    with bar(f"write {PLURAL[column]}", len(prompts), len(journal.rows())) as advance, lm.using(adapter):
-        for number, places, texts in write_batches(lm, prompts, max_new_tokens, skip=done):
+    known = {row["row_id"] for row in journal.rows()}
+    done = {place for place, row_id in enumerate(row_ids) if row_id in known}
+    with bar(f"write {PLURAL[column]}", len(prompts), len(done)) as advance:
+        for places, texts in write_batches(engine, prompts, max_new_tokens, adapter, done=done):
             rows = [
                 {
                     "row_id": int(row_ids[p]),
@@ -29,11 +30,10 @@ def write_all(
                     "tokens_in": text.tokens_in,
                     "tokens_out": text.tokens_out,
                     "cut": not text.finished,
-                    "unit": number,
                 }
                 for p, text in zip(places, texts, strict=True)
             ]
-            journal.append(str(number), rows)
+            journal.append(first_of(rows), rows)
             advance(len(rows), "")
     table = pd.DataFrame(journal.rows()).sort_values("row_id").reset_index(drop=True)
     facts = {
@@ -41,5 +41,11 @@ def write_all(
         "tokens_in": int(table["tokens_in"].sum()),
         "tokens_out": int(table["tokens_out"].sum()),
         "cut_at_limit": int(table["cut"].sum()),
+        "engine": engine.about,
     }
     return table, facts
+
+
+def first_of(rows: Sequence[Row]) -> str:
+    """A unit's name in a journal, which no unit of another size takes: its rows are not done again."""
+    return f"from row {rows[0]['row_id']}"
