@@ -1,0 +1,130 @@
+"""How fast an expert writes: `python experiments/bench/generation.py` (`--vllm`: vLLM too, with that extra).
+
+The prompts of the Summarizer and of the Reasoner on a simulated world, a fixed number of new tokens each, by
+transformers' `generate` one by one, by r4r's hf engine in batches, and by vLLM in this process; the adapters are fresh
+ones. Seconds on a CPU are those that this process and its children computed, so neighbours on the same cores do not
+count. Prints one JSON object, ratios taken in this run.
+"""
+
+import argparse
+import json
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import psutil
+import torch
+from workload import expert_texts, load_model, model_options
+
+from r4r.config import VLLMConfig
+from r4r.lm.base import LanguageModel, Lora
+from r4r.lm.engine import HF, Engine
+from r4r.lm.vllm import open_vllm
+
+WRITERS = ("summarizer", "reasoner")
+Prompts = list[list[int]]
+
+
+def seconds(device: torch.device) -> float:
+    """So far: by the clock on a GPU, computed by this process and its children on a CPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    own = psutil.Process()
+    return sum(sum(process.cpu_times()[:2]) for process in [own, *own.children(recursive=True)])
+
+
+def one_by_one(lm: LanguageModel, adapter: str, tokens: int) -> Callable[[Prompts], int]:
+    """As users of transformers write it."""
+
+    def write(prompts: Prompts) -> int:
+        written = 0
+        with lm.using(adapter), torch.inference_mode():
+            for ids in prompts:
+                known = torch.tensor([ids], device=lm.device)
+                out = lm.causal.generate(
+                    input_ids=known,
+                    attention_mask=torch.ones_like(known),
+                    max_new_tokens=tokens,
+                    min_new_tokens=tokens,
+                    do_sample=False,
+                    pad_token_id=0,
+                )
+                written += out.shape[1] - len(ids)
+        return written
+
+    return write
+
+
+def in_units(engine: Engine, adapter: str, tokens: int) -> Callable[[Prompts], int]:
+    def write(prompts: Prompts) -> int:
+        plan = engine.plan([len(ids) for ids in prompts], tokens)
+        return sum(len(ids) for unit in plan for ids in engine.write([prompts[p] for p in unit], adapter, tokens))
+
+    return write
+
+
+def measured(write: Callable[[Prompts], int], prompts: Prompts, device: torch.device) -> dict[str, float]:
+    write(prompts[:1])  # warm
+    started, since = time.perf_counter(), seconds(device)
+    tokens = write(prompts)
+    took = seconds(device) - since
+    return {
+        "seconds": round(took, 2),
+        "wall_s": round(time.perf_counter() - started, 2),
+        "new_tokens_per_s": round(tokens / took, 1),
+        "seconds_a_text": round(took / len(prompts), 3),
+        "new_tokens": tokens,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--prompts", type=int, default=24)
+    parser.add_argument("--tokens", type=int, default=48)
+    parser.add_argument("--history", type=int, default=2, help="reviews a side; the paper's 10 for long prompts")
+    parser.add_argument("--batch-tokens", type=int, default=4096, help="llm.batch_tokens of hf")
+    parser.add_argument("--vllm", action="store_true")
+    parser.add_argument("--memory-share", type=float, default=0.2, help="llm.vllm.memory_share")
+    model_options(parser)
+    arguments = parser.parse_args()
+    lm = load_model(arguments, batch_tokens=arguments.batch_tokens)
+    lm.chat.end_ids = ()  # no text ends early: every way writes as many tokens
+    engines: dict[str, Engine] = {"hf": HF(lm)}
+    result: dict[str, Any] = {"new_tokens": arguments.tokens, **engines["hf"].setup, "writers": {}}
+    with TemporaryDirectory() as folder:
+        if arguments.vllm:
+            own = VLLMConfig(memory_share=arguments.memory_share)
+            spec = lm.spec.model_copy(update={"engine": "vllm", "vllm": own})
+            engines["vllm"] = open_vllm(spec, [16], arguments.cache)
+            engines["vllm"].chat.end_ids = ()
+            result["vllm"] = engines["vllm"].about
+        for writer in WRITERS:
+            lm.new_adapter(writer, Lora(r=16, alpha=32), train_head=False, seed=0)
+            lm.save_adapter(writer, Path(folder) / writer)
+            texts = expert_texts(arguments.prompts, arguments.history)[writer]
+            prompts = [lm.chat.prompt_ids(prompt) for _, prompt, _ in texts]
+            ways = {"transformers, one by one": measured(one_by_one(lm, writer, arguments.tokens), prompts, lm.device)}
+            for name, engine in engines.items():
+                if name == "vllm":
+                    engine.load_adapter(writer, Path(folder) / writer)
+                ways[name] = measured(in_units(engine, writer, arguments.tokens), prompts, lm.device)
+            for way in ways.values():
+                way["gain"] = round(ways["transformers, one by one"]["seconds"] / way["seconds"], 1)
+            tokens = round(sum(map(len, prompts)) / len(prompts))
+            result["writers"][writer] = {"prompts": len(prompts), "tokens_a_prompt": tokens, "ways": ways}
+        for engine in engines.values():
+            engine.close()
+    memory = (
+        torch.cuda.max_memory_allocated()
+        if lm.device.type == "cuda"
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
+    print(json.dumps(result | {"peak_memory_gib": round(memory / 2**30, 2)}, indent=2))
+
+
+if __name__ == "__main__":  # vLLM's processes import this file
+    main()
