@@ -30,11 +30,12 @@ def test_training(bench: Any) -> None:
 
 
 def test_generation(bench: Any) -> None:
-    result = bench("generation.py", "--prompts", "3", "--tokens", "5")
+    result = bench("generation.py", "--prompts", "3", "--one-by-one", "2", "--tokens", "5")
     for writer in ("summarizer", "reasoner"):
         ways = result["writers"][writer]["ways"]
-        assert {way["new_tokens"] for way in ways.values()} == {15}
-        assert set(ways) == {"transformers, one by one", "hf"}
+        assert {name: way["new_tokens"] for name, way in ways.items()} == {"transformers, one by one": 10, "hf": 15}
+        limits = result["writers"][writer]["limit_seconds_a_text"]
+        assert 0 < limits["together"] < limits["one_by_one"]
 
 
 def test_rating(bench: Any) -> None:

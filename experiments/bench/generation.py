@@ -2,8 +2,9 @@
 
 The prompts of the Summarizer and of the Reasoner on a simulated world, a fixed number of new tokens each, by
 transformers' `generate` one by one, by r4r's hf engine in batches, and by vLLM in this process; the adapters are fresh
-ones. Seconds on a CPU are those that this process and its children computed, so neighbours on the same cores do not
-count. Prints one JSON object, ratios taken in this run.
+ones. One by one writes the first few of the prompts, the others write all. Seconds on a CPU are those that this process
+and its children computed, so neighbours on the same cores do not count. Prints one JSON object, ratios of seconds a
+text, taken in this run.
 """
 
 import argparse
@@ -17,10 +18,11 @@ from typing import Any
 
 import psutil
 import torch
-from workload import expert_texts, load_model, model_options
+from workload import copy_rate, expert_texts, load_model, matmul_rate, model_options, projection_weights
 
 from r4r.config import VLLMConfig
 from r4r.lm.base import LanguageModel, Lora
+from r4r.lm.batches import common_prefix
 from r4r.lm.engine import HF, Engine
 from r4r.lm.vllm import open_vllm
 
@@ -77,22 +79,44 @@ def measured(write: Callable[[Prompts], int], prompts: Prompts, device: torch.de
         "wall_s": round(time.perf_counter() - started, 2),
         "new_tokens_per_s": round(tokens / took, 1),
         "seconds_a_text": round(took / len(prompts), 3),
+        "texts": len(prompts),
         "new_tokens": tokens,
+    }
+
+
+def limits(lm: LanguageModel, weights: int, prompts: Prompts, new: int) -> dict[str, float]:
+    """Seconds a text that this machine cannot go below, by its rates of multiplying and of copying.
+
+    One by one, all weights are read for each token; together, each text alone is multiplied with them, and what the
+    prompts begin with alike is not read again.
+
+    Args:
+        weights: bytes.
+    """
+    operations, head = 2 * projection_weights(lm), 2 * lm.causal.lm_head.weight.numel()
+    multiply = matmul_rate(lm.device, lm.dtype, lm.causal.config.hidden_size)
+    read = sum(map(len, prompts)) / len(prompts)
+    write = (operations + head) / multiply
+    return {
+        "one_by_one": round(read * operations / multiply + new * max(write, weights / copy_rate(lm.device)), 3),
+        "together": round((read - common_prefix(prompts)) * operations / multiply + new * write, 3),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--prompts", type=int, default=24)
-    parser.add_argument("--tokens", type=int, default=48)
+    parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--one-by-one", type=int, default=8, help="how many of them one by one")
+    parser.add_argument("--tokens", type=int, default=148, help="new tokens a text; the paper counts 148")
     parser.add_argument("--history", type=int, default=2, help="reviews a side; the paper's 10 for long prompts")
-    parser.add_argument("--batch-tokens", type=int, default=4096, help="llm.batch_tokens of hf")
+    parser.add_argument("--batch-tokens", type=int, default=16384, help="llm.batch_tokens of hf")
     parser.add_argument("--vllm", action="store_true")
     parser.add_argument("--memory-share", type=float, default=0.2, help="llm.vllm.memory_share")
     model_options(parser)
     arguments = parser.parse_args()
     lm = load_model(arguments, batch_tokens=arguments.batch_tokens)
     lm.chat.end_ids = ()  # no text ends early: every way writes as many tokens
+    weights = sum(parameter.nbytes for parameter in lm.causal.parameters())
     engines: dict[str, Engine] = {"hf": HF(lm)}
     result: dict[str, Any] = {"new_tokens": arguments.tokens, **engines["hf"].setup, "writers": {}}
     with TemporaryDirectory() as folder:
@@ -107,15 +131,22 @@ def main() -> None:
             lm.save_adapter(writer, Path(folder) / writer)
             texts = expert_texts(arguments.prompts, arguments.history)[writer]
             prompts = [lm.chat.prompt_ids(prompt) for _, prompt, _ in texts]
-            ways = {"transformers, one by one": measured(one_by_one(lm, writer, arguments.tokens), prompts, lm.device)}
+            plain = one_by_one(lm, writer, arguments.tokens)
+            ways = {"transformers, one by one": measured(plain, prompts[: arguments.one_by_one], lm.device)}
             for name, engine in engines.items():
                 if name == "vllm":
                     engine.load_adapter(writer, Path(folder) / writer)
                 ways[name] = measured(in_units(engine, writer, arguments.tokens), prompts, lm.device)
             for way in ways.values():
-                way["gain"] = round(ways["transformers, one by one"]["seconds"] / way["seconds"], 1)
+                way["gain"] = round(ways["transformers, one by one"]["seconds_a_text"] / way["seconds_a_text"], 1)
             tokens = round(sum(map(len, prompts)) / len(prompts))
-            result["writers"][writer] = {"prompts": len(prompts), "tokens_a_prompt": tokens, "ways": ways}
+            result["writers"][writer] = {
+                "prompts": len(prompts),
+                "tokens_a_prompt": tokens,
+                "tokens_that_all_share": common_prefix(prompts),
+                "ways": ways,
+                "limit_seconds_a_text": limits(lm, weights, prompts, arguments.tokens),
+            }
         for engine in engines.values():
             engine.close()
     memory = (

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from workload import Texts, clock, expert_texts, load_model, matmul_rate, model_options
+from workload import Texts, clock, expert_texts, load_model, matmul_rate, model_options, projection_weights
 
 from r4r.config import TrainerConfig
 from r4r.experts.expert import Expert
@@ -93,8 +93,7 @@ def one(arguments: argparse.Namespace, name: str, way: str) -> dict[str, Any]:
             started = clock(lm.device)
             trainer.train()
         seconds = clock(lm.device) - started
-    multiplied = sum(m.weight.numel() for n, m in lm.causal.named_modules() if n.endswith(tuple(PROJECTIONS)))
-    limit = matmul_rate(lm.device, lm.dtype, lm.causal.config.hidden_size) / (4 * multiplied)
+    limit = matmul_rate(lm.device, lm.dtype, lm.causal.config.hidden_size) / (4 * projection_weights(lm))
     memory = (
         torch.cuda.max_memory_allocated()
         if lm.device.type == "cuda"

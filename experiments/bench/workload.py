@@ -2,6 +2,7 @@
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from r4r.experts.predictor import Predictor
 from r4r.experts.reasoner import Reasoner
 from r4r.experts.reward_model import RewardModel
 from r4r.experts.summarizer import Summarizer
-from r4r.lm.base import LanguageModel
+from r4r.lm.base import PROJECTIONS, LanguageModel
 from r4r.stages.cases import make_cases
 from r4r.teacher.base import Answer, Call
 from r4r.teacher.simulator import SimulatedTeacher
@@ -79,12 +80,29 @@ def clock(device: torch.device) -> float:
 def matmul_rate(device: torch.device, dtype: torch.dtype, wide: int) -> float:
     """Floating-point operations a second that the machine reaches on matrices as the model has them."""
     a, b = (torch.randn(n, wide, device=device, dtype=dtype) for n in (2048, 4 * wide))
+    return 2 * 2048 * 4 * wide * wide * _repeats(lambda: a @ b.T, device)
+
+
+def copy_rate(device: torch.device) -> float:
+    """Bytes a second that the machine reads and writes in copying."""
+    a = torch.zeros(2**26, device=device)
+    b = torch.empty_like(a)
+    return 2 * a.nbytes * _repeats(lambda: b.copy_(a), device)
+
+
+def projection_weights(lm: LanguageModel) -> int:
+    """Weights that each token is multiplied with, the head's left out."""
+    return sum(m.in_features * m.out_features for n, m in lm.causal.named_modules() if n.endswith(tuple(PROJECTIONS)))
+
+
+def _repeats(work: Callable[[], object], device: torch.device) -> float:
+    """How often a second."""
     rounds = 0
-    a @ b.T
+    work()
     started = clock(device)
     while clock(device) - started < 1:
-        a @ b.T
+        work()
         if device.type == "cuda":
             torch.cuda.synchronize()
         rounds += 1
-    return rounds * 2 * 2048 * 4 * wide * wide / (clock(device) - started)
+    return rounds / (clock(device) - started)
