@@ -235,6 +235,7 @@ def test_the_controls_change_what_is_learnt(name: str, option: str) -> None:
     rows = talk()
     plain, changed = (predict(small(name, text={option: on}), rows, rows) for on in (False, True))
     assert not np.allclose(plain["mean"], changed["mean"])
+    assert not set(plain["label"]) & set(changed["label"])  # a table would take the control for the method
 
 
 def test_the_leak_pays_in_training_and_not_in_test() -> None:
@@ -308,6 +309,13 @@ TINY = {
 }
 
 
+NOISY = {
+    "deepconn": ["document_words=200", "factors=8", "filters=64", "training.lr=0.003"],
+    "narre": ["max_reviews=8", "review_words=60", "dim=16", "attention_dim=16", "filters=64", "training.lr=0.003"],
+    "daml": ["document_words=100", "dim=8", "factors=2", "filters=32", "training.lr=0.004"],
+}
+
+
 def composed(folder: Path, overrides: list[str]) -> Any:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         places = [f"paths.outputs={folder}", "logger=none", "trainer=cpu"]
@@ -325,6 +333,18 @@ def test_a_job_scores_them_side_by_side(tmp_path: Path) -> None:
     assert labels[0] == "DeepCoNN"
     assert {"NARRE", "DAML", "User+item bias"} < set(labels)
     assert all(np.isfinite(row["rmse"]) for row in record["metrics"])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_they_beat_the_bias_where_the_texts_tell_more_than_the_ratings(name: str, tmp_path: Path) -> None:
+    settings = [*NOISY[name], "dropout=0.3", "text.word_dim=32"]
+    settings += [f"training.{setting}" for setting in ("epochs=6", "batch_size=64", "weight_decay=0.0002")]
+    overrides = ["dataset=simulated_noisy", "~references.mf", f"method={name}"]
+    record = run(composed(tmp_path, [*overrides, *(f"method.{setting}" for setting in settings)]), tmp_path)
+    (bias,) = (entry for entry in record["comparisons"] if entry["label"] == "User+item bias")
+    assert bias["rmse"]["difference"] < 0
+    assert bias["mae"]["difference"] < 0
+    assert bias["mae"]["p"] < 0.05
 
 
 def test_a_setting_that_changes_the_output_changes_the_key(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ class DAML(ReviewMethod):
     while training): raise `document_words` or the batch with that in mind.
     """
 
-    label = "DAML"
+    title = "DAML"
 
     def __init__(
         self,

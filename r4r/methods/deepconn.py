@@ -74,7 +74,7 @@ class DeepCoNN(ReviewMethod):
     `id_biases` adds what such a machine learns of the ids: a bias a user and an item. The paper has none (false).
     """
 
-    label = "DeepCoNN"
+    title = "DeepCoNN"
 
     def __init__(
         self,

@@ -99,7 +99,7 @@ class Network(ReviewRater):
 
 
 class NARRE(ReviewMethod):
-    label = "NARRE"
+    title = "NARRE"
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ from r4r.stages.split import all_rows, split_stage, targets
 from r4r.stages.stage import Job, Stage, Work
 from r4r.store.artifact import write_table
 
-VERSION = 1
+VERSION = 2
 CHUNK_WORDS = 2**14  # word positions whose filter values are in memory at once, where only the largest is kept
 
 
@@ -180,10 +180,19 @@ class ReviewMethod:
     """
 
     uses = frozenset({"dataset"})
-    label: ClassVar[str]  # in tables
+    title: ClassVar[str]
 
     def __init__(self, name: str, text: TextSettings, training: TrainingSettings, model: dict[str, Any]):
         self.name, self.text, self.training, self.model = name, text, training, model
+
+    @property
+    def label(self) -> str:
+        """In tables. A control's differs, so that none is taken for the method itself."""
+        controls = {
+            "target review read": self.text.include_target_review,
+            "reviews shuffled": self.text.shuffle_reviews,
+        }
+        return ", ".join([self.title, *(words for words, on in controls.items() if on)])
 
     def network(self, known: Known) -> ReviewRater:
         """A fresh model."""
@@ -255,7 +264,7 @@ class ReviewMethod:
             size = self.training.batch_size
             learn = Batches(Targets(library, train, self.text.include_target_review), self.collate, size, seed)
             check = Batches(Targets(library, valid), self.collate, size, None)
-            facts = _fit(model, learn, check, device, self.label, log)
+            facts = _fit(model, learn, check, device, self.title, log)
         model.to(device).eval()
         with torch.no_grad():
             answers = [
@@ -272,7 +281,7 @@ def _fit(
     train: Batches,
     valid: Batches,
     device: torch.device,
-    label: str,
+    title: str,
     log: Callable[[dict[str, float]], None],
 ) -> dict[str, Any]:
     """Train the model.
@@ -281,8 +290,8 @@ def _fit(
         Facts for the manifest: epochs, best epoch and its validation RMSE, parameters, seconds an epoch.
     """
     settings, started = model.training_settings, time.monotonic()
-    with bar(f"train {label}", settings.epochs * len(train)) as advance:
-        watch = _Watch(advance, label, log)
+    with bar(f"train {title}", settings.epochs * len(train)) as advance:
+        watch = _Watch(advance, title, log)
         fit(model, train, valid, settings.epochs, settings.patience, "gpu" if device.type == "cuda" else "cpu", [watch])
     return {
         "best_epoch": model.best_epoch + 1,
@@ -296,8 +305,8 @@ def _fit(
 class _Watch(pl.Callback):
     """Tells the bar of every step, and the log of every epoch."""
 
-    def __init__(self, advance: Callable[[int, str], None], label: str, log: Callable[[dict[str, float]], None]):
-        self.advance, self.label, self.report, self.note = advance, label, log, ""  # Lightning sets `log` itself
+    def __init__(self, advance: Callable[[int, str], None], title: str, log: Callable[[dict[str, float]], None]):
+        self.advance, self.title, self.report, self.note = advance, title, log, ""  # Lightning sets `log` itself
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         self.advance(1, self.note)
@@ -306,5 +315,5 @@ class _Watch(pl.Callback):
         rmse = float(trainer.callback_metrics["valid_rmse"])
         self.note = f"epoch {trainer.current_epoch + 1}, validation RMSE {rmse:.3f}"
         self.report(
-            {f"{self.label.lower()}/valid/rmse": rmse, f"{self.label.lower()}/epoch": trainer.current_epoch + 1}
+            {f"{self.title.lower()}/valid/rmse": rmse, f"{self.title.lower()}/epoch": trainer.current_epoch + 1}
         )
