@@ -42,6 +42,12 @@ def test_generation_is_that_of_transformers_row_by_row(tiny: LanguageModel, chos
     assert generate(tiny, prompts, 12) == expected
 
 
+def test_more_tokens_than_the_cache_has_room_for(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("r4r.lm.cache.AHEAD", 3)
+    prompts = [tiny.chat.prompt_ids(text) for text in PROMPTS[:3]]
+    assert generate(tiny, prompts, 12) == [by_transformers(tiny, p, 12, tiny.chat.end_ids) for p in prompts]
+
+
 def test_one_prompt_may_be_the_beginning_of_another(tiny: LanguageModel) -> None:
     long = tiny.chat.prompt_ids(PROMPTS[2])
     prompts = [long, long[:30], long[:31]]

@@ -97,10 +97,9 @@ def limits(lm: LanguageModel, weights: int, prompts: Prompts, new: int) -> dict[
     multiply = matmul_rate(lm.device, lm.dtype, lm.causal.config.hidden_size)
     read = sum(map(len, prompts)) / len(prompts)
     write = (operations + head) / multiply
-    return {
-        "one_by_one": round(read * operations / multiply + new * max(write, weights / copy_rate(lm.device)), 3),
-        "together": round((read - common_prefix(prompts)) * operations / multiply + new * write, 3),
-    }
+    alone = read * operations / multiply + new * max(write, weights / copy_rate(lm.device))
+    together = (read - common_prefix(prompts)) * operations / multiply + new * write
+    return {"one_by_one": float(f"{alone:.3g}"), "together": float(f"{together:.3g}")}
 
 
 def main() -> None:

@@ -6,17 +6,46 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers.cache_utils import Cache as States
+from transformers.cache_utils import DynamicLayer
 
 from r4r.lm.base import LanguageModel
 from r4r.lm.batches import pad
+
+AHEAD = 64  # tokens
+
+
+class RoomyLayer(DynamicLayer):
+    """Keeps room for the tokens to come, where transformers' copies all that it holds for each new one.
+
+    The first tokens take what they need; room is made from the next ones on, so that a held prefix has none.
+    """
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Add [rows, heads, new, size]; gives all so far."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self._rooms = [key_states, value_states]
+            self.keys, self.values = key_states, value_states
+            return key_states, value_states
+        held = self.get_seq_length()
+        length = held + key_states.shape[2]
+        for place, new in enumerate((key_states, value_states)):
+            room = self._rooms[place]
+            if length > room.shape[2]:
+                self._rooms[place] = room.new_empty((*room.shape[:2], length + AHEAD, room.shape[3]))
+                self._rooms[place][:, :, :held] = room[:, :, :held]
+            self._rooms[place][:, :, held:length] = new
+        keys, values = (room[:, :, :length] for room in self._rooms)
+        self.keys, self.values = keys, values
+        return keys, values
 
 
 @dataclass
 class Cache:
     """Keys and values of the tokens so far; `mask` [rows, tokens] is 0 where a token is padding or ruled out."""
 
-    states: DynamicCache
+    states: States
     mask: Tensor
 
 
@@ -43,7 +72,7 @@ def extend(lm: LanguageModel, cache: Cache | None, ids: Tensor, mask: Tensor) ->
         input_ids=ids,
         attention_mask=mask,
         position_ids=positions,
-        past_key_values=DynamicCache() if cache is None else cache.states,
+        past_key_values=_no_states() if cache is None else cache.states,
         use_cache=True,
     )
     return out.last_hidden_state, Cache(out.past_key_values, mask)
@@ -52,8 +81,12 @@ def extend(lm: LanguageModel, cache: Cache | None, ids: Tensor, mask: Tensor) ->
 def select(cache: Cache, rows: Sequence[int]) -> Cache:
     """A new cache of these rows, in this order; a row may be taken more than once."""
     index = torch.tensor(rows, device=cache.mask.device)
-    states = DynamicCache()
+    states = _no_states()
     layers: Any = cache.states.layers
     for number, layer in enumerate(layers):
         states.update(layer.keys.index_select(0, index), layer.values.index_select(0, index), number)
     return Cache(states, cache.mask.index_select(0, index))
+
+
+def _no_states() -> States:
+    return States(layer_class_to_replicate=RoomyLayer)
