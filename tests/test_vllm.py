@@ -19,6 +19,7 @@ from r4r.errors import ModelError
 from r4r.lm.base import LanguageModel
 from r4r.lm.engine import Engine
 from r4r.lm.vllm import open_vllm
+from r4r.lm.vllm_inside import ENVIRONMENT
 
 pytestmark = pytest.mark.vllm
 SMALL = {"memory_share": 0.12, "eager": True}  # other jobs share the memory
@@ -106,6 +107,12 @@ def test_samples_follow_their_seed(engine: Engine, lm: LanguageModel) -> None:
     one = engine.write(prompts, "reasoner", 12, 1.0, seed=7)
     assert engine.write(prompts, "reasoner", 12, 1.0, seed=7) == one
     assert engine.write(prompts, "reasoner", 12, 1.0, seed=8) != one
+
+
+def test_vllm_knows_the_variables_that_it_is_started_with() -> None:
+    from vllm import envs
+
+    assert set(ENVIRONMENT) <= set(envs.environment_variables)
 
 
 def test_the_engine_names_its_version(engine: Engine) -> None:

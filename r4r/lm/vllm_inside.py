@@ -15,8 +15,9 @@ from r4r.progress import say
 
 ENVIRONMENT = {  # of vLLM, where the user has not set it
     "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
     "VLLM_NO_USAGE_STATS": "1",  # else vLLM tells its makers what it is used for
-    "VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn",  # a fork of a process that has trained may hang
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # a fork of a process that has trained may hang
 }
 
 
