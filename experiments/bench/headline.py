@@ -1,8 +1,9 @@
 """Seconds a prediction (Table 6): `python experiments/bench/headline.py` (`--vllm`: by vLLM too, with that extra).
 
 Steps 2 and 3 for rows of a simulated world: the Reasoner writes as many tokens as the paper counts, and the Predictor
-reads them and rates; by transformers one by one, with the logits of all tokens, as the published code does; by r4r in
-batches; by vLLM. The paper's 5.86 s are Llama-3-8B's on an A800. Prints one JSON object, ratios taken in this run.
+reads them and rates; by transformers one by one (the first few rows), with the logits of all tokens, as the published
+code does; by r4r in batches; by vLLM. The paper's 5.86 s are Llama-3-8B's on an A800. Prints one JSON object, ratios
+taken in this run.
 """
 
 import argparse
@@ -39,10 +40,11 @@ def rate_in_units(engine: Engine, prompts: Prompts) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=8)
+    parser.add_argument("--rows", type=int, default=48)
+    parser.add_argument("--one-by-one", type=int, default=6, help="how many of them one by one")
     parser.add_argument("--tokens", type=int, default=PAPER["tokens"])
     parser.add_argument("--history", type=int, default=2, help="reviews a side; the paper's 10 for long prompts")
-    parser.add_argument("--batch-tokens", type=int, default=8192, help="llm.batch_tokens of hf")
+    parser.add_argument("--batch-tokens", type=int, default=16384, help="llm.batch_tokens of hf")
     parser.add_argument("--vllm", action="store_true")
     parser.add_argument("--memory-share", type=float, default=0.2, help="llm.vllm.memory_share")
     model_options(parser)
@@ -58,20 +60,22 @@ def main() -> None:
     engines: dict[str, Engine] = {"hf": HF(lm)}
     result: dict[str, Any] = {"rows": len(reading), "new_tokens": arguments.tokens, **engines["hf"].setup, "ways": {}}
 
-    def timed(name: str, write: Any, rate: Any) -> None:
+    def timed(name: str, rows: int, write: Any, rate: Any) -> None:
         write(reading[:1])  # warm
         started = seconds(lm.device)
-        write(reading)
+        write(reading[:rows])
         between = seconds(lm.device)
-        rate(rated)
+        rate(rated[:rows])
         ended = seconds(lm.device)
         result["ways"][name] = {
-            "seconds_a_prediction": round((ended - started) / len(reading), 3),
-            "of_which_rating": round((ended - between) / len(reading), 3),
+            "rows": rows,
+            "seconds_a_prediction": round((ended - started) / rows, 3),
+            "of_which_rating": round((ended - between) / rows, 3),
         }
 
     timed(
         "transformers, one by one",
+        min(arguments.one_by_one, len(reading)),
         one_by_one(lm, "reasoner", arguments.tokens),
         lambda prompts: rate_one_by_one(lm, prompts),
     )
@@ -87,6 +91,7 @@ def main() -> None:
         for name, engine in engines.items():
             timed(
                 name,
+                len(reading),
                 in_units(engine, "reasoner", arguments.tokens),
                 lambda prompts, engine=engine: rate_in_units(engine, prompts),
             )
