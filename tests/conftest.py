@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker has one core, and so do the jobs that it starts
 
 from r4r.config import LLMConfig, TrainerConfig
 from r4r.lm.base import LanguageModel
 from r4r.run import main
+
+# a property has no time limit: the first call of a busy worker takes seconds
+settings.register_profile("r4r", deadline=None)
+settings.load_profile("r4r")
 
 LoadTiny = Callable[..., LanguageModel]
 

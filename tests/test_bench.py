@@ -13,8 +13,9 @@ BENCH = Path(__file__).parent.parent / "experiments" / "bench"
 
 @pytest.fixture
 def bench(model_cache: Path) -> Any:
-    def run(script: str, *options: str) -> Any:
-        command = [sys.executable, str(BENCH / script), "--model", "tiny:", "--cache", str(model_cache), *options]
+    def run(script: str, *options: str, model: bool = True) -> Any:
+        which = ["--model", "tiny:", "--cache", str(model_cache)] if model else []
+        command = [sys.executable, str(BENCH / script), *which, *options]
         ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
         assert ran.returncode == 0, ran.stderr
         return json.loads(ran.stdout[ran.stdout.index("{" if script != "training.py" else "[") :])
@@ -42,6 +43,19 @@ def test_rating(bench: Any) -> None:
     result = bench("rating.py", "--pairs", "2", "--candidates", "2", "--history", "1")
     assert set(result["seconds"]) == {"full_logits", "one_by_one", "batched", "shared"}
     assert result["largest_difference_of_a_probability"] < 1e-4
+
+
+def test_parts(bench: Any) -> None:
+    result = bench("parts.py", "--tokens", "20")
+    assert all(seconds > 0 for part in result["a step of writing"].values() for seconds in part.values())
+    assert all(seconds > 0 for seconds in result["a pass of training"].values())
+
+
+@pytest.mark.slow
+def test_scale(bench: Any) -> None:
+    result = bench("scale.py", "--rows", "400", "--artifacts", "30", model=False)
+    assert result["sizes"][0]["stages"]["train/summarizer"] > 0
+    assert set(result["all_cached"]) == {"alone", "beside 30 artifacts"}
 
 
 def test_headline(bench: Any) -> None:

@@ -211,7 +211,7 @@ def test_the_metadata_file_must_be_named_where_titles_are_needed(tmp_path):
         prepare(config, tmp_path, tmp_path / "out")
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.binary(max_size=60).map(lambda line: line.replace(b"\n", b" ").replace(b"\r", b" ")), max_size=20))
 def test_no_bytes_crash_the_reader_and_every_line_is_accounted_for(tmp_path, noise):
     write(tmp_path / "r.jsonl", [*good_lines(), *noise])

@@ -26,7 +26,7 @@ def scan(rows: pd.DataFrame, side: str, key: str, moment: int) -> pd.DataFrame:
     return found.sort_values(["timestamp", "row_id"])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(events, max_size=25), st.lists(events, min_size=1, max_size=10), st.integers(0, 4), st.randoms())
 def test_histories_equal_a_scan(rows, targets, last, random):
     history, wanted = table(rows), table(targets)

@@ -31,7 +31,7 @@ def index_of(rows: pd.DataFrame) -> HistoryIndex:
     return HistoryIndex(rows[rows["split"] == "train"])
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     st.integers(0, 10**6),
     st.integers(8, 200),

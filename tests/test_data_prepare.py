@@ -22,7 +22,7 @@ from r4r.rows import REVIEWS, conform
 
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = ["user_id", "item_id", "title", "rating", "review", "timestamp"]
-RELAXED = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+RELAXED = settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 
 rows_of_any_kind = st.lists(
     st.tuples(

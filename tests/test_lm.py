@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from r4r.errors import ModelError
@@ -181,7 +181,6 @@ def test_a_template_that_never_ends_a_turn_is_refused(tiny: LanguageModel) -> No
         Chat(changed_template(tiny, "{% for m in messages %}{{ m['content'] }}{% endfor %}"), None)
 
 
-@settings(deadline=None)
 @given(text=st.text(max_size=60), limit=st.integers(1, 40))
 def test_a_clipped_text_is_a_beginning_of_at_most_n_tokens(tiny: LanguageModel, text: str, limit: int) -> None:
     clipped = tiny.chat.clip(text, limit)

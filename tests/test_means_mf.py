@@ -61,7 +61,7 @@ def test_unknown_users_and_items_fall_back() -> None:
 triples = st.tuples(st.sampled_from("abcd"), st.sampled_from("wxyz"), st.integers(1, 5).map(float))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(triples, min_size=1, max_size=30), st.lists(triples, min_size=1, max_size=10), st.floats(0, 20))
 def test_means_are_complete_in_range_and_blind_to_the_truth(train: list, wanted: list, shrinkage: float) -> None:
     known = frame([(*row, "train") for row in train])
@@ -151,7 +151,7 @@ def test_mf_answers_for_the_unknown(world: pd.DataFrame) -> None:
     assert table["mean"].tolist() == pytest.approx([mu], abs=1e-5)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.integers(0, 1000))
 def test_mf_predictions_are_ratings(seed: int) -> None:
     rows = planted(users=8, items=9, each=8, seed=seed)

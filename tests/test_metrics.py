@@ -133,7 +133,7 @@ def test_bootstrap_interval_matches_the_normal_one() -> None:
     assert got["high"] - got["low"] == pytest.approx(2 * 1.96 * spread, rel=0.1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(ratings, st.integers(0, 3))
 def test_bootstrap_is_antisymmetric_and_finds_nothing_between_equals(pairs: list, seed: int) -> None:
     truth, predicted = (np.array(column, dtype=float) for column in zip(*pairs, strict=True))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from r4r.errors import ModelError
@@ -151,7 +151,6 @@ def test_mean_median_and_mode(probabilities: list[float], mean: float, median: f
 
 
 @given(st.lists(st.lists(st.floats(-20, 20), min_size=5, max_size=5), min_size=1, max_size=4))
-@settings(deadline=None)
 def test_each_decoding_is_best_at_what_it_is_for(logits: list[list[float]]) -> None:
     probabilities = torch.tensor(logits, dtype=torch.float64).softmax(dim=1).float()
     decoded: dict[str, Any] = decode(probabilities)

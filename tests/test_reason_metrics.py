@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -209,7 +209,6 @@ def test_a_folder_that_is_no_checkpoint_is_named(
         Bleurt.load(tmp_path, CPU)
 
 
-@settings(deadline=None)
 @given(SENTENCES)
 def test_sentence_pieces_give_back_the_words(text: str) -> None:
     assert [token.removeprefix("▁") for token in TOKENIZER.encode(f"  {text}  ").tokens[1:-1]] == text.split()

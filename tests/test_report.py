@@ -191,7 +191,7 @@ def test_records_of_the_smoke_preset_count_where_asked_for(table4: Path, tmp_pat
     assert "| Reason4Rec | **0.1000 ± 0.0100 se** |" in (tmp_path / "table4.md").read_text(encoding="utf-8")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.dictionaries(
         st.integers(0, 2**31), st.tuples(st.floats(0, 4), st.floats(0, 4)), min_size=1, max_size=6
@@ -391,7 +391,7 @@ def test_all_says_which_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixtu
 # escaping
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(min_size=1))
 def test_any_text_stays_inside_its_cell(text: str) -> None:
     document = Document("t", text, "r4r", [Grid(text, ["", text], [[Text(text), Text(text, bold=True)]])], [text])

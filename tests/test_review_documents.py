@@ -67,7 +67,7 @@ events = st.lists(
 
 
 @pytest.mark.parametrize("name", METHODS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(events, st.booleans())
 def test_documents_hold_what_was_known_and_nothing_else(name: str, made: list[Event], own: bool) -> None:
     rows = canaries(made)
@@ -113,7 +113,7 @@ def test_the_vocabulary_keeps_the_most_frequent_words() -> None:
     assert len(vocabulary.encode("...")) == 0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 5), min_size=2, max_size=40), st.integers(0, 99))
 def test_shuffling_gives_every_text_to_another_user(users: list[int], seed: int) -> None:
     named = np.array([f"u{user}" for user in users], dtype=object)

@@ -48,7 +48,7 @@ def predict(method: ReviewMethod, rows: pd.DataFrame, wanted: pd.DataFrame, seed
 # the convolution, against PyTorch's own
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 5), st.lists(st.integers(0, 9), min_size=1, max_size=5), st.integers(0, 999))
 def test_lookup_convolution_is_a_convolution(width: int, lengths: list[int], seed: int) -> None:
     torch.manual_seed(seed)
@@ -144,7 +144,7 @@ def test_reviews_alone_tell_what_ids_cannot(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 999))
 def test_the_order_of_a_batch_changes_nothing(name: str, seed: int) -> None:
     method = small(name)
@@ -159,7 +159,7 @@ def test_the_order_of_a_batch_changes_nothing(name: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(more=st.integers(1, 9), seed=st.integers(0, 999))
 def test_padding_changes_nothing(name: str, more: int, seed: int) -> None:
     method = small(name)

@@ -38,7 +38,7 @@ def test_equal_seeds_give_equal_worlds_and_others_differ():
     assert set(other["review"]).isdisjoint(one.rows["review"])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     users=st.integers(4, 30),
     items=st.integers(4, 25),

@@ -127,7 +127,7 @@ def test_another_tokenizer_cuts_reviews_elsewhere_and_so_rebuilds_what_shows_the
 # the journal
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     units=st.lists(
         st.lists(st.dictionaries(st.text(max_size=4), JSON, max_size=3), max_size=3), min_size=1, max_size=4

@@ -105,7 +105,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
 # moving
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.dictionaries(CALLS, ANSWERS | st.just("refused"), max_size=5))
 def test_export_and_import_are_inverse(tmp_path_factory: pytest.TempPathFactory, rows: dict[Call, Any]) -> None:
     folder = tmp_path_factory.mktemp("cache")

@@ -196,7 +196,7 @@ def test_answers_depend_on_nothing_but_the_call(pairs: pd.DataFrame):
     assert answers(SimulatedTeacher(0.85, 0), hinted(pairs)[:20] + prompts, 1.0)[20:] == alone
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(max_size=300))
 def test_an_unknown_prompt_is_an_error_and_never_text(prompt: str):
     (answer,) = SimulatedTeacher(0.85, 0).ask([Call(prompt, 1.0, 320)])
@@ -204,7 +204,7 @@ def test_an_unknown_prompt_is_an_error_and_never_text(prompt: str):
     assert "none of them" in str(answer)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(review=st.text(max_size=200), title=st.text(min_size=1, max_size=30).filter(str.strip))
 def test_any_review_text_gets_an_answer(review: str, title: str):
     for name, fields in (("summarizer", {"rating": "4.0"}), ("review_inferred", {})):
