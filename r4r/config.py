@@ -139,7 +139,7 @@ class LLMConfig(Section):
     system: str | None = None  # system message; null leaves it to the chat template
     batch_tokens: int = Field(4096, ge=64)  # padded tokens a generation or rating batch may hold
     prefix_gb: float = Field(4.0, ge=0)  # what the filter may hold of prompts that several candidates share
-    gradient_checkpointing: bool = False  # training: a third more time for a fraction of the activations' memory
+    gradient_checkpointing: bool = False  # training: less memory, each layer computed twice
     engine: Literal["hf", "vllm"] = "hf"  # who writes and rates
     vllm: VLLMConfig = VLLMConfig()
 

@@ -16,27 +16,24 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import psutil
 import torch
-from workload import copy_rate, expert_texts, load_model, matmul_rate, model_options, projection_weights
+from workload import (
+    clock,
+    copy_rate,
+    engine_options,
+    expert_texts,
+    matmul_rate,
+    open_engines,
+    projection_weights,
+    short,
+)
 
-from r4r.config import VLLMConfig
 from r4r.lm.base import LanguageModel, Lora
 from r4r.lm.batches import common_prefix
-from r4r.lm.engine import HF, Engine
-from r4r.lm.vllm import open_vllm
+from r4r.lm.engine import Engine
 
 WRITERS = ("summarizer", "reasoner")
 Prompts = list[list[int]]
-
-
-def seconds(device: torch.device) -> float:
-    """So far: by the clock on a GPU, computed by this process and its children on a CPU."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-        return time.perf_counter()
-    own = psutil.Process()
-    return sum(sum(process.cpu_times()[:2]) for process in [own, *own.children(recursive=True)])
 
 
 def one_by_one(lm: LanguageModel, adapter: str, tokens: int) -> Callable[[Prompts], int]:
@@ -71,14 +68,14 @@ def in_units(engine: Engine, adapter: str, tokens: int) -> Callable[[Prompts], i
 
 def measured(write: Callable[[Prompts], int], prompts: Prompts, device: torch.device) -> dict[str, float]:
     write(prompts[:1])  # warm
-    started, since = time.perf_counter(), seconds(device)
+    started, since = time.perf_counter(), clock(device, children=True)
     tokens = write(prompts)
-    took = seconds(device) - since
+    took = clock(device, children=True) - since
     return {
-        "seconds": round(took, 2),
-        "wall_s": round(time.perf_counter() - started, 2),
-        "new_tokens_per_s": round(tokens / took, 1),
-        "seconds_a_text": round(took / len(prompts), 3),
+        "seconds": took,
+        "wall_s": time.perf_counter() - started,
+        "new_tokens_per_s": tokens / took,
+        "seconds_a_text": took / len(prompts),
         "texts": len(prompts),
         "new_tokens": tokens,
     }
@@ -99,37 +96,26 @@ def limits(lm: LanguageModel, weights: int, prompts: Prompts, new: int) -> dict[
     write = (operations + head) / multiply
     alone = read * operations / multiply + new * max(write, weights / copy_rate(lm.device))
     together = (read - common_prefix(prompts)) * operations / multiply + new * write
-    return {"one_by_one": float(f"{alone:.3g}"), "together": float(f"{together:.3g}")}
+    return {"one_by_one": alone, "together": together}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--one-by-one", type=int, default=8, help="how many of them one by one")
-    parser.add_argument("--tokens", type=int, default=148, help="new tokens a text; the paper counts 148")
-    parser.add_argument("--history", type=int, default=2, help="reviews a side; the paper's 10 for long prompts")
-    parser.add_argument("--batch-tokens", type=int, default=16384, help="llm.batch_tokens of hf")
-    parser.add_argument("--vllm", action="store_true")
-    parser.add_argument("--memory-share", type=float, default=0.2, help="llm.vllm.memory_share")
-    model_options(parser)
+    engine_options(parser)
     arguments = parser.parse_args()
-    lm = load_model(arguments, batch_tokens=arguments.batch_tokens)
-    lm.chat.end_ids = ()  # no text ends early: every way writes as many tokens
+    lm, engines = open_engines(arguments)
     weights = sum(parameter.nbytes for parameter in lm.causal.parameters())
-    engines: dict[str, Engine] = {"hf": HF(lm)}
     result: dict[str, Any] = {"new_tokens": arguments.tokens, **engines["hf"].setup, "writers": {}}
+    if arguments.vllm:
+        result["vllm"] = engines["vllm"].about
+    texts = expert_texts(arguments.prompts, arguments.history)
     with TemporaryDirectory() as folder:
-        if arguments.vllm:
-            own = VLLMConfig(memory_share=arguments.memory_share)
-            spec = lm.spec.model_copy(update={"engine": "vllm", "vllm": own})
-            engines["vllm"] = open_vllm(spec, [16], arguments.cache)
-            engines["vllm"].chat.end_ids = ()
-            result["vllm"] = engines["vllm"].about
         for writer in WRITERS:
             lm.new_adapter(writer, Lora(r=16, alpha=32), train_head=False, seed=0)
             lm.save_adapter(writer, Path(folder) / writer)
-            texts = expert_texts(arguments.prompts, arguments.history)[writer]
-            prompts = [lm.chat.prompt_ids(prompt) for _, prompt, _ in texts]
+            prompts = [lm.chat.prompt_ids(prompt) for _, prompt, _ in texts[writer]]
             plain = one_by_one(lm, writer, arguments.tokens)
             ways = {"transformers, one by one": measured(plain, prompts[: arguments.one_by_one], lm.device)}
             for name, engine in engines.items():
@@ -137,7 +123,7 @@ def main() -> None:
                     engine.load_adapter(writer, Path(folder) / writer)
                 ways[name] = measured(in_units(engine, writer, arguments.tokens), prompts, lm.device)
             for way in ways.values():
-                way["gain"] = round(ways["transformers, one by one"]["seconds_a_text"] / way["seconds_a_text"], 1)
+                way["gain"] = ways["transformers, one by one"]["seconds_a_text"] / way["seconds_a_text"]
             tokens = round(sum(map(len, prompts)) / len(prompts))
             result["writers"][writer] = {
                 "prompts": len(prompts),
@@ -153,7 +139,7 @@ def main() -> None:
         if lm.device.type == "cuda"
         else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     )
-    print(json.dumps(result | {"peak_memory_gib": round(memory / 2**30, 2)}, indent=2))
+    print(json.dumps(short(result | {"peak_memory_gib": memory / 2**30}), indent=2))
 
 
 if __name__ == "__main__":  # vLLM's processes import this file

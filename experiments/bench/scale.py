@@ -8,6 +8,7 @@ object.
 
 import argparse
 import json
+import math
 import os
 import resource
 import shutil
@@ -68,10 +69,11 @@ if __name__ == "__main__":
         smallest = Path(folder) / str(arguments.rows[0])
         job(smallest, arguments.rows[0])  # the disk's cache is warm from here on
         alone = job(smallest, arguments.rows[0])
-        for stage in sorted(alone.pop("record")["artifacts"]):
+        kinds = sorted(alone.pop("record")["artifacts"])
+        for stage in kinds:
             kind = smallest / "artifacts" / stage
             (one,) = (path for path in kind.iterdir() if path.is_dir() and path.suffix == "")
-            for number in range(arguments.artifacts // 14 + 1):
+            for number in range(math.ceil(arguments.artifacts / len(kinds))):
                 shutil.copytree(one, kind / f"{number:016x}", copy_function=os.link)
         crowded = job(smallest, arguments.rows[0])
         del crowded["record"]

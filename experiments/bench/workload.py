@@ -4,10 +4,12 @@ import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import psutil
 import torch
 
-from r4r.config import DatasetConfig, HistoryConfig, LLMConfig, PrepareConfig, TrainerConfig, WorldConfig
+from r4r.config import DatasetConfig, HistoryConfig, LLMConfig, PrepareConfig, TrainerConfig, VLLMConfig, WorldConfig
 from r4r.data.prepare import split_frame
 from r4r.data.simulator import build_world
 from r4r.experts.predictor import Predictor
@@ -15,6 +17,8 @@ from r4r.experts.reasoner import Reasoner
 from r4r.experts.reward_model import RewardModel
 from r4r.experts.summarizer import Summarizer
 from r4r.lm.base import PROJECTIONS, LanguageModel
+from r4r.lm.engine import HF, Engine
+from r4r.lm.vllm import open_vllm
 from r4r.stages.cases import make_cases
 from r4r.teacher.base import Answer, Call
 from r4r.teacher.simulator import SimulatedTeacher
@@ -32,6 +36,28 @@ def model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="smollm2", help="smollm2, or a hub: or path: source (random_llama.py)")
     parser.add_argument("--quantization", default="none", choices=("none", "nf4"))
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/r4r").expanduser())
+
+
+def engine_options(parser: argparse.ArgumentParser) -> None:
+    """What the benches that write by several engines have in common."""
+    parser.add_argument("--tokens", type=int, default=148, help="new tokens a text; the paper counts 148")
+    parser.add_argument("--history", type=int, default=2, help="reviews a side; the paper's 10 for long prompts")
+    parser.add_argument("--batch-tokens", type=int, default=16384, help="llm.batch_tokens of hf")
+    parser.add_argument("--vllm", action="store_true", help="by vLLM too")
+    parser.add_argument("--memory-share", type=float, default=0.2, help="llm.vllm.memory_share")
+    model_options(parser)
+
+
+def open_engines(arguments: argparse.Namespace) -> tuple[LanguageModel, dict[str, Engine]]:
+    """The model, and the engines by name; no text ends early, so that every way writes as many tokens."""
+    lm = load_model(arguments, batch_tokens=arguments.batch_tokens)
+    lm.chat.end_ids = ()
+    engines: dict[str, Engine] = {"hf": HF(lm)}
+    if arguments.vllm:
+        own = VLLMConfig(memory_share=arguments.memory_share)
+        engines["vllm"] = open_vllm(lm.spec.model_copy(update={"engine": "vllm", "vllm": own}), [16], arguments.cache)
+        engines["vllm"].chat.end_ids = ()
+    return lm, engines
 
 
 def load_model(arguments: argparse.Namespace, **settings: object) -> LanguageModel:
@@ -72,9 +98,17 @@ def expert_texts(count: int, history: int) -> dict[str, Texts]:
     }
 
 
-def clock(device: torch.device) -> float:
-    """Seconds so far: what the process computed on a CPU, which others may share; what passed on a GPU."""
-    return time.process_time() if device.type == "cpu" else time.perf_counter()
+def clock(device: torch.device, children: bool = False) -> float:
+    """Seconds so far: on a CPU, which others may share, what this process computed; what passed on a GPU.
+
+    Args:
+        children: count what this process's children computed, too.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    others = psutil.Process().children(recursive=True) if children else []
+    return time.process_time() + sum(sum(process.cpu_times()[:2]) for process in others)
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype, wide: int) -> float:
@@ -102,7 +136,12 @@ def _repeats(work: Callable[[], object], device: torch.device) -> float:
     started = clock(device)
     while clock(device) - started < 1:
         work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
         rounds += 1
     return rounds / (clock(device) - started)
+
+
+def short(found: Any) -> Any:
+    """The same with four digits a number: what a time is good for."""
+    if isinstance(found, dict):
+        return {key: short(value) for key, value in found.items()}
+    return float(f"{found:.4g}") if isinstance(found, float) else found
