@@ -27,7 +27,7 @@ GUARDED = {
     "recipe": "experts",
 }
 # what one way of running the base model reads, and the others do not
-HF_ONLY = {"batch_tokens", "prefix_gb"}
+HF_ONLY = {"batch_tokens", "prefix_gb", "merge_adapters"}
 IN_PROCESS_ONLY = {"tensor_parallel", "data_parallel", "memory_share", "eager"}
 HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 
@@ -154,7 +154,7 @@ def _unread(inner: str, override: str, cfg: DictConfig) -> str:
     if inner == "vllm" and engine != "vllm":
         return "read by llm.engine=vllm alone; add that, or drop the override"
     if inner in HF_ONLY and engine == "vllm":
-        return "vLLM makes its own batches and keeps common beginnings itself; drop the override"
+        return "vLLM makes its own batches, keeps common beginnings and applies adapters itself; drop the override"
     setting = override.partition("=")[0].rpartition(".")[2]
     server = OmegaConf.select(cfg, "llm.vllm.base_url")
     if inner == "vllm" and setting in IN_PROCESS_ONLY and server:

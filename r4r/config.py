@@ -139,6 +139,7 @@ class LLMConfig(Section):
     system: str | None = None  # system message; null leaves it to the chat template
     batch_tokens: int = Field(4096, ge=64)  # padded tokens a generation or rating batch may hold
     prefix_gb: float = Field(4.0, ge=0)  # what the filter may hold of prompts that several candidates share
+    merge_adapters: bool = True  # writing and rating in float32: faster, for a copy of the projections' weights
     gradient_checkpointing: bool = False  # training: less memory, each layer computed twice
     engine: Literal["hf", "vllm"] = "hf"  # who writes and rates
     vllm: VLLMConfig = VLLMConfig()

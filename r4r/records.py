@@ -94,7 +94,7 @@ def memory_sentence(error: BaseException) -> str | None:
     return (
         f"{place} ran out of memory ({detail}). Lower trainer.micro_batch_tokens (training), llm.batch_tokens (writing "
         "and rating), llm.prefix_gb (filter), llm.max_length or dataset.history.prompt, or set "
-        "llm.gradient_checkpointing=true or llm.quantization=nf4. Finished stages are kept."
+        "llm.gradient_checkpointing=true, llm.merge_adapters=false or llm.quantization=nf4. Finished stages are kept."
     )
 
 

@@ -51,6 +51,18 @@ def test_parts(bench: Any) -> None:
     assert all(seconds > 0 for seconds in result["a pass of training"].values())
 
 
+def test_the_shape_of_llama(bench: Any, model_cache: Path, tmp_path: Path) -> None:
+    """What GPU sizes are run on, small."""
+    folder = tmp_path / "random"
+    small = ["--layers", "1", "--hidden", "128", "--tokenizer", "tiny:", "--cache", str(model_cache)]
+    made = subprocess.run(
+        [sys.executable, str(BENCH / "random_llama.py"), str(folder), *small], capture_output=True, text=True
+    )
+    assert made.returncode == 0, made.stderr
+    result = bench("headline.py", "--model", f"path:{folder}", "--rows", "2", "--tokens", "3")
+    assert result["ways"]["hf"]["gain"] > 0
+
+
 @pytest.mark.slow
 def test_scale(bench: Any) -> None:
     result = bench("scale.py", "--rows", "400", "--artifacts", "30", model=False)

@@ -86,6 +86,7 @@ def test_the_timed_predictions_are_the_stored_ones(jobs: dict[str, Any], method:
         "quantization": "none",
         "dtype": "float32",
         "batch_tokens": 4096,
+        "merged": True,
         "warmup": 2,
     }
 

@@ -16,6 +16,7 @@ from r4r.experts.expert import CHECKPOINT
 from r4r.experts.fit import encode, fit
 from r4r.experts.predictor import Predictor
 from r4r.lm.base import LanguageModel, Lora
+from r4r.lm.engine import HF
 from r4r.lm.loss import Example, response_loss
 
 Load = Callable[..., LanguageModel]
@@ -197,6 +198,56 @@ def test_an_adapter_with_a_head_can_be_dropped(load_tiny: Load, tmp_path: Path) 
     torch.testing.assert_close(logits(lm), before, rtol=0, atol=1e-6)
     lm.drop_adapter("reasoner")
     torch.testing.assert_close(logits(lm), before, rtol=0, atol=1e-6)
+
+
+def base_weights(lm: LanguageModel) -> dict[str, Tensor]:
+    return {name: p.clone() for name, p in lm.causal.named_parameters() if "lora_" not in name}
+
+
+@pytest.mark.parametrize("train_lm_head", [False, True], ids=["adapter", "adapter and head"])
+def test_merged_adapters_answer_as_they_do_apart(load_tiny: Load, tmp_path: Path, train_lm_head: bool) -> None:
+    lm, apart = load_tiny(), load_tiny(merge_adapters=False)
+    together, alone = HF(lm), HF(apart)
+    for n, name in enumerate(("predictor", "reasoner")):
+        train(load_tiny(), tmp_path / name, lr=(n + 1) * 1e-2, train_lm_head=train_lm_head)
+        for engine in (together, alone):
+            engine.load_adapter(name, tmp_path / name / "adapter")
+    before = base_weights(lm)
+    prompts = [lm.chat.prompt_ids(text) for text in PROMPTS]
+    for name in ("predictor", "reasoner", None, "predictor"):
+        assert together.write(prompts, name, 12) == alone.write(prompts, name, 12)
+        torch.testing.assert_close(together.rate(prompts, name), alone.rate(prompts, name), rtol=0, atol=1e-5)
+    assert any(not torch.equal(weight, before[name]) for name, weight in base_weights(lm).items()), "nothing is merged"
+    assert not torch.equal(together.rate(prompts, "reasoner"), together.rate(prompts, "predictor"))
+    torch.testing.assert_close(logits(lm), logits(apart), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("then", ["train", "drop"])
+def test_the_base_model_is_its_own_again_after_a_merge(load_tiny: Load, tmp_path: Path, then: str) -> None:
+    lm = load_tiny()
+    before = base_weights(lm)
+    train(lm, tmp_path / "first", lr=1e-2)
+    HF(lm).rate([lm.chat.prompt_ids("music")], "predictor")
+    if then == "drop":
+        lm.drop_adapter("predictor")
+    else:
+        train(lm, tmp_path / "second", lr=1e-2)
+        assert farthest(adapter(tmp_path / "first"), adapter(tmp_path / "second")) == 0
+    after = {name.replace("base_layer.", ""): weight for name, weight in base_weights(lm).items()}
+    assert after.keys() == before.keys()
+    assert all(torch.equal(weight, before[name]) for name, weight in after.items())
+
+
+@pytest.mark.parametrize("settings", [{"dtype": "bfloat16"}, {"merge_adapters": False}], ids=str)
+def test_an_adapter_stays_apart_where_it_would_be_rounded_away(load_tiny: Load, settings: dict[str, Any]) -> None:
+    lm = load_tiny(**settings)
+    weights = lm.new_adapter("predictor", Lora(r=4, alpha=8), train_head=False, seed=0)
+    with torch.no_grad():
+        for weight in weights:
+            weight.add_(0.01)
+    own = base_weights(lm)
+    HF(lm).rate([lm.chat.prompt_ids("music")], "predictor")
+    assert all(torch.equal(weight, own[name]) for name, weight in base_weights(lm).items())
 
 
 def test_only_the_adapter_is_saved(load_tiny: Load, tmp_path: Path) -> None:

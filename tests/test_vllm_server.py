@@ -245,6 +245,7 @@ def test_a_plan_names_the_engine(r4r: Any, server: VLLMServer, capsys: pytest.Ca
         (["llm.vllm.tensor_parallel=2"], "read by llm.engine=vllm alone"),
         (["llm.engine=vllm", "llm.batch_tokens=99"], "vLLM makes its own batches"),
         (["llm.engine=vllm", "llm.prefix_gb=1"], "vLLM makes its own batches"),
+        (["llm.engine=vllm", "llm.merge_adapters=false"], "applies adapters itself"),
         (["llm.engine=vllm", "llm.vllm.base_url=http://a/v1", "llm.vllm.eager=true"], "was started with its own"),
         (["llm.engine=vllm", "llm.vllm.key_env=KEY"], "in this process needs no key"),
         (["llm.engine=vllm", "llm.vllm.base_url=gpu7:8000"], "must be an address"),

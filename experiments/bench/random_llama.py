@@ -1,8 +1,8 @@
 """A model of Llama-3-8B's shape with random weights: `python experiments/bench/random_llama.py FOLDER`.
 
-For speed and memory no weights need be downloaded. The tokenizer and its chat format are SmolLM2's. Then, on a GPU:
-`python experiments/bench/training.py --model path:FOLDER --quantization nf4 --checkpointing --history 10`, and likewise
-generation.py, rating.py and headline.py.
+For speed and memory no weights need be downloaded. The tokenizer and its chat format are SmolLM2's by default. Then,
+on a GPU: `python experiments/bench/training.py --model path:FOLDER --quantization nf4 --checkpointing --history 10`,
+and likewise generation.py, rating.py and headline.py.
 """
 
 import argparse
@@ -19,9 +19,13 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--hidden", type=int, default=4096, help="the other widths follow as in Llama-3-8B")
+    parser.add_argument(
+        "--tokenizer", default=SMOLLM2["source"], help="the source of the model that has it, as llm.source"
+    )
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/r4r").expanduser())
     arguments = parser.parse_args()
-    tokenizer = AutoTokenizer.from_pretrained(resolve(SMOLLM2["source"], SMOLLM2["sha256"], None, arguments.cache))
+    sha256 = SMOLLM2["sha256"] if arguments.tokenizer == SMOLLM2["source"] else None
+    tokenizer = AutoTokenizer.from_pretrained(resolve(arguments.tokenizer, sha256, None, arguments.cache))
     config = LlamaConfig(
         vocab_size=128_256,
         hidden_size=arguments.hidden,

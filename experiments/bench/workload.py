@@ -42,7 +42,7 @@ def engine_options(parser: argparse.ArgumentParser) -> None:
     """What the benches that write by several engines have in common."""
     parser.add_argument("--tokens", type=int, default=148, help="new tokens a text; the paper counts 148")
     parser.add_argument("--history", type=int, default=2, help="reviews a side; the paper's 10 for long prompts")
-    parser.add_argument("--batch-tokens", type=int, default=16384, help="llm.batch_tokens of hf")
+    parser.add_argument("--batch-tokens", type=int, default=32768, help="llm.batch_tokens of hf")
     parser.add_argument("--vllm", action="store_true", help="by vLLM too")
     parser.add_argument("--memory-share", type=float, default=0.2, help="llm.vllm.memory_share")
     model_options(parser)

@@ -81,6 +81,8 @@ class LanguageModel:
         self.chat = Chat(tokenizer, spec.system, end_ids(causal.generation_config))
         self.peft: Any = None
         self._loaded: dict[str, str] = {}
+        self._merged: str | None = None
+        self._weights: list[tuple[Any, Tensor]] = []  # the base model's own, while an adapter is merged
 
     @classmethod
     def load(cls, spec: LLMConfig, trainer: TrainerConfig, cache: Path) -> "LanguageModel":
@@ -134,6 +136,11 @@ class LanguageModel:
     def dtype(self) -> torch.dtype:
         """The type that hidden states are computed in."""
         return self.causal.get_input_embeddings().weight.dtype
+
+    @property
+    def can_merge(self) -> bool:
+        """Whether an adapter may be added to the weights: where these would round it away, it stays apart."""
+        return self.spec.merge_adapters and self.spec.quantization == "none" and self.dtype == torch.float32
 
     def hidden(self, **inputs: Any) -> Any:
         """The decoder's output (hidden states, cache), without logits."""
@@ -206,6 +213,7 @@ class LanguageModel:
 
     def drop_adapter(self, name: str) -> None:
         """Forget an adapter; no harm where there is none of that name."""
+        self._unmerge()
         if self.peft is not None and name in self.peft.peft_config:
             if len(self.peft.peft_config) == 1:  # peft cannot delete the last adapter that has a head of its own
                 self.causal, self.peft = self.peft.unload(), None
@@ -216,21 +224,29 @@ class LanguageModel:
         self._loaded.pop(name, None)
 
     @contextmanager
-    def using(self, name: str | None) -> Iterator[None]:
-        """Compute with this adapter, or with the bare base model."""
-        if name is None:
-            if self.peft is None:
+    def using(self, name: str | None, merged: bool = False) -> Iterator[None]:
+        """Compute with this adapter, or with the bare base model.
+
+        Args:
+            merged: where that can be, add the adapter to a copy of the weights, kept until the model is used otherwise.
+        """
+        wanted = name if merged and self.can_merge else None
+        if wanted is None or wanted != self._merged:
+            self._unmerge()
+            if name is not None:
+                self._activate(name)
+            if wanted is not None:
+                self._merge(wanted)
+        if name is None and self.peft is not None:
+            with self.peft.disable_adapter():
                 yield
-            else:
-                with self.peft.disable_adapter():
-                    yield
-            return
-        self._activate(name)
-        yield
+        else:
+            yield
 
     def _add(self, name: str, config: Any) -> None:
         from peft import PeftModel
 
+        self._unmerge()
         try:
             if self.peft is None:
                 self.peft = PeftModel(self.causal, config, adapter_name=name, autocast_adapter_dtype=False)
@@ -238,6 +254,23 @@ class LanguageModel:
                 self.peft.add_adapter(name, config, autocast_adapter_dtype=False)
         except ValueError as error:
             raise ModelError(f"cannot put a LoRA adapter on {self.spec.name}: {error}") from error
+
+    def _merge(self, name: str) -> None:
+        for layer in self.causal.modules():
+            if name in getattr(layer, "lora_A", ()):
+                weight = layer.base_layer.weight
+                self._weights.append((layer, weight.data))
+                up, down = layer.lora_B[name].weight, layer.lora_A[name].weight
+                weight.data = torch.addmm(weight.data, up.data, down.data, alpha=layer.scaling[name])
+                layer.merged_adapters.append(name)
+        self._merged = name
+
+    def _unmerge(self) -> None:
+        """Put the base model's own weights back."""
+        for layer, weight in self._weights:
+            layer.base_layer.weight.data = weight
+            layer.merged_adapters.clear()
+        self._merged, self._weights = None, []
 
     def _activate(self, name: str) -> None:
         self.peft.set_adapter(name)

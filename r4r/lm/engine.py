@@ -130,11 +130,11 @@ class HF:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> list[list[int]]:
-        with self.lm.using(adapter):
+        with self.lm.using(adapter, merged=True):
             return generate(self.lm, prompts, max_new_tokens, temperature, seed)
 
     def rate(self, encoded: Sequence[Sequence[int]], adapter: str | None) -> Tensor:
-        with self.lm.using(adapter):
+        with self.lm.using(adapter, merged=True):
             return rate_next(self.lm, encoded)
 
     def share(self, prompts: Sequence[Sequence[int]], keep: Sequence[int], adapter: str | None) -> Shared:
@@ -152,6 +152,7 @@ class HF:
             "torch": torch.__version__,
             "dtype": str(self.lm.dtype).removeprefix("torch."),
             "batch_tokens": self.spec.batch_tokens,
+            "merged": self.lm.can_merge,
         }
 
     def close(self) -> None:
@@ -165,9 +166,9 @@ class _Adapted(SharedPrefix):
         self, lm: LanguageModel, prompts: Sequence[Sequence[int]], keep: Sequence[int], adapter: str | None
     ) -> None:
         self.adapter = adapter
-        with lm.using(adapter):
+        with lm.using(adapter, merged=True):
             super().__init__(lm, prompts, keep)
 
     def rate(self, pairs: Sequence[int], prompts: Sequence[Sequence[int]]) -> Tensor:
-        with self.lm.using(self.adapter):
+        with self.lm.using(self.adapter, merged=True):
             return super().rate(pairs, prompts)
