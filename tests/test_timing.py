@@ -164,7 +164,8 @@ def report(folder: Path, records: dict[str, dict[str, Any]]) -> tuple[str, list[
 def test_the_report_sets_the_papers_numbers_beside(jobs: dict[str, Any], tmp_path: Path) -> None:
     text, rows = report(tmp_path, {method: record for method, (record, _) in jobs.items()})
     setup = jobs["reason4rec"][0]["timing"]
-    assert f"## simulated: 8 predictions by tiny (float32) on {setup['device']}, 1 thread, batches of 4,096" in text
+    how = f"on {setup['device']}, 1 thread, batches of 4,096 tokens, adapters merged, torch"
+    assert f"## simulated: 8 predictions by tiny (float32) {how}" in text
     assert "## Missing" not in text
     shown = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if line.startswith("| ")}
     assert shown["Reason4Rec"].endswith("| 5.86 | **147.78** |")
