@@ -195,6 +195,7 @@ def test_a_preset_in_smoke_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert cli.report(["table4", "--experiment", "smoke"]) == 0
     text = (tmp_path / "out" / "report" / "table4.md").read_text(encoding="utf-8")
     mae = record["metrics"][0]["mae"]
+    assert record["metrics"][0]["label"] == "Reason4Rec w/o step 2"
     assert f"| Without reason | **{mae:.4f} ± " in text
     assert "no record for seed 42, 43, 44" in text
 

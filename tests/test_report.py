@@ -256,6 +256,10 @@ def test_of_different_results_the_newest_stands_and_it_is_said() -> None:
     again = dict(new, started="2026-01-03T00:00:00+00:00")
     found, _ = blocks(TABLES["table4"], runs(new, again))
     assert not any("another result" in note for note in found[0].notes)
+    named = record({"Reason4Rec w/o step 2": (0.6, 0.7)}, strategy="without_step2")
+    found, _ = blocks(TABLES["table4"], runs(named, record({"Reason4Rec": (0.6, 0.7)}, source="none")))
+    assert found[0].cell("Without reason").over_seeds("mae") == (0.6, None)
+    assert not any("another result" in note for note in found[0].notes)
 
 
 def test_records_that_scored_other_rows_are_left_out_and_named() -> None:

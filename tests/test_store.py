@@ -98,6 +98,11 @@ def test_what_does_not_change_an_output_is_in_no_key(override: str) -> None:
     assert keys(configured(override)) == keys(configured())
 
 
+def test_no_reason_is_the_method_without_step_2() -> None:
+    """Table 4's first row and a bar of Figure 3 are one job."""
+    assert keys(configured("reason_source=none")) == keys(configured("strategy=without_step2"))
+
+
 @pytest.mark.parametrize(
     ("override", "rebuilt"),
     [

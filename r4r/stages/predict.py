@@ -38,7 +38,7 @@ def label(config: Config) -> str:
         return "One-step" if strategy.histories == "reviews" else "Reason4Rec w/o step 3"
     if strategy.histories == "reviews":
         return "Reason4Rec w/o step 1"
-    return "Reason4Rec" if strategy.reason else "Reason4Rec w/o step 2"
+    return "Reason4Rec" if reasons_first(config) else "Reason4Rec w/o step 2"
 
 
 def reasons_first(config: Config) -> bool:
