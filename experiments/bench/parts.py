@@ -61,8 +61,8 @@ def step_of_writing(lm: LanguageModel, rows: int, tokens: int, copying: bool = F
     """One more token for each row behind so many. `copying`: transformers' cache."""
     cache = forward_prefix(lm, [torch.randint(10, 1_000, (tokens,)).tolist()], rows)
     if copying:
-        states, layers = DynamicCache(), enumerate(cache.states.layers)
-        for number, layer in layers:
+        states, layers = DynamicCache(), cache.states.layers
+        for number, layer in enumerate(layers):
             states.update(layer.keys, layer.values, number)
         cache = Cache(states, cache.mask)
     new = torch.ones((rows, 1), dtype=torch.long, device=lm.device)

@@ -3,7 +3,7 @@
 The rule. A record stands for a row by its configuration (method, strategy, reason source). Records of the smoke preset
 count only where they are asked for. Of one data set, only records that scored the same rows of the same split are put
 side by side: those of the table's own preset first, else the newest. Two records of one row and seed with the same
-artifact keys are the same result; of different ones the newest stands, and the report says so.
+artifact keys or scores are the same result; of different ones the newest stands, and the report says so.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,9 +35,9 @@ class Result:
         return own.get(decoding, own["mean"])
 
     def same(self, other: "Result") -> bool:
-        """The same artifacts, or the same scores: a reference is scored again in every job it stands beside.
+        """The same artifacts, or the same scores to the four digits of a table.
 
-        Up to half of what a table shows: engines and batches round otherwise.
+        A reference is scored again in every job it stands beside, and engines and batches round otherwise.
         """
         if self.run.method == other.run.method and self.run.artifacts == other.run.artifacts:
             return True

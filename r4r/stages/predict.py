@@ -60,7 +60,7 @@ def predictions_stage(config: Config) -> Stage:
     """Artifact: `data.parquet` (rows.PREDICTIONS); `detail.parquet` adds p1..p5 and the reason."""
     identity = case_facts(config) | {"evaluate": config.dataset.evaluate.model_dump(mode="json")}
     if label(config) == "Reason4Rec w/o step 2":
-        identity["label"] = label(config)  # else it follows from the inputs
+        identity["label"] = label(config)  # without it, the key is that of ratings once stored as Reason4Rec's
     inputs = case_inputs(config) | {"predictor": predictor_stage(config)}
     if reasons_first(config):
         inputs["reason"] = evaluated_reasons_stage(config)
