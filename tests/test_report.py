@@ -368,7 +368,7 @@ def test_a_wrong_command_line(argv: list[str], message: str, capsys: pytest.Capt
 
 def test_no_record_is_an_error_that_says_what_to_run(tmp_path: Path) -> None:
     write(tmp_path / "runs", record({"Reason4Rec": (0.5, 0.7)}))
-    with pytest.raises(DataError, match=r"no record of a job of table5 below .*; run r4r experiment=table5"):
+    with pytest.raises(DataError, match=r"no record of a job of table5 below .*; run r4r -m experiment=table5"):
         cli.report(["table5", "--records", str(tmp_path)])
     with pytest.raises(DataError, match="no record of a job of table4 of book below"):
         cli.report(["table4", "--records", str(tmp_path), "--data", "book"])

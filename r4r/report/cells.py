@@ -114,7 +114,7 @@ def blocks(
     runs = chosen(runs, experiment)
     own = [run for run in runs if any(row.fits(run) for row in table.rows)]
     there = dict.fromkeys(run.dataset for run in own)
-    wanted = list(datasets or dict.fromkeys([*axes(table.name).get("dataset", ()), *there]))
+    wanted = list(datasets or dict.fromkeys([*axes(table.name)["dataset"], *there]))
     missing = [
         f"{name}: no record of a job of {table.name}; run {table.command} dataset={name}"
         for name in wanted

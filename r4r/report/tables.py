@@ -197,12 +197,12 @@ NAMES = (
 
 @cache
 def axes(name: str) -> dict[str, tuple[str, ...]]:
-    """The sweep of a preset: axis -> its values, as text. Empty where the preset is one job."""
+    """The sweep of a preset: axis -> its values, as text."""
     preset = OmegaConf.load(conf_dir() / "experiment" / f"{name}.yaml")
-    params = OmegaConf.select(preset, "hydra.sweeper.params") or {}
+    params = OmegaConf.select(preset, "hydra.sweeper.params")
     return {str(key): tuple(part.strip() for part in str(value).split(",")) for key, value in params.items()}
 
 
 def command(name: str) -> str:
     """The command line that makes a table's records."""
-    return f"r4r -m experiment={name}" if axes(name) else f"r4r experiment={name}"
+    return f"r4r -m experiment={name}"
