@@ -531,13 +531,16 @@ def test_a_row_that_differs_from_the_headline_is_marked(outputs: Path, tmp_path:
 
     leave("reason4rec", 0.4, 0.2)
     leave("rec_saver", 0.3, 0.2)  # worse by BLEURT, equal by ROUGE-L
-    argv = ["table3", "--records", str(tmp_path / "runs"), "--out", str(tmp_path), "--data", "music"]
-    assert cli.report([*argv, "--experiment", "smoke"]) == 0
-    (line,) = [
-        x for x in (tmp_path / "table3.md").read_text(encoding="utf-8").split("\n") if x.startswith("| Rec-SAVER")
-    ]
-    assert line.count(DAGGER) == 1
-    assert DAGGER in line.split("|")[2]
+
+    def marks(*more: str) -> dict[str, list[bool]]:
+        argv = ["table3", "--records", str(tmp_path / "runs"), "--out", str(tmp_path), "--data", "music", *more]
+        assert cli.report([*argv, "--experiment", "smoke"]) == 0
+        lines = (tmp_path / "table3.md").read_text(encoding="utf-8").split("\n")
+        cells = [line.split(" | ") for line in lines if line.startswith(("| Rec-SAVER", "| Reason4Rec"))]
+        return {row.strip("| "): [DAGGER in cell for cell in rest[:2]] for row, *rest in cells}
+
+    assert marks() == {"Rec-SAVER": [True, False], "Reason4Rec": [False, False]}
+    assert marks("--against", "Rec-SAVER") == {"Rec-SAVER": [False, False], "Reason4Rec": [True, False]}
 
 
 def score(metric: str, mean: float, model: str = "judge") -> dict[str, Any]:

@@ -11,14 +11,14 @@ from hydra import compose, initialize_config_dir
 from r4r.checks import validate
 from r4r.errors import TeacherError
 from r4r.overrides import conf_dir, preflight
+from r4r.report import cli
 from r4r.run import run
 from r4r.stages.reward_check import KINDS
 from r4r.teacher.simulator import SimulatedTeacher
 
 REFERENCES = ("User+item bias", "Global mean", "User mean", "Item mean", "MF")
 
-
-RECORD = Path(__file__).parents[1] / "experiments" / "table5" / "simulated.json"
+RECORDS = Path(__file__).parents[1] / "experiments" / "table5"
 SMOKE = ("experiment=smoke", "method=reward_check")
 
 
@@ -45,6 +45,16 @@ def test_every_kind_is_rated_on_the_same_rows(outputs: Path) -> None:
     for kind in KINDS[:-1]:
         assert all(by_kind[kind]), kind
     assert by_kind["Review-guided"] != by_kind["Review-inferred"]
+
+
+def test_a_report_compares_any_two_kinds(outputs: Path) -> None:
+    check(outputs, *SMOKE)
+    argv = ["table5", "--experiment", "smoke", "--records", str(outputs), "--out", str(outputs / "report")]
+    assert cli.report([*argv, "--against", "Hint-inferred"]) == 0
+    assert "† differs from Hint-inferred" in (outputs / "report" / "table5.md").read_text(encoding="utf-8")
+    p = pd.read_csv(outputs / "report" / "table5.csv").query("metric == 'mae'").groupby("row")["p"].count()
+    assert p["Review-inferred"] == p["Without reason"] == 1
+    assert p["Hint-inferred"] == 0
 
 
 def test_a_row_without_some_text_counts_for_no_kind(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,8 +87,9 @@ def papers_order(record: dict[str, Any]) -> None:
         assert errors["Review-guided"] < errors["User+item bias"] - 0.2, metric
 
 
-def test_the_committed_table_has_the_papers_order() -> None:
-    papers_order(json.loads(RECORD.read_text(encoding="utf-8")))
+@pytest.mark.parametrize("seed", [42, 43, 44])
+def test_the_committed_tables_have_the_papers_order(seed: int) -> None:
+    papers_order(json.loads((RECORDS / f"simulated_large-{seed}.json").read_text(encoding="utf-8")))
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from r4r.errors import DataError, R4RError
@@ -62,15 +63,16 @@ def report(argv: Sequence[str]) -> int:
         if name == "table1":
             made = data_table(runs, args.data, args.experiment)
         elif name == REASONS.name:
-            made = reason_table(runs, args.data, args.experiment)
+            made = reason_table(runs, args.data, args.experiment, args.against or REASONS.headline)
         elif name == COST.name:
             made = timing_table(runs, args.data, args.experiment)
         elif name == CASES.name:
             studies = case_studies(runs, args.data, args.experiment, args.rows or (), args.cases or LIMIT)
             made = studies.document if studies else None
         else:
-            found, missing = blocks(TABLES[name], runs, args.data, args.experiment)
-            made = document(TABLES[name], found, missing, args.decoding) if found else None
+            table = replace(TABLES[name], headline=args.against or TABLES[name].headline)
+            found, missing = blocks(table, runs, args.data, args.experiment)
+            made = document(table, found, missing, args.decoding) if found else None
         if made is None:
             where = ", ".join(str(folder) for folder in folders)
             of = f" of {', '.join(args.data)}" if args.data else ""
@@ -101,7 +103,8 @@ def report(argv: Sequence[str]) -> int:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    from r4r.report.tables import CASES, NAMES
+    from r4r.checks import close_names
+    from r4r.report.tables import CASES, NAMES, REASONS, TABLES
 
     parser = argparse.ArgumentParser(
         "r4r-report", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -114,14 +117,22 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data", nargs="+", default=[], metavar="NAME", help="only these data sets")
     parser.add_argument("--experiment", metavar="NAME", help="only records of this preset")
     parser.add_argument("--decoding", default="mean", choices=("mean", "median", "mode"), help="default: mean")
+    parser.add_argument(
+        "--against", metavar="ROW", help="the row that † compares the others with (default: Reason4Rec's)"
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--rows", type=_row_ids, metavar="ID,...", help="figure5: these cases, by row_id")
     which.add_argument("--cases", type=_positive, metavar="N", help="figure5: how many a data set (default: 24)")
     args = parser.parse_args(argv)
     if args.name not in (*NAMES, "all"):
-        from r4r.checks import close_names
-
         parser.error(f"{args.name}: there is no such table or figure; {close_names(args.name, (*NAMES, 'all'))}")
+    if args.against:
+        compared = {**TABLES, REASONS.name: REASONS}
+        if args.name not in compared:
+            parser.error(f"{args.name}: --against is of {', '.join(sorted(compared))}, one at a time")
+        rows = [row.name for row in compared[args.name].rows]
+        if args.against not in rows:
+            parser.error(f"{args.name} has no row {args.against!r}; {close_names(args.against, rows)}")
     if args.name not in (CASES.name, "all") and (args.rows or args.cases):
         parser.error(f"{args.name}: --rows and --cases are of {CASES.name}")
     args.out = args.out or _outputs() / "report"

@@ -18,7 +18,9 @@ Score = Mapping[str, Any]  # label, metric, mean, se, n, model; in Found its run
 Found = dict[str, dict[int, Score]]  # metric -> seed -> score
 
 
-def reason_table(runs: Sequence[Run], datasets: Sequence[str] = (), experiment: str | None = None) -> Document | None:
+def reason_table(
+    runs: Sequence[Run], datasets: Sequence[str] = (), experiment: str | None = None, headline: str = REASONS.headline
+) -> Document | None:
     """Scores of each row's reasons, a grid a data set: mean and standard deviation over seeds; higher is closer.
 
     The newest record of a row, seed and metric stands. Only records of the same evaluated rows, and scores by the same
@@ -40,14 +42,14 @@ def reason_table(runs: Sequence[Run], datasets: Sequence[str] = (), experiment: 
     for name in names:
         own = [run for run in runs if run.dataset == name]
         if any(run.ok for run in own):
-            _block(made, name, own)
+            _block(made, name, own, headline)
         else:
             said = f"; the newest job {own[-1].said()} ({own[-1].path})" if own else ""
             made.problems.append(f"{name}: no scores of reasons; run {REASONS.command} dataset={name}{said}")
     made.notes.append(
         "Mean ± standard deviation over seeds; of one seed, its value ± the standard error over reviews (se). Higher "
         "is closer to the review. GPTScore: 0 to 100, by a judge. Similarity is the cosine of embeddings: it does not "
-        f"see a reason turned on its head. Bold: the best of its column. {DAGGER} differs from {REASONS.headline}: "
+        f"see a reason turned on its head. Bold: the best of its column. {DAGGER} differs from {headline}: "
         f"paired bootstrap over reviews, p < {ALPHA} for every seed that both have, where the scores are still on disk."
     )
     return made
@@ -57,7 +59,7 @@ def _scores(run: Run) -> list[Score]:
     return (run.record.get("reasons") or {}).get("scores") or []
 
 
-def _block(made: Document, dataset: str, runs: Sequence[Run]) -> None:
+def _block(made: Document, dataset: str, runs: Sequence[Run], headline: str) -> None:
     """Add a data set's grid, its lines for the CSV file, and what is to be said of it."""
     scored = sorted((run for run in runs if run.ok), key=lambda run: (run.experiment == REASONS.name, run.started))
     best = scored[-1]
@@ -103,7 +105,7 @@ def _block(made: Document, dataset: str, runs: Sequence[Run]) -> None:
         line = [Text(row.name)]
         for metric in shown:
             has = metric in found
-            mark = DAGGER if has and _differs(found[metric], cells[REASONS.headline].get(metric, {})) else ""
+            mark = DAGGER if has and _differs(found[metric], cells[headline].get(metric, {})) else ""
             best_of = has and _mean(found[metric]) == top[metric]
             line.append(Text(_text(metric, found[metric]) + mark, best_of) if has else Text(status))
         line += [Text(" to ".join(f"{n:,}" for n in dict.fromkeys([*counts[:1], *counts[-1:]])) or status)]
