@@ -118,7 +118,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--experiment", metavar="NAME", help="only records of this preset")
     parser.add_argument("--decoding", default="mean", choices=("mean", "median", "mode"), help="default: mean")
     parser.add_argument(
-        "--against", metavar="ROW", help="the row that † compares the others with (default: Reason4Rec's)"
+        "--against", metavar="ROW", help="the row that † compares the others with (default: the table's own)"
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--rows", type=_row_ids, metavar="ID,...", help="figure5: these cases, by row_id")
