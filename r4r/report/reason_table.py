@@ -26,6 +26,8 @@ def reason_table(
     The newest record of a row, seed and metric stands. Only records of the same evaluated rows, and scores by the same
     model, are put side by side: those of the table's own preset first, else the newest; what is left out is said.
 
+    Args:
+        headline: the row that the others are compared with.
     Returns:
         None where no record scores the reasons of any row.
     """
