@@ -17,19 +17,24 @@ from r4r.stages.split import all_rows
 from r4r.stages.stage import Job, Stage
 
 Log = Callable[[Mapping[str, Any]], None]
+RUN_NAME = 128  # characters that W&B shows of a run's name
 
 
 @contextmanager
-def open_logger(config: Config, folder: Path) -> Iterator[Log]:
+def open_logger(config: Config, folder: Path, record: Mapping[str, Any]) -> Iterator[Log]:
     """A callable that takes metrics, and for W&B tables (DataFrames) as well. Closed with the block.
 
     Names carry their stage, as in `reasoner/train/loss`.
 
+    Args:
+        config: the job's.
+        folder: where the logger's files go.
+        record: the job's, as the block leaves it: W&B runs get the row's label and the artifacts' keys from it.
     Raises:
         R4RError: the W&B run cannot be opened.
     """
     if config.logger.kind == "wandb":
-        with _wandb(config, folder) as log:
+        with _wandb(config, folder, record) as log:
             yield log
     elif config.logger.kind == "csv":
         with (folder / "metrics.csv").open("a", newline="", encoding="utf-8") as file:
@@ -56,14 +61,15 @@ def wandb_mode(config: Config) -> str:
 
 
 @contextmanager
-def _wandb(config: Config, folder: Path) -> Iterator[Log]:
+def _wandb(config: Config, folder: Path, record: Mapping[str, Any]) -> Iterator[Log]:
     import wandb
 
     mode: Any = wandb_mode(config)
     try:
         run = wandb.init(
             project=config.logger.project,
-            name=config.name,
+            name=_run_name(config, record["overrides"]),
+            notes=" ".join(record["overrides"]),
             group=config.logger.group or config.experiment,
             dir=str(folder),
             mode=mode,
@@ -78,13 +84,40 @@ def _wandb(config: Config, folder: Path) -> Iterator[Log]:
         yield lambda metrics: run.log({name: _loggable(value) for name, value in metrics.items()})
         code = 0
     finally:
+        labels = [row["label"] for row in record.get("metrics", ())]
+        found = {"label": labels[0] if labels else None, "artifacts": record.get("artifacts")}
+        run.config.update({name: value for name, value in found.items() if value is not None})
         run.finish(exit_code=code)
+
+
+def _run_name(config: Config, overrides: Sequence[str]) -> str:
+    """The job's name and, unless the user gave it one, the overrides that tell it from others of that name."""
+    if any(override.startswith("name=") for override in overrides):
+        return config.name
+    named = {f"dataset={config.dataset.name}", f"method={config.method['name']}", f"seed={config.seed}"}
+    telling = [o for o in overrides if o not in named and not o.startswith(("experiment=", "logger", "paths."))]
+    return " ".join([config.name, *telling])[:RUN_NAME]
 
 
 def _loggable(value: Any) -> Any:
     import wandb
 
     return wandb.Table(dataframe=value) if isinstance(value, pd.DataFrame) else value
+
+
+def score_metrics(record: Mapping[str, Any], objective: str) -> dict[str, float]:
+    """What a scored job logs: each label's errors and its reasons' scores, those of the job's own method without a
+    label too, so that runs of different methods share a column, and the objective of a search."""
+    own = record["metrics"][0]
+    logged: dict[str, float] = {"objective": own[objective]}
+    for row in record["metrics"]:
+        logged |= {f"score/{row['label']}/{row['decoding']}/{m}": row[m] for m in ("mae", "rmse")}
+    logged |= {f"score/{m}": own[m] for m in ("mae", "rmse")}
+    for row in record.get("reasons", {}).get("scores", ()):
+        logged[f"score/{row['label']}/{row['metric']}"] = row["mean"]
+        if row["label"] == own["label"]:
+            logged[f"score/{row['metric']}"] = row["mean"]
+    return logged
 
 
 def case_tables(job: Job, finals: Sequence[Stage]) -> dict[str, pd.DataFrame]:

@@ -79,7 +79,7 @@ def run(config: "Config", folder: Path, overrides: Sequence[str] = ()) -> dict[s
     import threading
 
     from r4r.checks import construct
-    from r4r.loggers import case_tables, open_logger
+    from r4r.loggers import case_tables, open_logger, score_metrics
     from r4r.records import Terminated, recording, show
     from r4r.stages.stage import Job
     from r4r.store.artifact import Store
@@ -100,7 +100,7 @@ def run(config: "Config", folder: Path, overrides: Sequence[str] = ()) -> dict[s
     main_thread = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, terminate) if main_thread else None
     try:
-        with recording(config, folder, overrides) as record, open_logger(config, folder) as log:
+        with recording(config, folder, overrides) as record, open_logger(config, folder, record) as log:
             work.log = log
             if config.trainer.threads:
                 import torch
@@ -114,18 +114,7 @@ def run(config: "Config", folder: Path, overrides: Sequence[str] = ()) -> dict[s
                 record["artifacts"] = {s.name: s.key for stage in stages for s in stage.upstream()}
             else:
                 record |= score(work, final, references)
-                log(
-                    {"objective": record["metrics"][0][config.objective]}
-                    | {
-                        f"score/{row['label']}/{row['decoding']}/{m}": row[m]
-                        for row in record["metrics"]
-                        for m in ("mae", "rmse")
-                    }
-                    | {
-                        f"score/{row['label']}/{row['metric']}": row["mean"]
-                        for row in record.get("reasons", {}).get("scores", ())
-                    }
-                )
+                log(score_metrics(record, config.objective))
                 if config.timing.rows:
                     from r4r.stages.timing import time_predictions
 

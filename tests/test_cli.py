@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 
 from r4r.methods.mf import MF
 
@@ -86,7 +87,9 @@ def test_a_job_from_end_to_end(r4r: Any, outputs: Path, capsys: pytest.CaptureFi
     curves = (path.parent / "metrics.csv").read_text().splitlines()
     assert curves[0] == "step,name,value"
     assert any("mf/valid/rmse" in line for line in curves)
-    assert any("score/MF/mean/mae" in line for line in curves)
+    logged = dict(line.split(",")[1:] for line in curves[1:])
+    assert logged["score/MF/mean/mae"] == logged["score/mae"] == logged["objective"]
+    assert logged["score/MF/mean/rmse"] == logged["score/rmse"] != logged["score/mae"]
 
     assert r4r("method=mf", *SMALL, "seed=7") == 0
     first, second = records(outputs)
@@ -239,6 +242,22 @@ def test_wandb_runs_stay_apart_and_offline(r4r: Any, outputs: Path, capsys: pyte
     runs = sorted(outputs.rglob("offline-run-*/run-*.wandb"))
     assert len({run.name for run in runs}) == 2
     assert len({run.parents[2] for run in runs}) == 2
+
+
+def test_a_wandb_run_says_which_job_it_is(r4r: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[Any] = []
+    monkeypatch.setattr(wandb, "init", lambda init=wandb.init, **settings: runs.append(init(**settings)) or runs[-1])
+    argv = ["dataset.world.users=20", "dataset.world.items=10", "logger.mode=offline", "trainer=cpu", "seed=7"]
+    assert r4r("-m", "method=mf", *argv, "method.max_epochs=3,4") == 0
+    assert r4r("method=mf", *argv, "method.max_epochs=3", "name=mine") == 0
+    assert r4r("method=mf", *argv, "method.max_epochs=3", "target=split") == 0
+    small = "simulated-mf-s7 dataset.world.users=20 dataset.world.items=10 trainer=cpu method.max_epochs="
+    assert [run.name for run in runs] == [f"{small}3", f"{small}4", "mine", f"{small}3 target=split"]
+    made = records(outputs)  # runs/ before sweeps/
+    assert [run.notes for run in [*runs[2:], *runs[:2]]] == [" ".join(record["overrides"]) for record in made]
+    assert [run.config["artifacts"] for run in [*runs[2:], *runs[:2]]] == [record["artifacts"] for record in made]
+    assert [run.config.get("label") for run in runs] == ["MF", "MF", "MF", None]
+    assert runs[0].config["method"]["max_epochs"] == 3
 
 
 def test_a_console_script_is_declared() -> None:
