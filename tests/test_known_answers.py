@@ -1,4 +1,4 @@
-"""Jobs on the simulated world, held against what was planted, at two budgets (twelve minutes; over an hour)."""
+"""Jobs on the simulated world, held against what was planted, at two budgets (twelve minutes; under an hour)."""
 
 import importlib.util
 import json
