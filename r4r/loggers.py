@@ -17,7 +17,7 @@ from r4r.stages.split import all_rows
 from r4r.stages.stage import Job, Stage
 
 Log = Callable[[Mapping[str, Any]], None]
-RUN_NAME = 128  # characters that W&B shows of a run's name
+RUN_NAME = 128  # characters at most; the notes have every override
 
 
 @contextmanager
