@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from r4r.scale import PAPER, Scale
+
 
 class Section(BaseModel):
     """A group of settings: typed, closed (an unknown key is an error) and read-only."""
@@ -86,6 +88,7 @@ class DatasetConfig(Section):
     reviews_sha256: str | None = None
     meta_sha256: str | None = None
     columns: dict[str, str] = {}  # source=custom: canonical column -> column of the file
+    scale: Scale | None = None  # of the ratings; null: 1 to 5 in whole stars, and anything else in the data is an error
     tau: float = 0.1  # acceptance threshold of the reason filter (paper 4.1.4)
     max_bad_fraction: float = Field(0.01, ge=0, le=1)  # malformed raw rows tolerated before it is an error
     strict: bool = False  # fail at the first malformed raw row
@@ -96,6 +99,11 @@ class DatasetConfig(Section):
     history: HistoryConfig = HistoryConfig()
     pools: PoolsConfig = PoolsConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @property
+    def rating_scale(self) -> Scale:
+        """The scale that was told, or the paper's."""
+        return self.scale or PAPER
 
 
 def _address(value: str, key_env: str) -> str:
