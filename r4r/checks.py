@@ -143,7 +143,7 @@ def ignored(cfg: DictConfig, overrides: Iterable[str]) -> list[str]:
             found.append(f"{override}: this job's methods ({names}) train no expert in any number of processes")
         elif root == "llm" and (fault := _unread(inner, override, cfg)):
             found.append(f"{override}: {fault}")
-        elif root == "reason_source" and chosen.get("reason") is False:
+        elif root == "reason_source" and chosen.get("reasons") is False:
             found.append(f"{override}: this strategy predicts without reasons; drop the override")
     return found
 
@@ -249,9 +249,7 @@ def _raw(node: DictConfig | ListConfig, key: Any) -> str:
 def _targets(values: Mapping[Any, Any]) -> list[tuple[str, Mapping[Any, Any]]]:
     """(dotted key, node) of every node that names a class."""
     groups = dict | DictConfig
-    found = []
-    if isinstance(values.get("method"), groups):
-        found.append(("method", values["method"]))
+    found = [(name, values[name]) for name in ("method", "reason_source") if isinstance(values.get(name), groups)]
     for group in ("references", "experts"):
         members = values.get(group)
         if isinstance(members, groups):

@@ -59,7 +59,8 @@ class HistoryConfig(Section):
     prompt: int = Field(10, ge=1)  # newest reviews a side shown in a prompt
     source: Literal["train", "train+valid"] = "train"
     review_tokens: int = Field(512, ge=8)  # a review in a prompt is cut to this many tokens
-    raw_tokens: int = Field(96, ge=8)  # the same where raw reviews stand in a history, in place of summaries
+    raw_tokens: int | None = Field(None, ge=8)  # of a raw review in a history; null: what llm.max_length has room for
+    overflow: Literal["error", "drop_oldest"] = "error"  # a prompt over llm.max_length: stop, or show less history
 
 
 class PoolsConfig(Section):
@@ -241,26 +242,22 @@ class TeacherConfig(Section):
         return value
 
 
-class ReasonSourceConfig(Section):
-    """Where the reasoner's training texts come from (paper Table 4)."""
-
-    name: Literal["filtered", "review", "review_inferred", "history", "hint", "none"]
-    max_hinted: int = Field(10, ge=0)  # candidates with the hint, after the un-hinted one
-    tau: float | None = None  # acceptance threshold; null: the data set's
-    reference: Literal["review", "none"] = "review"
-
-
 class StrategyConfig(Section):
     """How Reason4Rec deliberates (paper section 3; Figures 3 and 4)."""
 
-    name: Literal["multistep", "onestep", "cot"]
-    histories: Literal["summaries", "reviews"] = "summaries"  # what the experts that reason and predict are shown
-    reason: bool = True  # false: predict without a reason
+    name: str
+    label: str  # the row's name in tables
+    label_without_reason: str | None = None  # the same with reason_source=none
+    steps: list[str] = Field(min_length=1)  # experts in their order; the last one rates
+    histories: Literal["summaries", "reviews"] = "summaries"  # what the steps are shown
+    reasoned_from: Literal["summaries", "reviews"] | None = Field(None, validate_default=True)
+    # what the teacher and the reward model are shown; null: what the steps are
+    reasons: bool = True  # false: no step learns from training reasons
 
-    @property
-    def reasoned_from(self) -> str:
-        """What the teacher and the reward model are shown. One model alone learns from the multi-step reasons."""
-        return self.histories if self.name == "multistep" else "summaries"
+    @field_validator("reasoned_from")
+    @classmethod
+    def _as_the_steps(cls, value: str | None, info: ValidationInfo) -> str | None:
+        return value or info.data.get("histories")
 
 
 class TextModelConfig(Section):
@@ -336,7 +333,7 @@ class Config(Section):
     method: dict[str, Any]  # `_target_` and the method's own settings
     experts: dict[str, dict[str, Any]] = {}  # mounted by the strategy
     strategy: StrategyConfig
-    reason_source: ReasonSourceConfig
+    reason_source: dict[str, Any]  # its class checks it
     references: dict[str, dict[str, Any]] = {}  # methods scored beside this one
     metrics: MetricsConfig = MetricsConfig()
     timing: TimingConfig = TimingConfig()

@@ -1,6 +1,8 @@
 """Prompts: word for word what golden/ holds, strictly rendered, values never read as templates."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from r4r.experts.cot import ChainOfThought
 from r4r.experts.exp3rt import Exp3rt, clean_preferences
+from r4r.experts.expert import Writer
 from r4r.experts.onestep import OneStep
 from r4r.experts.predictor import Predictor
 from r4r.experts.reasoner import Reasoner
@@ -16,7 +19,10 @@ from r4r.experts.reward_model import RewardModel
 from r4r.experts.summarizer import Summarizer, clean_summary
 from r4r.prompts.history import EMPTY, history_block
 from r4r.prompts.render import FIELD, render, template
-from r4r.rows import Case
+from r4r.experts.steps import hinted
+from r4r.lm.base import Lora
+from r4r.rows import Case, Lesson
+from r4r.scale import PAPER, Scale
 
 HERE = Path(__file__).parent
 TEMPLATES = sorted(path.stem for path in (HERE.parent / "r4r" / "prompts").glob("*.txt"))
@@ -34,21 +40,34 @@ CASE = Case(
 LIKES = "Likes: Catchy Melody, Lyrics\nDislikes: None"
 NOBODY = Case(8, "First", "Music", (), (), None, None)
 
+HALF_STARS = Scale(lowest=0.5, highest=5, step=0.5)
+
+
+def shipped(expert: type) -> Any:
+    """An expert with settings that matter to no prompt."""
+    more = {"max_new_tokens": 8} if issubclass(expert, Writer) else {}
+    return expert(lora=Lora(), lr=1e-3, epochs=1, batch_size=1, warmup=0, **more)
+
+
+SUMMARIZER, REASONER, PREDICTOR = shipped(Summarizer), shipped(Reasoner), shipped(Predictor)
+ONESTEP, COT = shipped(OneStep), shipped(ChainOfThought)
+
 RENDERED = {
-    "summarizer": lambda: Summarizer.prompt("Music", "Kind of Blue", 4.0, "The tunes {stay}.\nTwo lines."),
-    "reasoner": lambda: Reasoner.prompt(CASE),
-    "reasoner_without_history": lambda: Reasoner.prompt(NOBODY),
-    "hint": lambda: Reasoner.prompt(CASE) + render("hint", rating="4.0"),
-    "predictor": lambda: Predictor.prompt(CASE, REASON),
-    "predictor_without_reason": lambda: Predictor.prompt(CASE, None),
+    "summarizer": lambda: SUMMARIZER.prompt("Music", "Kind of Blue", "4.0", "The tunes {stay}.\nTwo lines."),
+    "summarizer_example": lambda: SUMMARIZER.teacher_prompt("Music", "Kind of Blue", "4.0", "The tunes {stay}."),
+    "reasoner": lambda: REASONER.prompt(CASE),
+    "reasoner_without_history": lambda: REASONER.prompt(NOBODY),
+    "hint": lambda: hinted(REASONER.prompt(CASE), 4.0, PAPER),
+    "predictor": lambda: PREDICTOR.prompt(CASE.thinking(REASON)),
+    "predictor_without_reason": lambda: PREDICTOR.prompt(CASE),
     "fewshot": lambda: render("fewshot", history="1. Kind of Blue, Rating: 5.0", category="Music", title="Blue Train"),
     "fewshot_retry": lambda: render("fewshot_retry"),
     "gptscore": lambda: render(
         "gptscore", category="Music", title="Blue Train", reason="The user prizes melodies.", review="The tunes stay."
     ),
     "gptscore_retry": lambda: render("gptscore_retry"),
-    "onestep": lambda: OneStep.prompt(CASE),
-    "cot": lambda: ChainOfThought.prompt(CASE),
+    "onestep": lambda: ONESTEP.prompt(CASE),
+    "cot": lambda: COT.prompt(CASE),
     "rec_saver": lambda: RecSaver.prompt(CASE),
     "rec_saver_reason": lambda: RecSaver.reason_prompt(CASE, 4.0),
     "rec_saver_verify": lambda: RecSaver.verify_prompt(CASE, REASON),
@@ -75,14 +94,14 @@ def test_every_template_has_a_golden_prompt() -> None:
 
 
 def test_the_reasoner_is_shown_no_rating() -> None:
-    prompt = Reasoner.prompt(CASE)
+    prompt = REASONER.prompt(CASE)
     assert "Rating" not in prompt
     assert not any(number in prompt for number in ("5.0", "4.0", "2.0", "3.5"))
     assert "1. Kind of Blue\n" + SUMMARY in prompt
 
 
 def test_the_predictor_is_shown_ratings_and_averages() -> None:
-    prompt = Predictor.prompt(CASE, REASON)
+    prompt = PREDICTOR.prompt(CASE.thinking(REASON))
     assert "1. Kind of Blue, Rating: 5.0\n" + SUMMARY in prompt
     assert "all previous ratings): 3.5\n" in prompt
     assert "by other users): unknown\n" in prompt
@@ -91,16 +110,37 @@ def test_the_predictor_is_shown_ratings_and_averages() -> None:
 
 def test_without_a_reason_there_is_no_analysis_and_nothing_else_changes() -> None:
     section = f"### Personalized Recommendation Analysis ###\n{REASON}\n\n"
-    assert Predictor.prompt(CASE, REASON).replace(section, "") == Predictor.prompt(CASE, None)
+    assert PREDICTOR.prompt(CASE.thinking(REASON)).replace(section, "") == PREDICTOR.prompt(CASE)
 
 
 def test_the_reward_model_reads_what_the_predictor_reads() -> None:
-    assert RewardModel.prompt(CASE, REASON) == Predictor.prompt(CASE, REASON)
+    assert shipped(RewardModel).prompt(CASE.thinking(REASON)) == PREDICTOR.prompt(CASE.thinking(REASON))
+
+
+def test_every_prompt_of_ratings_speaks_in_the_scale_of_the_data() -> None:
+    """Ends of the scale, ratings of the history and the answer to learn; the default scale's are the paper's words."""
+    case = replace(CASE, scale=HALF_STARS, user_history=(("Kind of Blue", 3.5, SUMMARY),))
+    for expert in (PREDICTOR, ONESTEP, COT):
+        assert "(0.5 being the lowest and 5 being highest" in expert.prompt(case)
+        assert "[Rating between 0.5 and 5]" in expert.prompt(case)
+        assert "Kind of Blue, Rating: 3.5\n" in expert.prompt(case)
+        assert "(1 being the lowest and 5 being highest" in expert.prompt(CASE)
+    assert PREDICTOR.target(case, Lesson(4.5)) == "Predicted Rating: 4.5"
+    assert ONESTEP.target(case, Lesson(4.5, REASON)).endswith("\nPredicted Rating: 4.5")
+    assert "rated the item 4.5 stars. The star ranges from 0.5 to 5, with 5 being" in hinted("", 4.5, HALF_STARS)
+
+
+def test_the_summarizer_learns_from_a_prompt_without_the_teachers_example() -> None:
+    asked = SUMMARIZER.prompt("Music", "Kind of Blue", "4.0", "The tunes stay.")
+    told = SUMMARIZER.teacher_prompt("Music", "Kind of Blue", "4.0", "The tunes stay.")
+    assert told.endswith(asked)
+    assert "Example" in told
+    assert "Example" not in asked
 
 
 def test_an_empty_history_says_so() -> None:
     assert history_block([]) == EMPTY
-    assert Predictor.prompt(NOBODY, None).count(EMPTY) == 2
+    assert PREDICTOR.prompt(NOBODY).count(EMPTY) == 2
 
 
 # the renderer
@@ -143,23 +183,23 @@ def test_preferences_are_tidied() -> None:
 
 
 def test_an_answer_in_one_step_is_reason_then_rating() -> None:
-    answer = OneStep.target(None, REASON, 4.0)
+    answer = ONESTEP.target(CASE, Lesson(4.0, REASON))
     assert answer == f"Analysis: {REASON}\nPredicted Rating: 4.0"
-    assert OneStep.head(answer) == (f"Analysis: {REASON}\n", True)
-    assert OneStep.reason(answer) == REASON
+    assert ONESTEP.head(answer) == (f"Analysis: {REASON}\n", True)
+    assert ONESTEP.read(answer) == REASON
 
 
 def test_a_chain_of_thought_holds_every_summary_and_no_rating_of_the_past() -> None:
-    answer = ChainOfThought.target(CASE, REASON, 4.0)
+    answer = COT.target(NOBODY, Lesson(4.0, REASON, CASE))
     assert answer.startswith("User Preferences:\n1. Kind of Blue\nPositive Aspects:")
     assert "Item Features:\n1. Blue {Train}\nPositive Aspects: Warm Production\nAnalysis: " + REASON in answer
     assert answer.count("Rating") == 1
-    assert OneStep.reason(answer) == REASON
+    assert ONESTEP.read(answer) == REASON
 
 
 @given(st.text())
 def test_an_answer_that_went_astray_is_taken_whole(answer: str) -> None:
-    head, finished = OneStep.head(answer)
+    head, finished = ONESTEP.head(answer)
     assert head.endswith("\n")
     assert finished == ("Predicted Rating:" in answer)
     if not finished:

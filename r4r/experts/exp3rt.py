@@ -7,7 +7,7 @@ the others by its prompt.
 from collections.abc import Iterable
 
 from r4r.experts.onestep import OneStep
-from r4r.experts.predictor import average
+from r4r.experts.steps import average
 from r4r.experts.summarizer import tidied_lines
 from r4r.prompts.history import EMPTY, history_block
 from r4r.prompts.render import render

@@ -1,35 +1,28 @@
 """Step 3, Feedback Prediction: the rating, by logit-weighted decoding (paper 3.3)."""
 
-from r4r.experts.expert import Expert
+from r4r.experts.steps import Rater, rating_fields
 from r4r.lm.rating_tokens import rating_text
 from r4r.prompts.history import history_block
 from r4r.prompts.render import render
-from r4r.rows import Case
+from r4r.rows import Case, Lesson
 
 
-class Predictor(Expert):
-    """Reads both histories WITH ratings, both averages and the reasoner's reason; says the rating."""
+class Predictor(Rater):
+    """Reads both histories WITH ratings, both averages and what earlier steps wrote; says the rating."""
 
     templates = ("predictor", "predictor_without_reason")
 
-    @staticmethod
-    def prompt(case: Case, reason: str | None) -> str:
-        """The prompt; without the Personalized Recommendation Analysis section where `reason` is None."""
+    def prompt(self, case: Case) -> str:
+        """The prompt; without the Personalized Recommendation Analysis section where no earlier step wrote anything."""
         fields = {
-            "user_history": history_block(case.user_history),
-            "item_history": history_block(case.item_history),
-            "user_average": average(case.user_average),
-            "item_average": average(case.item_average),
+            "user_history": history_block(case.user_history, case.scale),
+            "item_history": history_block(case.item_history, case.scale),
             "title": case.title,
+            **rating_fields(case),
         }
-        if reason is None:
+        if not case.thoughts:
             return render("predictor_without_reason", **fields)
-        return render("predictor", reason=reason, **fields)
+        return render("predictor", reason="\n".join(case.thoughts), **fields)
 
-    @staticmethod
-    def target(rating: float) -> str:
-        return rating_text(rating)
-
-
-def average(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.1f}"
+    def target(self, case: Case, lesson: Lesson) -> str:
+        return rating_text(lesson.rating, case.scale)

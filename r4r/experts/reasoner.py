@@ -1,18 +1,17 @@
 """Step 2, Preference Matching: why the user might like or dislike the item (paper 3.2)."""
 
-from r4r.experts.expert import Writer
+from r4r.experts.steps import Thinker
 from r4r.prompts.history import history_block
 from r4r.prompts.render import render
-from r4r.rows import Case
+from r4r.rows import Case, Lesson
 
 
-class Reasoner(Writer):
+class Reasoner(Thinker):
     """Reads both histories WITHOUT ratings; writes one paragraph of rationale."""
 
     templates = ("reasoner",)
 
-    @staticmethod
-    def prompt(case: Case) -> str:
+    def prompt(self, case: Case) -> str:
         return render(
             "reasoner",
             user_history=history_block((title, None, text) for title, _, text in case.user_history),
@@ -21,6 +20,5 @@ class Reasoner(Writer):
             title=case.title,
         )
 
-    @staticmethod
-    def target(reason: str) -> str:
-        return reason
+    def target(self, case: Case, lesson: Lesson) -> str:
+        return lesson.reason

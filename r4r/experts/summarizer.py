@@ -12,15 +12,23 @@ FIELDS = ("Positive Aspects", "Negative Aspects", "User Preference Elements")
 class Summarizer(Writer):
     """Reads one review with its rating; writes its positive and negative aspects and the user's preferences."""
 
-    templates = ("summarizer",)
+    templates = ("summarizer", "summarizer_example")
 
-    @staticmethod
-    def prompt(category: str, title: str, rating: float, review: str) -> str:
-        return render("summarizer", category=category, title=title, rating=f"{rating:.1f}", review=review)
+    def prompt(self, category: str, title: str, rating: str, review: str) -> str:
+        """The question about one review; the rating as the data set's scale writes it."""
+        return render("summarizer", category=category, title=title, rating=rating, review=review)
 
-    @staticmethod
-    def target(summary: str) -> str:
+    def teacher_prompt(self, category: str, title: str, rating: str, review: str) -> str:
+        """The same question to the teacher, who has not learnt the form of the answer: a worked example first."""
+        return render("summarizer_example") + "\n\n" + self.prompt(category, title, rating, review)
+
+    def target(self, summary: str) -> str:
+        """The answer to learn."""
         return summary
+
+    def read(self, answer: str) -> str | None:
+        """The three lines in an answer, tidied; None where it is no summary."""
+        return clean_summary(answer)
 
 
 def clean_summary(text: str) -> str | None:

@@ -57,10 +57,12 @@ def prompt_texts(*names: str) -> dict[str, str]:
     return {name: template(name) for name in names}
 
 
+def tokenizer_identity(config: Config) -> dict[str, Any]:
+    """The base model's tokenizer, which counts where a review is cut."""
+    llm = config.llm
+    return identity(llm.source, llm.sha256, llm.revision)
+
+
 def cut_facts(config: Config) -> dict[str, Any]:
     """What cuts a review in a prompt: the limit, and the base model's tokenizer, which counts."""
-    llm = config.llm
-    return {
-        "review_tokens": config.dataset.history.review_tokens,
-        "tokenizer": identity(llm.source, llm.sha256, llm.revision),
-    }
+    return {"review_tokens": config.dataset.history.review_tokens, "tokenizer": tokenizer_identity(config)}

@@ -1,192 +1,277 @@
-"""The Reasoner's training texts, from whichever source (paper 3.2, Table 4)."""
+"""Where the training reasons come from (paper 3.2, Table 4): what a source is, and those without a filter.
 
-from collections.abc import Callable, Sequence
-from itertools import groupby
-from typing import Any
+A source is a class here or elsewhere and a file in `conf/reason_source/`. One that makes its texts from the pairs
+derives from `TextSource`, one that asks the teacher from `TeacherSource`; any other says itself what its stage is.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import pandas as pd
 
 from r4r.config import Config
-from r4r.errors import DataError, TeacherError
-from r4r.experts.reasoner import Reasoner
-from r4r.progress import bar, say
-from r4r.prompts.render import render
-from r4r.reasons.acceptance import acceptance, plot_acceptance
-from r4r.reasons.filter import Pair, generate_then_filter
+from r4r.errors import TeacherError
+from r4r.experts.steps import hinted
+from r4r.pipeline.component import Component
+from r4r.pipeline.stage import Stage
+from r4r.prompts.render import render, template
 from r4r.reasons.leak import leaks_rating
-from r4r.rows import CANDIDATES, REASONS, Case
-from r4r.stages.ask import UNIT, Asking, answered, estimate, groups, teacher_identity
+from r4r.rows import REASONS, Case
+from r4r.stages.ask import estimate, teacher_identity
 from r4r.stages.ask_all import ask_all, usable
-from r4r.stages.histories import case_facts, case_inputs, clipped_reviews, known_cases, one_line, pool_rows
-from r4r.stages.identity import cut_facts, prompt_texts
+from r4r.stages.histories import Cut, Histories, histories, one_line, rows_of_pool
+from r4r.stages.identity import prompt_texts, tokenizer_identity
+from r4r.stages.mounted import Asked, asked
 from r4r.stages.pools import expert_pairs, pools_stage
-from r4r.stages.reward import RewardScorer, reward_model_stage
+from r4r.stages.reward import TargetReviews
 from r4r.stages.split import split_stage
-from r4r.stages.stage import Job, Stage, Work
-from r4r.stages.train import use_adapter
-from r4r.store.artifact import write_json, write_table
-from r4r.store.journal import Journal
-from r4r.teacher.base import Call
+from r4r.stages.stage import Work
+from r4r.store.artifact import write_table
 
-VERSION = 1
 TITLE_TOKENS = 20  # of a history entry's title, about: for plans only
 
 
-def reasons_stage(config: Config) -> Stage:
-    """Artifact: `data.parquet` (rows.REASONS), one reason a kept pair; `candidates.parquet` where they are filtered."""
-    source = config.reason_source
-    inputs = {"split": split_stage(config), "pools": pools_stage(config)}
-    identity: dict[str, Any] = {"source": source.name, **cut_facts(config)}
-    takes = ""
-    if source.name != "review":
-        teacher = config.teacher
-        identity |= {
-            "teacher": teacher_identity(config),
-            "temperature": teacher.reason_temperature,
-            "max_tokens": teacher.reason_max_tokens,
-            "category": config.dataset.category,
-            "prompts": prompt_texts("reasoner", "hint", "review_inferred"),
-        }
-        pairs = expert_pairs(config)
-        most = pairs * (1 + source.max_hinted) if source.name == "filtered" else pairs
-        takes = estimate(config, pairs, most, *_longest_call(config), teacher.reason_max_tokens)
-    if source.name in {"filtered", "history", "hint"}:
-        inputs |= case_inputs(config)
-        identity |= case_facts(config)
-    if source.name == "filtered":
-        inputs["reward_model"] = reward_model_stage(config)
-        identity |= {"max_hinted": source.max_hinted, "tau": threshold(config), "reference": source.reference}
-        return Stage("reasons", VERSION, identity, inputs, _filtered, takes)
-    return Stage("reasons", VERSION, identity, inputs, _unfiltered, takes)
+class ReasonSource:
+    """Gives each pair of the experts pool a reason to learn, or drops the pair.
+
+    Attributes:
+        asks_teacher: whether the job's teacher is asked.
+    """
+
+    asks_teacher: ClassVar[bool] = False
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def stage(self, config: Config, node: Mapping[str, Any]) -> Stage | None:
+        """The stage whose artifact holds `data.parquet` (rows.REASONS); None: the experts learn without reasons.
+
+        Args:
+            config: the job's.
+            node: the source's own settings with their `_target_`: a stage's key holds them.
+        """
+        raise NotImplementedError
 
 
-def _longest_call(config: Config) -> tuple[dict[str, str], int]:
-    """The templates of a call, and the tokens of the longest texts that fill them."""
-    if config.reason_source.name == "review_inferred":
-        return prompt_texts("review_inferred"), config.dataset.history.review_tokens
-    summarised = config.strategy.reasoned_from == "summaries"
-    entry = config.experts["summarizer"]["max_new_tokens"] if summarised else config.dataset.history.raw_tokens
-    return prompt_texts("reasoner", "hint"), 2 * config.dataset.history.prompt * (entry + TITLE_TOKENS)
+class NoReasons(ReasonSource):
+    """Table 4, without reason: steps that learn from reasons are left out."""
+
+    def stage(self, config: Config, node: Mapping[str, Any]) -> None:
+        return None
 
 
-def threshold(config: Config) -> float:
-    """The filter's tau: the data set's (paper 4.1.4), unless the reason source sets its own."""
-    return config.dataset.tau if config.reason_source.tau is None else config.reason_source.tau
+class TextSource(ReasonSource):
+    """A source that makes its texts from the pairs and their own reviews."""
+
+    def texts(self, pairs: pd.DataFrame, reviews: Sequence[str]) -> list[str]:
+        """A reason for each pair; an empty one drops the pair, which is counted.
+
+        Args:
+            pairs: rows.REVIEWS.
+            reviews: the same rows' own reviews, on one line, cut to what the Reasoner may write.
+        """
+        raise NotImplementedError
+
+    def stage(self, config: Config, node: Mapping[str, Any]) -> Stage:
+        limit = min(config.dataset.history.review_tokens, asked(config, "reasoner").max_new_tokens)
+        reviews = TargetReviews(Cut(limit, tokenizer_identity(config)))
+        return TextReasons(Component(node), split_stage(config), pools_stage(config), reviews)
 
 
-def reasoner_prompt(case: Case, hint_rating: float | None = None) -> str:
-    """The reasoner's prompt, with the target's rating as a hint where one is given."""
-    prompt = Reasoner.prompt(case)
-    return prompt if hint_rating is None else prompt + "\n" + render("hint", rating=f"{hint_rating:g}").lstrip("\n")
+class ReviewGuided(TextSource):
+    """Table 4, review-guided: the target's own review is the text to learn."""
+
+    def texts(self, pairs: pd.DataFrame, reviews: Sequence[str]) -> list[str]:
+        return list(reviews)
 
 
-def review_inferred_prompt(config: Config, title: str, review: str) -> str:
-    """The teacher's prompt for a reason read out of the target's own review: for training and analysis only."""
-    return render("review_inferred", category=config.dataset.category, title=title, review=review)
+@dataclass(frozen=True)
+class TextReasons(Stage):
+    """Artifact: `data.parquet` (rows.REASONS) of a TextSource."""
 
+    source: Component
+    split: Any
+    pools: Any
+    reviews: TargetReviews
 
-def _filtered(work: Work) -> dict[str, Any]:
-    config, source = work.job.config, work.job.config.reason_source
-    rows = pool_rows(work, "experts")
-    cases = known_cases(work, rows)
-    reviews = clipped_reviews(work.job, rows)
-    use_adapter(work.job, "reward_model", work.inputs["reward_model"])
-    journal = Journal(work.folder / "rows.jsonl")
-    asking = Asking(work.job, journal)
-    starts = range(0, len(rows), UNIT)
-    with bar("generate, then filter", len(starts), len(journal)) as advance:
-        for group in groups(config, [start for start in starts if str(start) not in journal]):
-            places = [p for start in group for p in range(start, min(start + UNIT, len(rows)))]
-            pairs = [Pair(cases[p].row_id, float(rows["rating"].iloc[p]), reviews[p]) for p in places]
-            candidates, failures = generate_then_filter(
-                pairs,
-                _candidates(work, asking, [cases[p] for p in places], [pair.rating for pair in pairs]),
-                _Scorer(work.job, [cases[p] for p in places]),
-                source.max_hinted,
-                threshold(config),
-                source.reference,
-            )
-            failed = [{"failure": str(failure)} for failure in failures]
-            for start in group:
-                own = {case.row_id for case in cases[start : start + UNIT]}
-                kept_rows = [c for c in candidates if c["row_id"] in own]
-                journal.append(str(start), [*kept_rows, *failed, asking.row()])
-                failed = []  # they name no pair: the group's first unit holds them
-                advance(1, f"{sum(c['accepted'] for c in candidates)} of {len(pairs)} accepted")
-    done = answered(journal)
-    failures_by_kind = pd.Series([r["failure"] for r in done if "failure" in r], dtype=object).value_counts()
-    table = pd.DataFrame([row for row in done if "failure" not in row], columns=list(CANDIDATES))
-    write_table(work.folder / "candidates.parquet", table, CANDIDATES)
-    report = acceptance(table, len(rows)) | {"teacher_failures": failures_by_kind.to_dict()}
-    write_json(work.folder / "acceptance.json", report)
-    plot_acceptance(table, threshold(config), work.folder / "acceptance.png")
-    kept = table[table["accepted"]].sort_values("row_id")
-    say(f"  accepted a reason for {len(kept)} of {len(rows)} pairs; candidates: {report['by_cause']}")
-    if kept.empty:
-        raise DataError(
-            f"the filter accepted no reason for any of {len(rows)} pairs ({report['by_cause']}); "
-            "raise reason_source.tau, train the reward model longer, or take reason_source=history"
-        )
-    write_table(work.folder / "data.parquet", kept, REASONS)
-    return report | asking.facts() | {"engine": work.job.engine.about}
+    @property
+    def name(self) -> str:
+        return "reasons"
 
-
-class _Scorer:
-    """The reward model for a group of pairs, by units. What a unit's prompts share is computed once and held for all of
-    its candidates as long as `llm.prefix_gb` has room; without, it is computed again for every attempt."""
-
-    def __init__(self, job: Job, cases: Sequence[Case]):
-        self._job, self._cases = job, cases
-        self._held: dict[int, RewardScorer] = {}
-        # vLLM keeps what prompts share by itself, and is the faster the more it is given
-        self._unit = UNIT if job.config.llm.engine == "hf" else len(cases)
-        self._room = job.config.llm.prefix_gb * 2**30
-
-    def __call__(self, pairs: Sequence[int], texts: Sequence[str | None]) -> list[float]:
-        ratings: list[float] = []
-        size = self._unit
-        for start, chosen in groupby(zip(pairs, texts, strict=True), key=lambda pair: pair[0] // size * size):
-            scorer = self._held.get(start) or RewardScorer(self._job, self._cases[start : start + size])
-            if start not in self._held and scorer.nbytes <= self._room:
-                self._held[start] = scorer
-                self._room -= scorer.nbytes
-            own, shown = zip(*chosen, strict=True)
-            ratings += scorer([pair - start for pair in own], shown)
-        return ratings
-
-
-def _candidates(
-    work: Work, asking: Asking, cases: Sequence[Case], ratings: Sequence[float]
-) -> Callable[[Sequence[int], int, bool], list[str | TeacherError]]:
-    """The teacher as `generate_then_filter` wants it. Hinted prompts, too, show histories without ratings."""
-    teacher = work.job.config.teacher
-
-    def write(pairs: Sequence[int], attempt: int, hinted: bool) -> list[str | TeacherError]:
-        prompts = [reasoner_prompt(cases[n], ratings[n] if hinted else None) for n in pairs]
-        calls = [Call(p, teacher.reason_temperature, teacher.reason_max_tokens, attempt) for p in prompts]
-        return [a if isinstance(a, TeacherError) else one_line(a.text) for a in asking(calls)]
-
-    return write
-
-
-def _unfiltered(work: Work) -> dict[str, Any]:
-    config, name = work.job.config, work.job.config.reason_source.name
-    rows = pool_rows(work, "experts")
-    reviews = clipped_reviews(work.job, rows)
-    if name == "review":
-        kept = rows.assign(reason=[one_line(review) for review in reviews])
+    def build(self, work: Work) -> dict[str, Any]:
+        rows = rows_of_pool(work, self.split, self.pools, "experts")
+        texts = self.source.object.texts(rows, self.reviews.texts(work.job.chat, rows))
+        kept = rows.assign(reason=texts)
         kept = kept[kept["reason"] != ""]
         write_table(work.folder / "data.parquet", kept, REASONS)
-        return {"pairs": len(rows), "kept": len(kept), "dropped": {"empty review": len(rows) - len(kept)}}
-    if name == "review_inferred":
-        prompts = [
-            review_inferred_prompt(config, title, review) for title, review in zip(rows["title"], reviews, strict=True)
-        ]
-    else:
-        ratings = rows["rating"] if name == "hint" else [None] * len(rows)
-        prompts = [reasoner_prompt(c, r) for c, r in zip(known_cases(work, rows), ratings, strict=True)]
+        return {"pairs": len(rows), "kept": len(kept), "dropped": {"empty text": len(rows) - len(kept)}}
 
-    return ask_reasons(work, rows["row_id"].tolist(), prompts, hinted=name == "hint")
+
+class TeacherSource(ReasonSource):
+    """A source whose reasons the teacher writes, one a pair, unfiltered.
+
+    Attributes:
+        prompt_files: files of r4r/prompts that its questions are made from, beside the Reasoner's own.
+        tells_rating: whether the questions hold the true rating, which a reason then may not give away.
+    """
+
+    asks_teacher: ClassVar[bool] = True
+    prompt_files: ClassVar[tuple[str, ...]] = ()
+    tells_rating: ClassVar[bool] = False
+
+    def question(self, ask: Asked, case: Case, rating: float, review: str) -> str:
+        """What the teacher is asked about one pair.
+
+        Args:
+            ask: the Reasoner as it is mounted.
+            case: the pair's.
+            rating, review: the target's own.
+        """
+        raise NotImplementedError
+
+    def stage(self, config: Config, node: Mapping[str, Any]) -> Stage:
+        pairs = expert_pairs(config)
+        return AskedReasons(
+            Component(node),
+            pools_stage(config),
+            histories(config),
+            asked(config, "reasoner"),
+            TargetReviews(Cut(config.dataset.history.review_tokens, tokenizer_identity(config))),
+            teaching(config, *self.prompt_files),
+            takes_of(config, pairs, pairs),
+        )
+
+
+class ReviewInferred(TeacherSource):
+    """Table 4, review-inferred: the teacher reads the target's own review."""
+
+    prompt_files = ("review_inferred",)
+
+    def question(self, ask: Asked, case: Case, rating: float, review: str) -> str:
+        return review_inferred_prompt(case, review)
+
+
+class HistoryInferred(TeacherSource):
+    """Table 4, history-inferred: the teacher answers the Reasoner's prompt."""
+
+    def question(self, ask: Asked, case: Case, rating: float, review: str) -> str:
+        return reasoner_prompt(ask, case)
+
+
+class HintInferred(TeacherSource):
+    """Table 5, hint-inferred: the same prompt with the true rating as a hint; histories stay without ratings."""
+
+    prompt_files = ("hint",)
+    tells_rating = True
+
+    def question(self, ask: Asked, case: Case, rating: float, review: str) -> str:
+        return reasoner_prompt(ask, case, rating)
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """The teacher's part in a stage that asks it for reasons.
+
+    Attributes:
+        teacher: what tells the teacher's answers from another's.
+        prompts: texts of the prompt files that are not an expert's own.
+    """
+
+    teacher: Mapping[str, Any]
+    temperature: float
+    max_tokens: int
+    prompts: Mapping[str, str]
+
+
+def teaching(config: Config, *prompts: str) -> Teaching:
+    """The job's teacher, as it is asked for reasons."""
+    teacher = config.teacher
+    texts = {name: template(name) for name in prompts}
+    return Teaching(teacher_identity(config), teacher.reason_temperature, teacher.reason_max_tokens, texts)
+
+
+@dataclass(frozen=True)
+class Takes:
+    """What a build would take, in words; no part of a key."""
+
+    words: str
+
+    def identity(self) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class AskedReasons(Stage):
+    """Artifact: `data.parquet` (rows.REASONS) of a TeacherSource."""
+
+    source: Component
+    pools: Any
+    shown: Histories
+    reasoner: Asked
+    reviews: TargetReviews
+    teaching: Teaching
+    takes: Takes
+
+    @property
+    def name(self) -> str:
+        return "reasons"
+
+    @property
+    def estimate(self) -> str:
+        return self.takes.words
+
+    def build(self, work: Work) -> dict[str, Any]:
+        rows, source = rows_of_pool(work, self.shown.split, self.pools, "experts"), self.source.object
+        known = zip(self.shown.cases(work, rows), rows["rating"], self.reviews.texts(work.job.chat, rows), strict=True)
+        table, facts = ask_all(
+            work,
+            "teacher reasons",
+            rows["row_id"].tolist(),
+            [source.question(self.reasoner, case, rating, review) for case, rating, review in known],
+            self.teaching.temperature,
+            self.teaching.max_tokens,
+            read=lambda place, text: read_reason(text, source.tells_rating),
+        )
+        kept, dropped = usable(table, "teacher reasons")
+        write_table(work.folder / "data.parquet", kept.rename(columns={"answer": "reason"}), REASONS)
+        return {"pairs": len(table), "kept": len(kept), "dropped": dropped, **facts}
+
+
+def reasons_stage(config: Config) -> Stage | None:
+    """The stage of the training reasons that the configuration chooses; None: there are none."""
+    return Component(config.reason_source).object.stage(config, config.reason_source)
+
+
+def takes_of(config: Config, least: int, most: int) -> Takes:
+    """What the teacher's reasons take: calls, and for a remote teacher tokens and dollars at most."""
+    shown = histories(config)
+    entry = shown.raw.tokens if shown.raw else asked(config, "summarizer").max_new_tokens
+    tokens = max(2 * shown.newest * (entry + TITLE_TOKENS), config.dataset.history.review_tokens)
+    prompts = prompt_texts("reasoner", "hint")
+    return Takes(estimate(config, least, most, prompts, tokens, config.teacher.reason_max_tokens))
+
+
+def reasoner_prompt(ask: Asked, case: Case, hint_rating: float | None = None) -> str:
+    """The Reasoner's prompt to the teacher, with the target's rating as a hint where one is given."""
+    prompt: str = ask.expert.prompt(case)
+    return prompt if hint_rating is None else hinted(prompt, hint_rating, case.scale)
+
+
+def review_inferred_prompt(case: Case, review: str) -> str:
+    """The teacher's prompt for a reason read out of the target's own review: for training and analysis only."""
+    return render("review_inferred", category=case.category, title=case.title, review=review)
+
+
+def read_reason(text: str, hinted: bool) -> str:
+    """A reason on one line.
+
+    Raises:
+        TeacherError: it was written with the rating as a hint, and gives it away.
+    """
+    if hinted and leaks_rating(text):
+        raise TeacherError("gives away the rating")
+    return one_line(text)
 
 
 def ask_reasons(work: Work, row_ids: Sequence[int], prompts: Sequence[str], hinted: bool) -> dict[str, Any]:
@@ -210,14 +295,3 @@ def ask_reasons(work: Work, row_ids: Sequence[int], prompts: Sequence[str], hint
     kept, dropped = usable(table, "teacher reasons")
     write_table(work.folder / "data.parquet", kept.rename(columns={"answer": "reason"}), REASONS)
     return {"pairs": len(table), "kept": len(kept), "dropped": dropped, **facts}
-
-
-def read_reason(text: str, hinted: bool) -> str:
-    """A reason on one line.
-
-    Raises:
-        TeacherError: it was written with the rating as a hint, and gives it away.
-    """
-    if hinted and leaks_rating(text):
-        raise TeacherError("gives away the rating")
-    return one_line(text)

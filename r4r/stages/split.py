@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from r4r.config import Config
+from r4r.config import Config, EvaluateConfig
 from r4r.data.download import facts
 from r4r.data.prepare import prepare, split_frame
 from r4r.data.simulator import build_world
@@ -72,10 +72,14 @@ def _same_files(config: Config, split: Artifact) -> None:
 
 def evaluated(config: Config, rows: pd.DataFrame) -> pd.DataFrame:
     """The rows to predict: the evaluated split, or a seeded sample of it."""
-    chosen = rows[rows["split"] == config.dataset.evaluate.split]
-    limit = config.dataset.evaluate.max_rows
-    if limit is not None and limit < len(chosen):
-        chosen = chosen.sample(limit, random_state=config.dataset.evaluate.seed).sort_values("row_id")
+    return evaluated_rows(config.dataset.evaluate, rows)
+
+
+def evaluated_rows(evaluate: EvaluateConfig, rows: pd.DataFrame) -> pd.DataFrame:
+    """The same, of these settings."""
+    chosen = rows[rows["split"] == evaluate.split]
+    if evaluate.max_rows is not None and evaluate.max_rows < len(chosen):
+        chosen = chosen.sample(evaluate.max_rows, random_state=evaluate.seed).sort_values("row_id")
     return chosen.reset_index(drop=True)
 
 

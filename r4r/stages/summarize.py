@@ -1,69 +1,138 @@
 """The Summarizer: taught by the teacher, then every history review is summarised once, offline (paper 3.1)."""
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pandas as pd
 
 from r4r.config import Config
-from r4r.experts.summarizer import Summarizer, clean_summary
+from r4r.lm.chat import Chat
+from r4r.pipeline.stage import Stage
 from r4r.progress import say
 from r4r.rows import REVIEWS, SUMMARIES
-from r4r.stages.cases import history_rows
+from r4r.scale import Scale
+from r4r.stages.cases import rows_of
+from r4r.stages.identity import tokenizer_identity
+from r4r.stages.mounted import Asked, asked
 from r4r.stages.split import split_stage
-from r4r.stages.stage import Stage, Work
-from r4r.stages.teach import review_prompts, teacher_summaries_stage
-from r4r.stages.train import Texts, train_stage, use_adapter
+from r4r.stages.stage import Work
+from r4r.stages.teach import teacher_summaries_stage
+from r4r.stages.train import Training, training, use_adapter, write_lessons
 from r4r.stages.write import write_all
 from r4r.store.artifact import write_table
 
-VERSION = 1
+Ask = Callable[[str, str, str, str], str]
+"""(category, title, rating as the scale writes it, review) -> a prompt about one review."""
 
 
-def summarizer_stage(config: Config) -> Stage:
-    """Artifact: the Summarizer's adapter."""
-    inputs = {"split": split_stage(config), "teacher_summaries": teacher_summaries_stage(config)}
-    return train_stage(config, "summarizer", inputs, _facts(config), _texts)
+@dataclass(frozen=True)
+class ReviewQuestions:
+    """How a prompt is told of one review.
+
+    Attributes:
+        review_tokens: what the review is cut to.
+        tokenizer: identity of the tokenizer that counts them.
+    """
+
+    category: str
+    scale: Scale
+    review_tokens: int
+    tokenizer: Mapping[str, Any]
+
+    def prompts(self, chat: Chat, ask: Ask, rows: pd.DataFrame) -> list[str]:
+        """A prompt a row (rows.REVIEWS)."""
+        return [
+            ask(self.category, title, self.scale.text(rating), chat.clip(review, self.review_tokens))
+            for title, rating, review in zip(rows["title"], rows["rating"], rows["review"], strict=True)
+        ]
 
 
-def summaries_stage(config: Config) -> Stage:
-    """Artifact: `data.parquet` (rows.SUMMARIES) of every row that a history may show."""
-    identity = {
-        **_facts(config),
-        "history_source": config.dataset.history.source,
-        "max_new_tokens": config.experts["summarizer"]["max_new_tokens"],
-    }
-    inputs = {"split": split_stage(config), "summarizer": summarizer_stage(config)}
-    return Stage("summaries", VERSION, identity, inputs, _build, "one text a history row")
-
-
-def _facts(config: Config) -> dict[str, Any]:
-    return {"category": config.dataset.category, "review_tokens": config.dataset.history.review_tokens}
-
-
-def _texts(work: Work) -> Texts:
-    taught = work.inputs["teacher_summaries"].table(SUMMARIES)
-    rows = work.inputs["split"].table(REVIEWS).set_index("row_id").loc[taught["row_id"]].reset_index()
-    prompts = review_prompts(work, rows)
-    return [
-        (row_id, prompt, Summarizer.target(summary))
-        for row_id, prompt, summary in zip(taught["row_id"], prompts, taught["summary"], strict=True)
-    ]
-
-
-def _build(work: Work) -> dict[str, Any]:
-    config = work.job.config
-    rows = history_rows(config.dataset, work.inputs["split"].table(REVIEWS))
-    use_adapter(work.job, "summarizer", work.inputs["summarizer"])
-    table, facts = write_all(
-        work,
-        "summarizer",
-        rows["row_id"].tolist(),
-        review_prompts(work, rows),
-        config.experts["summarizer"]["max_new_tokens"],
-        "summary",
+def review_questions(config: Config) -> ReviewQuestions:
+    dataset = config.dataset
+    return ReviewQuestions(
+        dataset.category, dataset.rating_scale, dataset.history.review_tokens, tokenizer_identity(config)
     )
-    tidied = table["summary"].map(clean_summary)
-    malformed = int(tidied.isna().sum())
-    if malformed:
-        say(f"  {malformed} of {len(table)} summaries lack one of the three lines; they are shown as written")
-    table["summary"] = tidied.fillna(table["summary"])
-    write_table(work.folder / "data.parquet", table, SUMMARIES)
-    return facts | {"malformed": malformed}
+
+
+@dataclass(frozen=True)
+class SummarizerLessons(Stage):
+    """Artifact: `data.parquet` (rows.LESSONS), the teacher's summaries as the Summarizer is to write them."""
+
+    expert: Asked
+    split: Any
+    taught: Any
+    questions: ReviewQuestions
+
+    @property
+    def name(self) -> str:
+        return "train/summarizer.lessons"
+
+    def build(self, work: Work) -> dict[str, Any]:
+        taught = work.of(self.taught).table(SUMMARIES)
+        rows = work.of(self.split).table(REVIEWS).set_index("row_id").loc[taught["row_id"]].reset_index()
+        own = self.expert.expert
+        prompts = self.questions.prompts(work.job.chat, own.prompt, rows)
+        answers = [own.target(summary) for summary in taught["summary"]]
+        return write_lessons(work, "summarizer", list(zip(taught["row_id"], prompts, answers, strict=True)))
+
+
+@dataclass(frozen=True)
+class Summaries(Stage):
+    """Artifact: `data.parquet` (rows.SUMMARIES) of every row that a history may show."""
+
+    version: ClassVar[int] = 2
+
+    expert: Asked
+    summarizer: Training
+    split: Any
+    questions: ReviewQuestions
+    source: str
+    max_new_tokens: int
+
+    @property
+    def name(self) -> str:
+        return "summaries"
+
+    @property
+    def estimate(self) -> str:
+        return "one text a history row"
+
+    def build(self, work: Work) -> dict[str, Any]:
+        rows, own = rows_of(self.source, work.of(self.split).table(REVIEWS)), self.expert.expert
+        use_adapter(work.job, self.expert.place, work.of(self.summarizer))
+        prompts = self.questions.prompts(work.job.chat, own.prompt, rows)
+        table, facts = write_all(
+            work, self.expert.place, rows["row_id"].tolist(), prompts, self.max_new_tokens, "summaries"
+        )
+        tidied = table["text"].map(own.read)
+        malformed = int(tidied.isna().sum())
+        if malformed:
+            say(f"  {malformed} of {len(table)} summaries lack one of the three lines; they are shown as written")
+        table = table.assign(summary=tidied.fillna(table["text"]))
+        write_table(work.folder / "data.parquet", table, SUMMARIES)
+        return facts | {"malformed": malformed}
+
+
+def summarizer_stage(config: Config) -> Training:
+    """The stage whose artifact is the Summarizer's adapter."""
+    lessons = SummarizerLessons(
+        asked(config, "summarizer"),
+        split_stage(config),
+        teacher_summaries_stage(config),
+        review_questions(config),
+    )
+    return training(config, "summarizer", lessons)
+
+
+def summaries_stage(config: Config) -> Summaries:
+    """The stage whose artifact holds the Summarizer's summaries."""
+    own = asked(config, "summarizer")
+    return Summaries(
+        own,
+        summarizer_stage(config),
+        split_stage(config),
+        review_questions(config),
+        config.dataset.history.source,
+        own.max_new_tokens,
+    )

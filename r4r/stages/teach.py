@@ -6,16 +6,17 @@ import pandas as pd
 
 from r4r.config import Config
 from r4r.errors import TeacherError
-from r4r.experts.summarizer import Summarizer, clean_summary
+from r4r.experts.summarizer import clean_summary
 from r4r.rows import REVIEWS, SUMMARIES
 from r4r.stages.ask import estimate, teacher_identity
 from r4r.stages.ask_all import ask_all, usable
-from r4r.stages.identity import cut_facts, prompt_texts
+from r4r.stages.identity import cut_facts
+from r4r.stages.mounted import asked
 from r4r.stages.split import split_stage
 from r4r.stages.stage import Stage, Work
 from r4r.store.artifact import write_table
 
-VERSION = 1
+VERSION = 2
 
 
 def teacher_summaries_stage(config: Config) -> Stage:
@@ -28,11 +29,11 @@ def teacher_summaries_stage(config: Config) -> Stage:
         "summaries": config.dataset.pools.summaries,
         **cut_facts(config),
         "category": config.dataset.category,
-        "prompts": prompt_texts(*Summarizer.templates),
+        "expert": asked(config, "summarizer").identity(),
         "seed": config.seed,
     }
     calls, review = config.dataset.pools.summaries, config.dataset.history.review_tokens
-    takes = estimate(config, calls, calls, identity["prompts"], review, teacher.summary_max_tokens)
+    takes = estimate(config, calls, calls, identity["expert"]["prompts"], review, teacher.summary_max_tokens)
     inputs = {"split": split_stage(config)}
     return Stage("teacher_summaries", VERSION, identity, inputs, _build, f"up to {takes}")
 
@@ -66,10 +67,10 @@ def _read(place: int, text: str) -> str:
 
 
 def review_prompts(work: Work, rows: pd.DataFrame) -> list[str]:
-    """The Summarizer's prompt for each row, its review cut to dataset.history.review_tokens."""
-    config = work.job.config
-    limit = config.dataset.history.review_tokens
+    """The teacher's prompt for each row, its review cut to dataset.history.review_tokens."""
+    dataset, ask = work.job.config.dataset, asked(work.job.config, "summarizer").expert.teacher_prompt
+    limit, scale = dataset.history.review_tokens, dataset.rating_scale
     return [
-        Summarizer.prompt(config.dataset.category, title, rating, work.job.engine.chat.clip(review, limit))
+        ask(dataset.category, title, scale.text(rating), work.job.chat.clip(review, limit))
         for title, rating, review in zip(rows["title"], rows["rating"], rows["review"], strict=True)
     ]

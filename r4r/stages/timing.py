@@ -20,6 +20,7 @@ from r4r.lm.rate import decode
 from r4r.lm.write import Written, write_batches
 from r4r.progress import bar
 from r4r.rows import Schema
+from r4r.scale import PAPER, Scale
 from r4r.stages.split import targets
 from r4r.stages.stage import Job, Stage, Work
 from r4r.store.artifact import write_table
@@ -28,13 +29,28 @@ FILE = "timing.parquet"
 TIMED: Schema = {
     "row_id": "int64",
     "mode": "str",  # single (one by one) | batched
-    "text": "str",  # as the model wrote it; empty where the method rates without a text
+    "text": "str",  # of the last step that writes, as the model wrote it; empty where the method rates without a text
     "rating": "float64",
     "seconds": "float64",  # batched: an equal share of the whole
     "rating_seconds": "float64",  # of these, for the rating
-    "tokens": "int64",  # generated
-    "cut": "bool",  # the text reached its limit
+    "tokens": "int64",  # generated, by all steps
+    "cut": "bool",  # a text reached its limit
 }
+
+
+@dataclass(frozen=True)
+class Round:
+    """One step that writes.
+
+    Attributes:
+        adapter: its adapter, ready on the base model.
+        prompt: (place of the row, the texts of the rounds before) -> the prompt for its text.
+        max_new_tokens: limit of a text.
+    """
+
+    adapter: str
+    prompt: Callable[[int, Sequence[str]], str]
+    max_new_tokens: int
 
 
 @dataclass(frozen=True)
@@ -42,19 +58,17 @@ class Inference:
     """How a method predicts some rows, its adapters ready on the base model.
 
     Attributes:
-        writer: the adapter that writes a text first; None: the rating comes without one.
-        prompts: a row's prompt for that text.
-        max_new_tokens: limit of a text.
+        rounds: the steps that write, in their order; none where the rating comes without a text.
         rater: the adapter that rates; None: the bare base model.
-        read: (place of the row, its text) -> token ids up to where the digit of the rating stands, and whether the text
-            came to a rating itself, so that its digit is among the text's tokens.
+        read: (place of the row, its texts) -> token ids up to where the rating's value stands, and whether the last
+            text came to a rating itself, so that its value is among the text's tokens.
+        scale: of the ratings.
     """
 
-    writer: str | None
-    prompts: Sequence[str]
-    max_new_tokens: int
+    rounds: Sequence[Round]
     rater: str | None
-    read: Callable[[int, str], tuple[list[int], bool]]
+    read: Callable[[int, Sequence[str]], tuple[list[int], bool]]
+    scale: Scale = PAPER
 
 
 def time_predictions(job: Job, final: Stage, folder: Path) -> dict[str, Any]:
@@ -106,16 +120,16 @@ def time_predictions(job: Job, final: Stage, folder: Path) -> dict[str, Any]:
 def _predict(engine: Engine, own: Inference, places: Sequence[int]) -> tuple[pd.DataFrame, int]:
     """Write and rate these rows in one go: TIMED but for row and mode, in their order, and the batches it took."""
     started = _now()
-    written = [Written("", 0, 0, finished=True)] * len(places)
+    texts: list[list[Written]] = [[] for _ in places]
     batches = 0
-    if own.writer:
-        prompts = [own.prompts[place] for place in places]
-        for batch, texts in write_batches(engine, prompts, own.max_new_tokens, own.writer):
-            for at, text in zip(batch, texts, strict=True):
-                written[at] = text
+    for own_round in own.rounds:
+        prompts = [own_round.prompt(p, [one.text for one in so_far]) for p, so_far in zip(places, texts, strict=True)]
+        for batch, made in write_batches(engine, prompts, own_round.max_new_tokens, own_round.adapter):
+            for at, text in zip(batch, made, strict=True):
+                texts[at].append(text)
             batches += 1
     between = _now()
-    asked = [own.read(place, one.text) for place, one in zip(places, written, strict=True)]
+    asked = [own.read(p, [one.text for one in so_far]) for p, so_far in zip(places, texts, strict=True)]
     plan = engine.plan([len(ids) for ids, _ in asked])
     ratings = [0.0] * len(places)
     for batch in plan:
@@ -125,13 +139,16 @@ def _predict(engine: Engine, own: Inference, places: Sequence[int]) -> tuple[pd.
     ended = _now()
     table = pd.DataFrame(
         {
-            "text": [one.text for one in written],
+            "text": [so_far[-1].text if so_far else "" for so_far in texts],
             "rating": ratings,
             "seconds": (ended - started) / len(places),
             "rating_seconds": (ended - between) / len(places),
             # the rating's own token counts once, by whomever it is given
-            "tokens": [one.tokens_out + (not rated) for one, (_, rated) in zip(written, asked, strict=True)],
-            "cut": [not one.finished for one in written],
+            "tokens": [
+                sum(one.tokens_out for one in so_far) + (not rated)
+                for so_far, (_, rated) in zip(texts, asked, strict=True)
+            ],
+            "cut": [not all(one.finished for one in so_far) for so_far in texts],
         }
     )
     return table, batches or len(plan)

@@ -1,29 +1,92 @@
-"""Train one expert on texts that an earlier stage made."""
+"""Train an expert on lessons: texts that an earlier stage made."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pandas as pd
 
 from r4r.config import Config
+from r4r.errors import DataError
 from r4r.experts.expert import Expert
 from r4r.experts.fit import encode, fit
+from r4r.pipeline.stage import Stage as Declared
+from r4r.rows import LESSONS
 from r4r.stages.identity import llm_identity, prompt_texts
+from r4r.stages.mounted import Mounted, mounted
 from r4r.stages.stage import Job, Stage, Work
-from r4r.store.artifact import Artifact
+from r4r.store.artifact import Artifact, write_table
 
-VERSION = 1
 Texts = list[tuple[int, str, str]]
 """(row_id, prompt, response) of each training example."""
 
 
+@dataclass(frozen=True)
+class Training(Declared):
+    """Artifact: `adapter/`, in peft's format.
+
+    Attributes:
+        lessons: the stage whose artifact holds `data.parquet` (rows.LESSONS).
+        llm: identity of the base model.
+    """
+
+    version: ClassVar[int] = 2
+
+    expert: Mounted
+    lessons: Any
+    llm: Mapping[str, Any]
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"train/{self.expert.place}"
+
+    @property
+    def estimate(self) -> str:
+        return f"{self.expert.node['epochs']} epochs"
+
+    def build(self, work: Work) -> dict[str, Any]:
+        table = work.of(self.lessons).table(LESSONS)
+        texts = list(zip(table["row_id"].tolist(), table["prompt"], table["response"], strict=True))
+        return _fit(work, self.expert.place, self.expert.expert, texts, self.seed)
+
+
+def training(config: Config, place: str, lessons: Any) -> Training:
+    """The stage that trains the expert at `experts.<place>`."""
+    return Training(mounted(config, place), lessons, llm_identity(config), config.seed)
+
+
+def write_lessons(work: Work, place: str, lessons: Texts, **facts: Any) -> dict[str, Any]:
+    """Keep an expert's lessons as the artifact of the stage that made them.
+
+    Raises:
+        DataError: there are none.
+    """
+    if not lessons:
+        raise DataError(f"there is nothing to train {place} on; enlarge the data set or dataset.pools")
+    table = pd.DataFrame(lessons, columns=list(LESSONS))
+    write_table(work.folder / "data.parquet", table, LESSONS)
+    return {"lessons": len(table), **facts}
+
+
+def use_adapter(job: Job, name: str, artifact: Artifact) -> None:
+    """Have a trained expert's adapter ready on the job's base model."""
+    job.engine.load_adapter(name, artifact.path / "adapter")
+
+
+def _fit(work: Work, place: str, expert: Expert, texts: Texts, seed: int) -> dict[str, Any]:
+    lm, config = work.job.lm, work.job.config
+    examples = encode(lm, texts)
+    return fit(expert, lm, place, examples, work.folder, config.trainer, seed, work.job.log, config.paths.cache)
+
+
 def make_expert(config: Config, name: str) -> Expert:
     """The expert that the strategy mounted at experts.<name>."""
-    from hydra.utils import instantiate
-
-    return instantiate(config.experts[name])
+    return mounted(config, name).expert
 
 
 def train_stage(
-    config: Config, name: str, inputs: dict[str, Stage], facts: dict[str, Any], texts: Callable[[Work], Texts]
+    config: Config, name: str, inputs: dict[str, Any], facts: dict[str, Any], texts: Callable[[Work], Texts]
 ) -> Stage:
     """Artifact: `adapter/`, in peft's format.
 
@@ -41,14 +104,6 @@ def train_stage(
     }
 
     def build(work: Work) -> dict[str, Any]:
-        lm, cache = work.job.lm, config.paths.cache
-        examples = encode(lm, texts(work))
-        expert = make_expert(work.job.config, name)
-        return fit(expert, lm, name, examples, work.folder, config.trainer, config.seed, work.job.log, cache)
+        return _fit(work, name, make_expert(config, name), texts(work), config.seed)
 
-    return Stage(f"train/{name}", VERSION, identity, inputs, build, f"{settings['epochs']} epochs")
-
-
-def use_adapter(job: Job, name: str, artifact: Artifact) -> None:
-    """Have a trained expert's adapter ready on the job's base model."""
-    job.engine.load_adapter(name, artifact.path / "adapter")
+    return Stage(f"train/{name}", 1, identity, inputs, build, f"{settings['epochs']} epochs")

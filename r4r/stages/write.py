@@ -10,23 +10,26 @@ from r4r.progress import bar
 from r4r.stages.stage import Work
 from r4r.store.journal import Journal, Row
 
-PLURAL = {"summary": "summaries", "reason": "reasons", "answer": "answers"}
-
 
 def write_all(
-    work: Work, adapter: str, row_ids: Sequence[int], prompts: Sequence[str], max_new_tokens: int, column: str
+    work: Work, adapter: str, row_ids: Sequence[int], prompts: Sequence[str], max_new_tokens: int, what: str
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """One text a row: a table with row_id and `column`, by row_id, and facts for the manifest."""
+    """One text a row: a table of row_id and text, by row_id, and facts for the manifest.
+
+    Args:
+        adapter: the expert's, ready on the base model.
+        what: is written, in words, for the progress bar.
+    """
     engine = work.job.engine
     journal = Journal(work.folder / "rows.jsonl")
     known = {row["row_id"] for row in journal.rows()}
     done = {place for place, row_id in enumerate(row_ids) if row_id in known}
-    with bar(f"write {PLURAL[column]}", len(prompts), len(done)) as advance:
+    with bar(f"write {what}", len(prompts), len(done)) as advance:
         for places, texts in write_batches(engine, prompts, max_new_tokens, adapter, done=done):
             rows = [
                 {
                     "row_id": int(row_ids[p]),
-                    column: text.text,
+                    "text": text.text,
                     "tokens_in": text.tokens_in,
                     "tokens_out": text.tokens_out,
                     "cut": not text.finished,

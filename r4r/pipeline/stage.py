@@ -1,0 +1,120 @@
+"""What a stage is: one artifact, whose identity is all that its class declares and its fields hold.
+
+A stage is a frozen dataclass. Its fields are settings, prompt texts, identities of models and teachers, and other
+stages; its key is a hash of them, so whatever can change its output is in its key: `build` is given nothing else to
+read but the artifacts of the stages among its fields, and the job's services.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+from pydantic import BaseModel
+
+from r4r.store.key import key_of
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One artifact: subclasses add fields, a name, and how it is built.
+
+    Attributes:
+        version: raised by hand when the code changes the output.
+        infer: (work, rows) -> how the method predicts these rows afresh, to be timed; None where nothing can be timed.
+    """
+
+    version: ClassVar[int] = 1
+    infer: ClassVar[Any] = None
+
+    @property
+    def name(self) -> str:
+        """The folder below the store; also what `target=` names."""
+        raise NotImplementedError
+
+    @property
+    def estimate(self) -> Any:
+        """What a build would take, for `plan=true`."""
+        return ""
+
+    def build(self, work: Any) -> dict[str, Any]:
+        """Write files into `work.folder` and return facts for the manifest (tokens, dollars, counts)."""
+        raise NotImplementedError
+
+    @cached_property
+    def inputs(self) -> dict[str, "Stage"]:
+        """The stages among the fields, by where they stand: `summaries`, `shown.summaries`, `thoughts.0`."""
+        return dict(_stages_in(self, ""))
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """All that the key is made of, in plain values; a stage among the fields as its name and key."""
+        return {"class": type(self).__name__, **plain({f.name: getattr(self, f.name) for f in fields(self)}, self.name)}
+
+    @cached_property
+    def key(self) -> str:
+        return key_of(self.name, self.version, self.config, {name: stage.key for name, stage in self.inputs.items()})
+
+    def upstream(self) -> Iterator["Stage"]:
+        """This stage and all that it depends on, inputs first, each once."""
+        seen: set[tuple[str, str]] = set()
+
+        def walk(stage: "Stage") -> Iterator["Stage"]:
+            if (stage.name, stage.key) in seen:
+                return
+            seen.add((stage.name, stage.key))
+            for before in stage.inputs.values():
+                yield from walk(before)
+            yield stage
+
+        yield from walk(self)
+
+
+def is_stage(value: Any) -> bool:
+    return hasattr(value, "upstream") and hasattr(value, "key")
+
+
+def plain(value: Any, where: str) -> Any:
+    """A field's value as JSON knows it.
+
+    A value that is neither plain data, a stage, a pydantic model nor a dataclass says itself what it is, by a method
+    `identity()`.
+
+    Raises:
+        TypeError: naming the stage, for a value that says nothing of itself: no key could tell it from another.
+        ValueError: a number that is not finite.
+    """
+    if is_stage(value):
+        return {"stage": value.name, "key": value.key}
+    if hasattr(value, "identity"):
+        return plain(value.identity(), where)
+    if isinstance(value, BaseModel):
+        return plain(value.model_dump(mode="json"), where)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name), f"{where}.{f.name}") for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner, f"{where}.{key}") for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner, where) for inner in value]
+    if isinstance(value, frozenset | set):
+        return sorted(plain(inner, where) for inner in value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where}: {value} cannot be part of an artifact's key")
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{where}: a {type(value).__name__} has no identity that an artifact's key could hold")
+
+
+def _stages_in(value: Any, path: str) -> Iterator[tuple[str, Stage]]:
+    if path and is_stage(value):
+        yield path, value
+    elif is_dataclass(value) and not isinstance(value, type):
+        for f in fields(value):
+            yield from _stages_in(getattr(value, f.name), f"{path}.{f.name}" if path else f.name)
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _stages_in(inner, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for place, inner in enumerate(value):
+            yield from _stages_in(inner, f"{path}.{place}")

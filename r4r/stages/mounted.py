@@ -1,0 +1,70 @@
+"""An expert as the configuration mounts it, and what of it enters the keys of the stages that ask it or train it."""
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from r4r.config import Config
+from r4r.files import conf_dir
+from r4r.pipeline.component import Component
+from r4r.prompts.render import template
+
+
+@dataclass(frozen=True)
+class Asked(Component):
+    """An expert by the questions it asks: its class, its prompt texts and what of its settings shapes them.
+
+    Attributes:
+        place: its name below `experts`, and its adapter's.
+    """
+
+    place: str
+
+    @property
+    def expert(self) -> Any:
+        """The object itself: an r4r.experts.expert.Expert."""
+        return self.object
+
+    @property
+    def max_new_tokens(self) -> int:
+        """The limit of a text that it writes; a setting of its own for the keys of what it wrote."""
+        return int(self.node["max_new_tokens"])
+
+    def identity(self) -> dict[str, Any]:
+        return self._said() | {k: v for k, v in super().identity().items() if k not in _training_settings()}
+
+    def _said(self) -> dict[str, Any]:
+        return {"prompts": {name: template(name) for name in self.expert.templates}}
+
+
+class Mounted(Asked):
+    """The same expert by all that shapes its adapter. How long it may write does not."""
+
+    def identity(self) -> dict[str, Any]:
+        return self._said() | {k: v for k, v in Component.identity(self).items() if k != "max_new_tokens"}
+
+
+def asked(config: Config, place: str) -> Asked:
+    """The expert at `experts.<place>` for its prompts; where the strategy mounts none, the one of that name in
+    conf/expert, whose prompts the teacher answers."""
+    return Asked(config.experts.get(place) or _shipped(place), place)
+
+
+def mounted(config: Config, place: str) -> Mounted:
+    """The expert that the strategy or the method mounted at `experts.<place>`."""
+    return Mounted(config.experts[place], place)
+
+
+def _shipped(place: str) -> dict[str, Any]:
+    return yaml.safe_load((Path(conf_dir()) / "expert" / f"{place}.yaml").read_text(encoding="utf-8"))
+
+
+def _training_settings() -> frozenset[str]:
+    """The settings that all experts have: they shape an adapter, or the length of a text, and no prompt."""
+    from r4r.experts.expert import Expert, Writer
+
+    known = {*inspect.signature(Expert.__init__).parameters, *inspect.signature(Writer.__init__).parameters}
+    return frozenset(known - {"self"})
