@@ -60,15 +60,15 @@ def listen(patch: pytest.MonkeyPatch, expert: type, *names: str) -> list[tuple[s
     heard: list[tuple[str, int, str]] = []
 
     def noting(name: str, ask: Callable[..., str]) -> Callable[..., str]:
-        def spy(case: Any, *rest: Any) -> str:
-            text = ask(case, *rest)
+        def spy(self: Any, case: Any, *rest: Any) -> str:
+            text = ask(self, case, *rest)
             heard.append((name, case.row_id, text))
             return text
 
         return spy
 
     for name in names:
-        patch.setattr(expert, name, staticmethod(noting(name, getattr(expert, name))))
+        patch.setattr(expert, name, noting(name, getattr(expert, name)))
     return heard
 
 

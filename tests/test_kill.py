@@ -56,7 +56,7 @@ POINTS = [
     ("train/reward_model", 1),
     ("reasons/", 1),
     ("complete:train/reasoner", 1),
-    ("reason/experts", 1),
+    ("write/reasoner/experts", 1),
     ("train/predictor", 2),
     ("predict/test", 1),
 ]

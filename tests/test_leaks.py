@@ -11,18 +11,20 @@ from r4r.checks import validate
 from r4r.experts.onestep import OneStep
 from r4r.experts.predictor import Predictor
 from r4r.experts.reasoner import Reasoner
+from r4r.experts.reward_model import RewardModel
+from r4r.experts.summarizer import FIELDS
 from r4r.overrides import conf_dir, preflight
 from r4r.run import run
 
 CANARY = re.compile(r"canary(\d+)x")
 STRATEGIES = ("multistep", "without_step1", "without_step2", "without_step3", "onestep", "cot")
 INFERENCE = {  # the stages whose prompts may know nothing of the target's review, in all strategies
-    "reason/experts Reasoner",
-    "reason/test Reasoner",
+    "write/reasoner/experts Reasoner",
+    "write/reasoner/test Reasoner",
     "predict/test Predictor",
-    "deliberate/test OneStep",
+    "write/onestep/test OneStep",
     "predict/test OneStep",
-    "deliberate/test ChainOfThought",
+    "write/cot/test ChainOfThought",
     "predict/test ChainOfThought",
 }
 
@@ -64,22 +66,15 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, list[tu
     prompts: list[tuple[str, int, str]] = []
     stage = [""]
     with pytest.MonkeyPatch.context() as patch, initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        for expert in (Reasoner, Predictor):  # the reward model reads the target's review by design
+        for expert in (Reasoner, Predictor, OneStep):  # the reward model reads the target's review by design
 
-            def spy(case, *args, _expert=expert, _prompt=expert.prompt):  # type: ignore[no-untyped-def]
-                text = _prompt(case, *args)
-                if stage[0]:
-                    prompts.append((f"{stage[0]} {_expert.__name__}", case.row_id, text))
+            def spy(self, case, _prompt=expert.prompt):  # type: ignore[no-untyped-def]
+                text = _prompt(self, case)
+                if stage[0] and not isinstance(self, RewardModel):
+                    prompts.append((f"{stage[0]} {type(self).__name__}", case.row_id, text))
                 return text
 
-            patch.setattr(expert, "prompt", staticmethod(spy))
-        ask = OneStep.prompt.__func__  # type: ignore[attr-defined]
-
-        def spy_alone(cls, case):  # type: ignore[no-untyped-def]
-            prompts.append((f"{stage[0]} {cls.__name__}", case.row_id, text := ask(cls, case)))
-            return text
-
-        patch.setattr(OneStep, "prompt", classmethod(spy_alone))
+            patch.setattr(expert, "prompt", spy)
 
         from r4r.store.artifact import Store
 
@@ -94,8 +89,13 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, list[tu
 
         def parrot(work, adapter, row_ids, *rest):  # type: ignore[no-untyped-def]
             table, facts = write_all(work, adapter, row_ids, *rest)
+            if adapter != "summarizer":
+                return table, facts
             rows = work.inputs["split"].table(r4r.stages.summarize.REVIEWS).set_index("row_id")
-            return table.assign(summary=rows.loc[table["row_id"], "review"].tolist()), facts
+            said = [
+                "\n".join(f"{field}: {review}" for field in FIELDS) for review in rows.loc[table["row_id"], "review"]
+            ]
+            return table.assign(text=said), facts
 
         patch.setattr(r4r.stages.summarize, "write_all", parrot)
         for strategy in STRATEGIES:
@@ -106,7 +106,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, list[tu
 
 
 def inference(prompts: list[tuple[str, int, str]]) -> list[tuple[str, int, str]]:
-    kept = [p for p in prompts if p[0].startswith(("reason/", "predict/", "deliberate/"))]
+    kept = [p for p in prompts if p[0].startswith(("write/", "predict/"))]
     assert {stage for stage, _, _ in kept} == INFERENCE
     return kept
 

@@ -14,7 +14,8 @@ ONCE = {
     *("split", "pools", "teacher_summaries", "train/summarizer", "summaries", "train/reward_model"),
     *("predict/means", "predict/mf"),
 }
-PER_SOURCE = {"reasons", "train/reasoner", "reason/experts", "reason/test", "train/predictor", "predict/test"}
+PER_SOURCE = {"reasons", "train/reasoner.lessons", "train/reasoner", "write/reasoner/experts", "write/reasoner/test"}
+PER_SOURCE |= {"train/predictor.lessons", "train/predictor", "predict/test"}
 
 
 def r4r(outputs: Path, *arguments: str) -> subprocess.CompletedProcess:

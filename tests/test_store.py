@@ -103,12 +103,16 @@ def test_no_reason_is_the_method_without_step_2() -> None:
     assert keys(configured("reason_source=none")) == keys(configured("strategy=without_step2"))
 
 
+REASONED = {"write/reasoner/experts", "write/reasoner/test", "train/predictor.lessons", "train/predictor"}
+
+
 @pytest.mark.parametrize(
     ("override", "rebuilt"),
     [
-        ("reason_source=history", {"reasons", "train/reasoner", "reason/experts", "reason/test", "train/predictor"}),
+        ("reason_source=history", {"reasons", "train/reasoner.lessons", "train/reasoner"} | REASONED),
         ("experts.predictor.lr=1", {"train/predictor"}),
-        ("experts.reasoner.max_new_tokens=9", {"reason/experts", "reason/test", "train/predictor"}),
+        ("experts.reasoner.max_new_tokens=9", REASONED),
+        ("experts.reasoner.lr=1", {"train/reasoner"} | REASONED),
     ],
 )
 def test_a_change_rebuilds_what_lies_behind_it_and_nothing_before(override: str, rebuilt: set[str]) -> None:

@@ -59,16 +59,15 @@ def stored(record: dict[str, Any], stage: str, file: str) -> pd.DataFrame:
 def test_the_timed_predictions_are_the_stored_ones(jobs: dict[str, Any], method: str) -> None:
     """Greedy texts and ratings, one by one and batched; and every token that the stages wrote is counted."""
     record, timing = jobs[method]
-    stage, column = ("reason/test", "reason") if method == "reason4rec" else ("deliberate/test", "answer")
-    written = stored(record, stage, "data.parquet" if column == "reason" else "answers.parquet")
+    writer = "reasoner" if method == "reason4rec" else method
+    written = stored(record, f"write/{writer}/test", "data.parquet")
     predicted = stored(record, "predict/test", "detail.parquet")
     unrated = predicted.attrs.get("answers_without_rating", len(predicted))  # the digit is decoded apart
     assert timing["mode"].tolist() == ["single"] * 8 + ["batched"] * 8
     for mode, summary in zip(("single", "batched"), record["timing"]["modes"], strict=True):
         table = timing[timing["mode"] == mode].reset_index(drop=True)
         assert table["row_id"].tolist() == predicted["row_id"].tolist()
-        texts = table["text"].str.split().str.join(" ") if column == "reason" else table["text"]
-        assert texts.tolist() == written[column].tolist()
+        assert table["text"].tolist() == written["text"].tolist()
         assert table["rating"].tolist() == pytest.approx(predicted["mean"].tolist(), abs=1e-4)
         assert table["tokens"].sum() == written.attrs["tokens_out"] + unrated
         assert (table["seconds"] > table["rating_seconds"]).all()
@@ -128,7 +127,7 @@ def test_the_ratings_token_counts_once(outputs: Path, jobs: dict[str, Any]) -> N
     ids = job.engine.chat.prompt_ids("Predicted Rating:")
 
     def infer(work: Any, rows: pd.DataFrame) -> Inference:
-        return Inference(None, [], 0, None, lambda place, text: (ids, place % 2 == 0))
+        return Inference([], None, lambda place, texts: (ids, place % 2 == 0))
 
     found = time_predictions(job, Stage("predict/bare", 1, {}, {}, lambda work: {}, "", infer), outputs)
     assert pd.read_parquet(outputs / "timing.parquet")["tokens"].tolist() == [0, 1] * 8

@@ -175,8 +175,12 @@ def predictions_stage(config: Config) -> Ratings:
         ConfigError: a step that must learn from reasons has none to learn from.
     """
     strategy, shown, llm = config.strategy, histories(config, config.strategy.histories), llm_identity(config)
-    reasons = reasons_stage(config)
-    places = [place for place in strategy.steps if reasons or not asked(config, place).expert.needs_reason]
+    taught = [place for place in strategy.steps if asked(config, place).expert.needs_reason]
+    reasons = reasons_stage(config) if taught else None
+    label = strategy.label
+    if taught and reasons is None:
+        label = strategy.label_without_reason or label
+    places = [place for place in strategy.steps if reasons or place not in taught]
     if not places or places[-1] != strategy.steps[-1]:
         raise ConfigError(
             [
@@ -185,8 +189,7 @@ def predictions_stage(config: Config) -> Ratings:
             ]
         )
     experts = [asked(config, place) for place in places]
-    taught = any(own.expert.needs_reason for own in experts)
-    pairs = Pairs(split_stage(config), pools_stage(config), reasons if taught else None)
+    pairs = Pairs(split_stage(config), pools_stage(config), reasons)
     evaluate = config.dataset.evaluate
     learnt: tuple[Thought, ...] = ()  # what earlier steps wrote for the training pairs
     told: tuple[Thought, ...] = ()  # and for the rows to predict
@@ -200,7 +203,6 @@ def predictions_stage(config: Config) -> Ratings:
         trained = training(config, own.place, StepLessons(own, shown, pairs, learnt, summarised, llm))
         answers = Written(own, trained, shown, evaluate, told, llm, own.max_new_tokens) if writes else None
         if is_last:
-            label = strategy.label if reasons else strategy.label_without_reason or strategy.label
             return Ratings(own, trained, shown, evaluate, told, answers, label, llm)
         learnt += (Thought(own, Written(own, trained, shown, pairs, learnt, llm, own.max_new_tokens)),)
         told += (Thought(own, answers),)
