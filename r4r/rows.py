@@ -1,12 +1,13 @@
 """The tables that pass between rooms: their columns and types (pandas DataFrames)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from r4r.errors import DataError
+from r4r.scale import PAPER, Scale
 
 Schema = Mapping[str, str]
 
@@ -23,6 +24,8 @@ REVIEWS: Schema = {
 POOLS: Schema = {"row_id": "int64", "pool": "str"}  # reward | experts
 SUMMARIES: Schema = {"row_id": "int64", "summary": "str"}
 REASONS: Schema = {"row_id": "int64", "reason": "str"}
+TEXTS: Schema = {"row_id": "int64", "text": "str"}  # what an expert wrote, as it wrote it
+LESSONS: Schema = {"row_id": "int64", "prompt": "str", "response": "str"}  # what an expert is trained on
 CANDIDATES: Schema = {  # every attempt of generation-then-filter
     "row_id": "int64",
     "attempt": "int64",
@@ -54,6 +57,9 @@ class Case:
     Attributes:
         user_history, item_history: (title, rating, summary) of the newest reviews, oldest first.
         user_average, item_average: mean rating over the whole history; None where it is empty.
+        thoughts: what earlier steps of the deliberation wrote of this target, one paragraph each, in their order.
+        scale: the scale of all ratings of the case.
+        categories, description: what the data say of the item, on one line each; empty where they say nothing.
     """
 
     row_id: int
@@ -63,6 +69,29 @@ class Case:
     item_history: tuple[tuple[str, float, str], ...]
     user_average: float | None
     item_average: float | None
+    thoughts: tuple[str, ...] = ()
+    scale: Scale = PAPER
+    categories: str = ""
+    description: str = ""
+
+    def thinking(self, *texts: str) -> "Case":
+        """The case with these texts as its thoughts."""
+        return replace(self, thoughts=texts)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is known of a training pair beside its case: what an answer to learn may be made of.
+
+    Attributes:
+        rating: the true one.
+        reason: the training reason of the pair, from whichever source; empty where the strategy has none.
+        summarised: the case with its histories summarised, for experts that write summaries themselves.
+    """
+
+    rating: float
+    reason: str = ""
+    summarised: Case | None = None
 
 
 def conform(table: pd.DataFrame, schema: Schema, where: str) -> pd.DataFrame:

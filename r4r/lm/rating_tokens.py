@@ -4,13 +4,14 @@ from dataclasses import dataclass
 
 from r4r.errors import ModelError
 from r4r.lm.chat import Chat
+from r4r.scale import PAPER, Scale
 
 RATINGS = (1, 2, 3, 4, 5)
 
 
-def rating_text(rating: float) -> str:
+def rating_text(rating: float, scale: Scale = PAPER) -> str:
     """The training target of the rating experts (paper 3.3)."""
-    return f"Predicted Rating: {rating:.1f}"
+    return f"Predicted Rating: {scale.text(rating)}"
 
 
 @dataclass(frozen=True)

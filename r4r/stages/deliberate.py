@@ -8,23 +8,21 @@ import pandas as pd
 
 from r4r.config import Config
 from r4r.errors import ConfigError
-from r4r.experts.cot import ChainOfThought
 from r4r.experts.onestep import OneStep
 from r4r.lm.chat import Chat
 from r4r.lm.rating_tokens import rating_tokens
 from r4r.progress import say
-from r4r.rows import REASONS, REVIEWS
+from r4r.rows import REASONS, REVIEWS, Lesson
 from r4r.stages.histories import case_facts, case_inputs, known_cases
 from r4r.stages.predict import label, rate_rows
 from r4r.stages.reasons import reasons_stage
 from r4r.stages.split import evaluated
 from r4r.stages.stage import Stage, Work
 from r4r.stages.timing import Inference
-from r4r.stages.train import Texts, train_stage, use_adapter
+from r4r.stages.train import Texts, make_expert, train_stage, use_adapter
 from r4r.stages.write import write_all
 
 VERSION = 1
-EXPERTS: dict[str, type[OneStep]] = {"onestep": OneStep, "cot": ChainOfThought}
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Deliberation:
 
     Attributes:
         expert: its name at `experts.<name>`.
-        kind: how its answers are read.
+        kind: the expert itself, which reads its answers.
         label: the method's name in tables.
         trained: the stage whose artifact is its adapter.
         inputs, facts: the stages and the settings that its prompts depend on; `split` is among the stages.
@@ -41,7 +39,7 @@ class Deliberation:
     """
 
     expert: str
-    kind: type[OneStep]
+    kind: OneStep
     label: str
     trained: Stage
     inputs: dict[str, Stage]
@@ -93,7 +91,7 @@ def deliberated_predictions_stage(config: Config) -> Stage:
     name, shown = config.strategy.name, config.strategy.histories
     if config.reason_source.name == "none":
         raise ConfigError([f"reason_source=none: strategy={name} learns to write reasons; choose another source"])
-    expert = EXPERTS[name]
+    expert: Any = make_expert(config, name)
     inputs, facts = case_inputs(config, shown), case_facts(config, shown)
     taught = inputs | {"reasons": reasons_stage(config)}
     if name == "cot":
@@ -108,13 +106,13 @@ def deliberated_predictions_stage(config: Config) -> Stage:
 
 def _texts(work: Work) -> Texts:
     strategy = work.job.config.strategy
-    expert = EXPERTS[strategy.name]
+    expert: Any = make_expert(work.job.config, strategy.name)
     reasons = work.inputs["reasons"].table(REASONS)
     rows = work.inputs["split"].table(REVIEWS).set_index("row_id").loc[reasons["row_id"]].reset_index()
     cases = known_cases(work, rows, strategy.histories)
     summarised = known_cases(work, rows, "summaries") if strategy.name == "cot" else [None] * len(cases)
     return [
-        (case.row_id, expert.prompt(case), expert.target(summary, reason, rating))
+        (case.row_id, expert.prompt(case), expert.target(case, Lesson(rating, reason, summary)))
         for case, summary, reason, rating in zip(cases, summarised, reasons["reason"], rows["rating"], strict=True)
     ]
 
@@ -131,7 +129,7 @@ def _predict(work: Work, own: Deliberation) -> dict[str, Any]:
         encoded.append(ids)
     if unfinished:
         say(f"  {unfinished} of {len(row_ids)} answers never came to a rating; it was asked for where they end")
-    reasons = {row_id: own.kind.reason(answer) for row_id, answer in answers.items()}
+    reasons = {row_id: own.kind.read(answer) for row_id, answer in answers.items()}
     facts = rate_rows(work, own.expert, row_ids, encoded, reasons, own.label)
     return facts | {"answers_without_rating": unfinished}
 

@@ -9,6 +9,7 @@ import pandas as pd
 from r4r.config import Config
 from r4r.errors import DataError, TeacherError
 from r4r.experts.reasoner import Reasoner
+from r4r.experts.steps import hinted
 from r4r.progress import bar, say
 from r4r.prompts.render import render
 from r4r.reasons.acceptance import acceptance, plot_acceptance
@@ -77,7 +78,7 @@ def threshold(config: Config) -> float:
 def reasoner_prompt(case: Case, hint_rating: float | None = None) -> str:
     """The reasoner's prompt, with the target's rating as a hint where one is given."""
     prompt = Reasoner.prompt(case)
-    return prompt if hint_rating is None else prompt + "\n" + render("hint", rating=f"{hint_rating:g}").lstrip("\n")
+    return prompt if hint_rating is None else hinted(prompt, hint_rating, case.scale)
 
 
 def review_inferred_prompt(config: Config, title: str, review: str) -> str:

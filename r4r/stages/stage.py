@@ -19,6 +19,7 @@ from r4r.store.key import key_of
 if TYPE_CHECKING:
     import pandas as pd
 
+    from r4r.lm.chat import Chat
     from r4r.lm.engine import Engine
     from r4r.stages.timing import Inference
 
@@ -32,6 +33,10 @@ class Work:
     job: "Job"
     inputs: dict[str, Artifact]
     folder: Path
+
+    def of(self, stage: Any) -> Artifact:
+        """The artifact of a stage that is an input of the one being built (or of an input: it is in the store)."""
+        return self.job.materialize(stage)
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,17 @@ class Job:
         from r4r.lm.base import LanguageModel
 
         return LanguageModel.load(self.config.llm, self.config.trainer, self.config.paths.cache)
+
+    @cached_property
+    def chat(self) -> "Chat":
+        """The base model's tokenizer and chat format, for which no weights are loaded."""
+        if "engine" in vars(self):
+            return self.engine.chat
+        from r4r.lm.chat import Chat
+        from r4r.lm.fetch import resolve
+
+        llm = self.config.llm
+        return Chat.load(resolve(llm.source, llm.sha256, llm.revision, self.config.paths.cache), llm.system)
 
     @cached_property
     def engine(self) -> "Engine":
