@@ -48,6 +48,8 @@ class Inference:
         rater: the adapter that rates; None: the bare base model.
         read: (place of the row, its text) -> token ids up to where the digit of the rating stands, and whether the text
             came to a rating itself, so that its digit is among the text's tokens.
+        stated: the rating that a text states, where the method takes that one: it needs no rater then.
+        decoding: of the rater's probabilities: mean | median | mode.
     """
 
     writer: str | None
@@ -55,6 +57,8 @@ class Inference:
     max_new_tokens: int
     rater: str | None
     read: Callable[[int, str], tuple[list[int], bool]]
+    stated: Callable[[str], float | None] = lambda text: None
+    decoding: str = "mean"
 
 
 def time_predictions(job: Job, final: Stage, folder: Path) -> dict[str, Any]:
@@ -115,22 +119,22 @@ def _predict(engine: Engine, own: Inference, places: Sequence[int]) -> tuple[pd.
                 written[at] = text
             batches += 1
     between = _now()
-    asked = [own.read(place, one.text) for place, one in zip(places, written, strict=True)]
-    plan = engine.plan([len(ids) for ids, _ in asked])
-    ratings = [0.0] * len(places)
+    stated = {at: rating for at, one in enumerate(written) if (rating := own.stated(one.text)) is not None}
+    asked = {at: own.read(places[at], one.text) for at, one in enumerate(written) if at not in stated}
+    plan = [[list(asked)[k] for k in batch] for batch in engine.plan([len(ids) for ids, _ in asked.values()])]
+    ratings = dict(stated)
     for batch in plan:
-        found = decode(engine.rate([asked[at][0] for at in batch], own.rater))["mean"].tolist()
-        for at, rating in zip(batch, found, strict=True):
-            ratings[at] = rating
+        found = decode(engine.rate([asked[at][0] for at in batch], own.rater))[own.decoding].tolist()
+        ratings |= dict(zip(batch, found, strict=True))
     ended = _now()
     table = pd.DataFrame(
         {
             "text": [one.text for one in written],
-            "rating": ratings,
+            "rating": [ratings[at] for at in range(len(places))],
             "seconds": (ended - started) / len(places),
             "rating_seconds": (ended - between) / len(places),
             # the rating's own token counts once, by whomever it is given
-            "tokens": [one.tokens_out + (not rated) for one, (_, rated) in zip(written, asked, strict=True)],
+            "tokens": [one.tokens_out + (at in asked and not asked[at][1]) for at, one in enumerate(written)],
             "cut": [not one.finished for one in written],
         }
     )
