@@ -59,6 +59,7 @@ class Case:
         user_average, item_average: mean rating over the whole history; None where it is empty.
         thoughts: what earlier steps of the deliberation wrote of this target, one paragraph each, in their order.
         scale: the scale of all ratings of the case.
+        categories, description: what the data say of the item, on one line each; empty where they say nothing.
     """
 
     row_id: int
@@ -70,6 +71,8 @@ class Case:
     item_average: float | None
     thoughts: tuple[str, ...] = ()
     scale: Scale = PAPER
+    categories: str = ""
+    description: str = ""
 
     def thinking(self, *texts: str) -> "Case":
         """The case with these texts as its thoughts."""

@@ -1,64 +1,96 @@
-"""EXP3RT's student: preferences of a review, profiles of a user and an item, then reason and rating in one answer.
+"""EXP3RT's experts: preferences in a review, profiles of a user and of an item, then reason and rating in one answer.
 
-arXiv 2408.06276. The three tasks share one adapter: the paper distils them into one student, and a task is told from
-the others by its prompt.
+arXiv 2408.06276. As published, each of the four tasks has an adapter of its own.
 """
 
-from collections.abc import Iterable
-
+from r4r.experts.expert import Writer
 from r4r.experts.onestep import OneStep
-from r4r.experts.steps import average
+from r4r.experts.steps import hinted, rating_fields
 from r4r.experts.summarizer import tidied_lines
 from r4r.prompts.history import EMPTY, history_block
+from r4r.prompts.item import description_section
 from r4r.prompts.render import render
 from r4r.rows import Case
 
 FIELDS = ("Likes", "Dislikes")
 NONE = "\n".join(f"{field}: None" for field in FIELDS)  # a review that says nothing
-Entries = Iterable[tuple[str, float, str]]
-"""(title, rating, preferences) of past reviews, oldest first."""
+
+
+class TwoLines(Writer):
+    """An expert that answers in two lines, Likes and Dislikes."""
+
+    def target(self, text: str) -> str:
+        """The answer to learn: the teacher's, as `read` gives it."""
+        return text
+
+    def read(self, answer: str) -> str | None:
+        """The two lines in an answer, tidied; None where one is missing."""
+        return tidied_lines(answer, FIELDS)
+
+
+class PreferenceExtractor(TwoLines):
+    """Reads one review with its rating; writes what the reviewer likes and dislikes."""
+
+    templates = ("exp3rt_preferences",)
+
+    def prompt(self, category: str, title: str, rating: str, review: str) -> str:
+        """The question about one review; the rating as the data set's scale writes it."""
+        return render("exp3rt_preferences", category=category, title=title, rating=rating, review=review)
+
+
+class UserProfiler(TwoLines):
+    """Reads the preferences in a user's reviews, with ratings; writes the user's profile."""
+
+    templates = ("exp3rt_user_profile",)
+
+    def prompt(self, case: Case) -> str:
+        """The question about the user of a target.
+
+        Args:
+            case: its histories show preferences in place of reviews.
+        """
+        return render("exp3rt_user_profile", entries=history_block(case.user_history, case.scale))
+
+
+class ItemProfiler(TwoLines):
+    """Reads the preferences in an item's reviews, with ratings; writes the item's profile."""
+
+    templates = ("exp3rt_item_profile",)
+
+    def prompt(self, case: Case) -> str:
+        """The question about the item of a target.
+
+        Args:
+            case: its histories show preferences in place of reviews.
+        """
+        entries = history_block(case.item_history, case.scale)
+        return render("exp3rt_item_profile", category=case.category, title=case.title, entries=entries)
 
 
 class Exp3rt(OneStep):
-    """Reads both profiles and both averages; writes one paragraph of rationale, then the rating."""
+    """Reads both profiles, both averages and the item's description; writes a paragraph of rationale, then the rating.
 
-    templates = ("exp3rt", "exp3rt_preferences", "exp3rt_user_profile", "exp3rt_item_profile")
+    The profiles are the case's thoughts, the user's first; without any, nothing is known. Its histories are not shown.
+    """
 
-    @classmethod
-    def prompt(cls, case: Case, user_profile: str = EMPTY, item_profile: str = EMPTY) -> str:
-        """The case's own histories are not shown: the profiles stand for them."""
-        return render("exp3rt", **_fields(case, user_profile, item_profile))
+    templates = ("exp3rt",)
+    teacher_templates = ("exp3rt_reason", "hint")  # prompt files of `reason_prompt`, part of the key of its answers
 
-    @staticmethod
-    def reason_prompt(case: Case, user_profile: str, item_profile: str, rating: float) -> str:
+    def prompt(self, case: Case) -> str:
+        return render("exp3rt", **_profiled(case), **rating_fields(case))
+
+    def reason_prompt(self, case: Case, rating: float) -> str:
         """The teacher's prompt for a rationale, the true rating given as a hint: for training alone."""
-        prompt = render("exp3rt_reason", **_fields(case, user_profile, item_profile))
-        return prompt + "\n" + render("hint", rating=f"{rating:g}").lstrip("\n")
-
-    @staticmethod
-    def preferences_prompt(category: str, title: str, rating: float, review: str) -> str:
-        return render("exp3rt_preferences", category=category, title=title, rating=f"{rating:.1f}", review=review)
-
-    @staticmethod
-    def user_profile_prompt(entries: Entries) -> str:
-        return render("exp3rt_user_profile", entries=history_block(entries))
-
-    @staticmethod
-    def item_profile_prompt(category: str, title: str, entries: Entries) -> str:
-        return render("exp3rt_item_profile", category=category, title=title, entries=history_block(entries))
+        averages = {name: text for name, text in rating_fields(case).items() if name.endswith("_average")}
+        return hinted(render("exp3rt_reason", **_profiled(case), **averages), rating, case.scale)
 
 
-def clean_preferences(text: str) -> str | None:
-    """The two lines of an extraction or a profile, tidied; None where one is missing."""
-    return tidied_lines(text, FIELDS)
-
-
-def _fields(case: Case, user_profile: str, item_profile: str) -> dict[str, str]:
+def _profiled(case: Case) -> dict[str, str]:
+    user_profile, item_profile = case.thoughts or (EMPTY, EMPTY)
     return {
         "user_profile": user_profile,
         "item_profile": item_profile,
-        "user_average": average(case.user_average),
-        "item_average": average(case.item_average),
+        "description": description_section(case),
         "category": case.category,
         "title": case.title,
     }

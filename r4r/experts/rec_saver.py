@@ -1,33 +1,44 @@
-"""Rec-SAVER's student: one model writes its reasoning and the rating in one answer (arXiv 2408.06254)."""
+"""Rec-SAVER's student: one model writes its reasoning and the rating in one answer (arXiv 2408.00802)."""
 
-from r4r.experts.onestep import OneStep
+from r4r.experts.onestep import RATING, OneStep
+from r4r.experts.steps import hinted, rating_fields
 from r4r.prompts.history import history_block
+from r4r.prompts.item import metadata
 from r4r.prompts.render import render
 from r4r.rows import Case
 
 
 class RecSaver(OneStep):
-    """Reads the user's history (title, rating, raw review) and the target's title and category.
+    """Reads the user's history (title, rating, raw review) and the target's metadata: title, categories, description.
 
     Nothing of the item's other reviews and no average: the method knows the target by its metadata alone.
     """
 
     templates = ("rec_saver",)
+    teacher_templates = ("rec_saver_reason", "hint")  # prompt files of `reason_prompt`, part of the key of its answers
+    verify_templates = ("rec_saver_verify",)  # the same of `verify_prompt`
 
-    @classmethod
-    def prompt(cls, case: Case) -> str:
-        return render("rec_saver", **_fields(case))
+    def prompt(self, case: Case) -> str:
+        return render("rec_saver", **_fields(case), **_ends(case))
 
-    @staticmethod
-    def reason_prompt(case: Case, rating: float) -> str:
+    def reason_prompt(self, case: Case, rating: float) -> str:
         """The teacher's prompt for a trace, the true rating given as a hint: for training alone."""
-        return render("rec_saver_reason", **_fields(case)) + "\n" + render("hint", rating=f"{rating:g}").lstrip("\n")
+        return hinted(render("rec_saver_reason", **_fields(case)), rating, case.scale)
 
-    @staticmethod
-    def verify_prompt(case: Case, reason: str) -> str:
+    def verify_prompt(self, case: Case, reason: str) -> str:
         """The teacher's prompt to recover the rating from history and trace."""
-        return render("rec_saver_verify", reason=reason, **_fields(case))
+        return render("rec_saver_verify", reason=reason, **_fields(case), **_ends(case))
+
+    def stated(self, answer: str) -> str:
+        """What an answer states as its rating, as text; empty where it never came to one."""
+        return (answer.partition(RATING)[2].strip().splitlines() or [""])[0]
 
 
 def _fields(case: Case) -> dict[str, str]:
-    return {"history": history_block(case.user_history), "title": case.title, "category": case.category}
+    history = history_block(case.user_history, case.scale)
+    return {"history": history, "item": metadata(case), "title": case.title, "category": case.category}
+
+
+def _ends(case: Case) -> dict[str, str]:
+    fields = rating_fields(case)
+    return {"lowest": fields["lowest"], "highest": fields["highest"]}

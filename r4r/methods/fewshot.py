@@ -1,9 +1,11 @@
 """An LLM without fine-tuning: the user's past titles and ratings in, a rating out (arXiv 2304.10149; SPEC section 6).
 
-Whoever is `teacher` predicts: GPT-4o with `teacher=openai teacher.model=gpt-4o`.
+The prompt has the structure of the cited one: the rating history, the question with the ends of the scale, the form of
+the answer. Whoever is `teacher` predicts: GPT-4o with `teacher=openai teacher.model=gpt-4o`.
 """
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import pandas as pd
@@ -11,11 +13,11 @@ from pydantic import Field
 
 from r4r.config import Config
 from r4r.errors import TeacherError
-from r4r.methods import point_predictions
 from r4r.progress import say
 from r4r.prompts.render import render
 from r4r.reasons.rating import parse_rating
 from r4r.rows import PREDICTIONS, Case
+from r4r.scale import Scale
 from r4r.stages.ask import estimate, teacher_identity
 from r4r.stages.ask_all import ask_all
 from r4r.stages.cases import make_cases
@@ -24,7 +26,7 @@ from r4r.stages.split import all_rows, split_stage, targets
 from r4r.stages.stage import Job, Stage, Work
 from r4r.store.artifact import write_table
 
-VERSION = 1
+VERSION = 2
 EMPTY = "(no ratings yet)"
 
 
@@ -65,6 +67,7 @@ class FewShot:
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
             "category": config.dataset.category,
+            "scale": config.dataset.rating_scale.model_dump(mode="json"),
             "prompts": texts,
             "evaluate": config.dataset.evaluate.model_dump(mode="json"),
         }
@@ -77,7 +80,7 @@ class FewShot:
         return Stage("predict/fewshot", VERSION, identity, {"split": split_stage(config)}, self._build, takes)
 
     def _build(self, work: Work) -> dict[str, Any]:
-        wanted = targets(work.job)
+        wanted, scale = targets(work.job), work.job.config.dataset.rating_scale
         table, facts = ask_all(
             work,
             "ask for ratings",
@@ -86,14 +89,15 @@ class FewShot:
             self.temperature,
             self.max_tokens,
             self.retries + 1,
-            read_rating,
-            render("fewshot_retry"),
+            rating_reader(scale),
+            render("fewshot_retry", **_ends(scale)),
             "rating",
         )
         again = int((table["calls"] > 1).sum())
         say(f"  {again} of {len(table)} rows were asked more than once")
-        values = table["answer"].astype(float).to_numpy()
-        write_table(work.folder / "data.parquet", point_predictions(table["row_id"], self.label, values), PREDICTIONS)
+        values = table["answer"].astype(float)
+        predictions = table.assign(label=self.label, mean=values, median=values, mode=values)
+        write_table(work.folder / "data.parquet", predictions, PREDICTIONS)
         return {"predictions": len(table), "asked_again": again, **facts}
 
     def prompts(self, config: Config, rows: pd.DataFrame, wanted: pd.DataFrame) -> list[str]:
@@ -103,18 +107,24 @@ class FewShot:
         return [_prompt(case) for case in make_cases(dataset, rows, wanted, defaultdict(str))]
 
 
-def read_rating(place: int, text: str) -> str:
-    """The rating in an answer, for `ask_all`.
+def rating_reader(scale: Scale) -> Callable[[int, str], str]:
+    """For `ask_all`: reads the rating in an answer, and raises a TeacherError with what it says instead."""
 
-    Raises:
-        TeacherError: what it says instead.
-    """
-    rating = parse_rating(text)
-    if rating is None:
-        raise TeacherError(repr(" ".join(text.split())[:80]))
-    return f"{rating:g}"
+    def read(place: int, text: str) -> str:
+        rating = parse_rating(text, scale)
+        if rating is None:
+            raise TeacherError(repr(" ".join(text.split())[:80]))
+        return str(rating)
+
+    return read
 
 
 def _prompt(case: Case) -> str:
-    lines = [f"{n}. {title}, Rating: {rating:.1f}" for n, (title, rating, _) in enumerate(case.user_history, 1)]
-    return render("fewshot", history="\n".join(lines) or EMPTY, category=case.category, title=case.title)
+    past = enumerate(case.user_history, 1)
+    lines = [f"{n}. {title}, Rating: {case.scale.text(rating)}" for n, (title, rating, _) in past]
+    history = "\n".join(lines) or EMPTY
+    return render("fewshot", history=history, category=case.category, title=case.title, **_ends(case.scale))
+
+
+def _ends(scale: Scale) -> dict[str, str]:
+    return {"lowest": f"{scale.lowest:g}", "highest": f"{scale.highest:g}"}

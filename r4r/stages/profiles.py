@@ -3,20 +3,28 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from r4r.config import Config, DatasetConfig
-from r4r.experts.exp3rt import NONE, Exp3rt
+from r4r.experts.exp3rt import NONE
 from r4r.prompts.history import EMPTY
 from r4r.rows import REVIEWS, Case, Schema
 from r4r.stages.cases import make_cases
 from r4r.stages.histories import clipped_reviews, one_line
+from r4r.stages.identity import cut_facts, prompt_texts
+from r4r.stages.items import with_metadata
 from r4r.stages.stage import Job, Work
+from r4r.stages.train import make_expert
+
+Side = Literal["user", "item"]
+SIDES: tuple[Side, Side] = ("user", "item")
+EXTRACTOR, RATER = "exp3rt_preferences", "exp3rt"
+PROFILERS: dict[Side, str] = {"user": "exp3rt_user_profile", "item": "exp3rt_item_profile"}
 
 PREFERENCES: Schema = {"row_id": "int64", "preferences": "str"}
-PROFILES: Schema = {"row_id": "int64", "user_profile": "str", "item_profile": "str"}
+PROFILES: Schema = {"row_id": "int64", "profile": "str"}  # of one side of each target
 
 
 def shown_rows(dataset: DatasetConfig, rows: pd.DataFrame, targets: pd.DataFrame) -> pd.DataFrame:
@@ -33,77 +41,85 @@ def shown_rows(dataset: DatasetConfig, rows: pd.DataFrame, targets: pd.DataFrame
 
 def preference_prompts(job: Job, rows: pd.DataFrame) -> list[str]:
     """The extraction prompt for each row, its review cut to dataset.history.review_tokens."""
-    category = job.config.dataset.category
+    dataset, expert = job.config.dataset, _expert(job.config, EXTRACTOR)
     return [
-        Exp3rt.preferences_prompt(category, title, rating, one_line(review))
+        expert.prompt(dataset.category, title, dataset.rating_scale.text(rating), one_line(review))
         for title, rating, review in zip(rows["title"], rows["rating"], clipped_reviews(job, rows), strict=True)
     ]
 
 
-def bare_cases(dataset: DatasetConfig, rows: pd.DataFrame, targets: pd.DataFrame) -> list[Case]:
-    """Cases for prompts that show no history: title, category and averages are what they give."""
-    return make_cases(dataset, rows, targets, defaultdict(str))
-
-
 @dataclass(frozen=True)
 class ProfilePlan:
-    """The distinct profile prompts of some targets: targets with the same past share a profile.
+    """The distinct profile prompts of one side of some targets: targets with the same past share a profile.
 
     Attributes:
         prompts: each once.
         row_ids: of each prompt, the first target that needs it.
-        places: a target's row_id -> the places in `prompts` of its user's and its item's; None: nothing is known.
+        places: a target's row_id -> the place of its profile in `prompts`; None: nothing is known.
     """
 
     prompts: list[str]
     row_ids: list[int]
-    places: dict[int, tuple[int | None, int | None]]
+    places: dict[int, int | None]
+
+    def profiles(self, written: Mapping[int, str]) -> pd.DataFrame:
+        """PROFILES of the targets that have one; where nothing is known, the profile says so.
+
+        Args:
+            written: place in `prompts` -> the profile; a place that is missing got none.
+        """
+        found = [
+            {"row_id": row_id, "profile": EMPTY if place is None else written[place]}
+            for row_id, place in self.places.items()
+            if place is None or place in written
+        ]
+        return pd.DataFrame(found, columns=list(PROFILES))
 
 
-def plan_profiles(
-    dataset: DatasetConfig, rows: pd.DataFrame, targets: pd.DataFrame, preferences: Mapping[int, str]
-) -> ProfilePlan:
-    """Profiles of what was known before each target's time.
+def plan_profiles(work: Work, side: Side, targets: pd.DataFrame) -> ProfilePlan:
+    """Profiles of what was known before each target's time, made of the preferences that the stage before wrote.
 
-    Args:
-        preferences: by row_id; a row without any counts as one whose review says nothing.
+    A row without preferences counts as one whose review says nothing.
     """
-    texts = {row_id: preferences.get(row_id, NONE) for row_id in rows["row_id"].tolist()}
+    config, rows = work.job.config, work.inputs["split"].table(REVIEWS)
+    table = work.inputs["preferences"].table(PREFERENCES)
+    known = dict(zip(table["row_id"].tolist(), table["preferences"], strict=True))
+    texts = {row_id: known.get(row_id, NONE) for row_id in rows["row_id"].tolist()}
+    expert = _expert(config, PROFILERS[side])
     found: dict[str, tuple[int, int]] = {}
-
-    def place(row_id: int, prompt: str) -> int:
-        return found.setdefault(prompt, (len(found), row_id))[0]
-
-    places = {
-        case.row_id: (
-            place(case.row_id, Exp3rt.user_profile_prompt(case.user_history)) if case.user_history else None,
-            place(case.row_id, Exp3rt.item_profile_prompt(case.category, case.title, case.item_history))
-            if case.item_history
-            else None,
-        )
-        for case in make_cases(dataset, rows, targets, texts)
-    }
+    places: dict[int, int | None] = {}
+    for case in make_cases(config.dataset, rows, targets, texts):
+        past = case.user_history if side == "user" else case.item_history
+        places[case.row_id] = found.setdefault(expert.prompt(case), (len(found), case.row_id))[0] if past else None
     return ProfilePlan(list(found), [row_id for _, row_id in found.values()], places)
 
 
-def planned(work: Work, targets: pd.DataFrame) -> ProfilePlan:
-    """As `plan_profiles`, of the preferences that the stage before wrote."""
-    preferences = work.inputs["preferences"].table(PREFERENCES)
-    known = dict(zip(preferences["row_id"].tolist(), preferences["preferences"], strict=True))
-    return plan_profiles(work.job.config.dataset, work.inputs["split"].table(REVIEWS), targets, known)
+def profiled_cases(work: Work, targets: pd.DataFrame) -> list[Case]:
+    """Cases of the targets, in their order: both profiles as thoughts, the item's description, and no history.
 
-
-def complete(plan: ProfilePlan, written: dict[int, str]) -> pd.DataFrame:
-    """PROFILES of the targets that lack none; where nothing is known of a side, its profile says so."""
-    rows = []
-    for row_id, places in plan.places.items():
-        user, item = (EMPTY if place is None else written.get(place) for place in places)
-        if user is not None and item is not None:
-            rows.append({"row_id": row_id, "user_profile": user, "item_profile": item})
-    return pd.DataFrame(rows, columns=list(PROFILES))
+    Raises:
+        KeyError: a target has no profile.
+    """
+    profiles = [work.inputs[f"{side}_profiles"].table(PROFILES).set_index("row_id")["profile"] for side in SIDES]
+    rows = work.inputs["split"].table(REVIEWS)
+    cases = make_cases(work.job.config.dataset, rows, targets, defaultdict(str))
+    return [case.thinking(*(own[case.row_id] for own in profiles)) for case in with_metadata(work, cases, targets)]
 
 
 def profile_facts(config: Config) -> dict[str, Any]:
-    """What, beside its inputs, shapes the histories that preferences and profiles are made of."""
+    """What, beside its inputs, shapes the histories that preferences and profiles are made of, and the cases."""
     history = config.dataset.history.model_dump(mode="json", include={"prompt", "source"})
-    return {"category": config.dataset.category, "history": history}
+    scale = config.dataset.rating_scale.model_dump(mode="json")
+    return {"category": config.dataset.category, "history": history, "scale": scale, **cut_facts(config)}
+
+
+def asked_facts(config: Config, *names: str) -> dict[str, Any]:
+    """The mounted experts whose prompts a stage asks and whose reading it uses: their classes and prompt texts."""
+    return {
+        name: {"class": config.experts[name]["_target_"], "prompts": prompt_texts(*make_expert(config, name).templates)}
+        for name in names
+    }
+
+
+def _expert(config: Config, name: str) -> Any:
+    return make_expert(config, name)

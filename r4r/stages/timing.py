@@ -63,12 +63,16 @@ class Inference:
         read: (place of the row, its texts) -> token ids up to where the rating's value stands, and whether the last
             text came to a rating itself, so that its value is among the text's tokens.
         scale: of the ratings.
+        stated: the rating that the last text states, where the method takes that one: it needs no rater then.
+        decoding: of the rater's probabilities: mean | median | mode.
     """
 
     rounds: Sequence[Round]
     rater: str | None
     read: Callable[[int, Sequence[str]], tuple[list[int], bool]]
     scale: Scale = PAPER
+    stated: Callable[[str], float | None] = lambda text: None
+    decoding: str = "mean"
 
 
 def time_predictions(job: Job, final: Stage, folder: Path) -> dict[str, Any]:
@@ -129,24 +133,26 @@ def _predict(engine: Engine, own: Inference, places: Sequence[int]) -> tuple[pd.
                 texts[at].append(text)
             batches += 1
     between = _now()
-    asked = [own.read(p, [one.text for one in so_far]) for p, so_far in zip(places, texts, strict=True)]
-    plan = engine.plan([len(ids) for ids, _ in asked])
-    ratings = [0.0] * len(places)
+    stated = {at: own.stated(so_far[-1].text) for at, so_far in enumerate(texts) if so_far}
+    ratings = {at: rating for at, rating in stated.items() if rating is not None}
+    asked = {
+        at: own.read(place, [one.text for one in texts[at]]) for at, place in enumerate(places) if at not in ratings
+    }
+    plan = [[list(asked)[k] for k in batch] for batch in engine.plan([len(ids) for ids, _ in asked.values()])]
     for batch in plan:
-        found = decode(engine.rate([asked[at][0] for at in batch], own.rater))["mean"].tolist()
-        for at, rating in zip(batch, found, strict=True):
-            ratings[at] = rating
+        found = decode(engine.rate([asked[at][0] for at in batch], own.rater))[own.decoding].tolist()
+        ratings |= dict(zip(batch, found, strict=True))
     ended = _now()
     table = pd.DataFrame(
         {
             "text": [so_far[-1].text if so_far else "" for so_far in texts],
-            "rating": ratings,
+            "rating": [ratings[at] for at in range(len(places))],
             "seconds": (ended - started) / len(places),
             "rating_seconds": (ended - between) / len(places),
             # the rating's own token counts once, by whomever it is given
             "tokens": [
-                sum(one.tokens_out for one in so_far) + (not rated)
-                for so_far, (_, rated) in zip(texts, asked, strict=True)
+                sum(one.tokens_out for one in so_far) + (at in asked and not asked[at][1])
+                for at, so_far in enumerate(texts)
             ],
             "cut": [not all(one.finished for one in so_far) for so_far in texts],
         }

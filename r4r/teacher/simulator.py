@@ -43,7 +43,7 @@ REASONER = re.compile(
     re.DOTALL,
 )
 FEW_SHOT = re.compile(
-    r"\A\s*### User Rating History ###[ \t]*\n(?P<history>.*)\n\s*### Task: Based on the above rating", re.DOTALL
+    r"\A\s*Here is the user's rating history:[ \t]*\n(?P<history>.*)\n\s*Based on the above rating history", re.DOTALL
 )
 PAST_RATING = re.compile(r", Rating: ([1-5](?:\.\d+)?)$", re.MULTILINE)
 HINT = re.compile(r"Hint: The user actually rated the item\s+([1-5](?:\.\d+)?)\s+stars")
