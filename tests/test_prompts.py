@@ -16,11 +16,11 @@ from r4r.experts.predictor import Predictor
 from r4r.experts.reasoner import Reasoner
 from r4r.experts.rec_saver import RecSaver
 from r4r.experts.reward_model import RewardModel
+from r4r.experts.steps import hinted
 from r4r.experts.summarizer import Summarizer, clean_summary
+from r4r.lm.base import Lora
 from r4r.prompts.history import EMPTY, history_block
 from r4r.prompts.render import FIELD, render, template
-from r4r.experts.steps import hinted
-from r4r.lm.base import Lora
 from r4r.rows import Case, Lesson
 from r4r.scale import PAPER, Scale
 
