@@ -1,11 +1,11 @@
 """One step: one model writes the reason and the rating in one answer (paper 4.3.1)."""
 
-from r4r.experts.expert import Writer
 from r4r.experts.predictor import average
 from r4r.lm.rating_tokens import rating_text
 from r4r.prompts.history import history_block
 from r4r.prompts.render import render
 from r4r.rows import Case
+from r4r.training.expert import Writer
 
 RATING = "Predicted Rating:"
 

@@ -1,10 +1,10 @@
 """Step 3, Feedback Prediction: the rating, by logit-weighted decoding (paper 3.3)."""
 
-from r4r.experts.expert import Expert
 from r4r.lm.rating_tokens import rating_text
 from r4r.prompts.history import history_block
 from r4r.prompts.render import render
 from r4r.rows import Case
+from r4r.training.expert import Expert
 
 
 class Predictor(Expert):

@@ -1,9 +1,9 @@
 """Step 2, Preference Matching: why the user might like or dislike the item (paper 3.2)."""
 
-from r4r.experts.expert import Writer
 from r4r.prompts.history import history_block
 from r4r.prompts.render import render
 from r4r.rows import Case
+from r4r.training.expert import Writer
 
 
 class Reasoner(Writer):

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 from r4r.config import Config
-from r4r.experts.expert import Expert
-from r4r.experts.fit import encode, fit
 from r4r.stages.identity import llm_identity, prompt_texts
 from r4r.stages.stage import Job, Stage, Work
 from r4r.store.artifact import Artifact
+from r4r.training.expert import Expert
+from r4r.training.fit import fit
 
-VERSION = 1
+VERSION = 2
 Texts = list[tuple[int, str, str]]
 """(row_id, prompt, response) of each training example."""
 
@@ -37,14 +37,14 @@ def train_stage(
         "expert": {key: value for key, value in settings.items() if key != "max_new_tokens"},
         "prompts": prompt_texts(*make_expert(config, name).templates),
         "seed": config.seed,
+        **config.trainer.identity(),
         **facts,
     }
 
     def build(work: Work) -> dict[str, Any]:
-        lm, cache = work.job.lm, config.paths.cache
-        examples = encode(lm, texts(work))
-        expert = make_expert(work.job.config, name)
-        return fit(expert, lm, name, examples, work.folder, config.trainer, config.seed, work.job.log, cache)
+        lm, expert = work.job.lm, make_expert(work.job.config, name)
+        examples = expert.objective.encode(lm, texts(work))
+        return fit(expert, lm, name, examples, work.folder, config.trainer, config.seed, work.job.log)
 
     return Stage(f"train/{name}", VERSION, identity, inputs, build, f"{settings['epochs']} epochs")
 
