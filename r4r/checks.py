@@ -24,11 +24,13 @@ GUARDED = {
     "reason_source": "reason_source",
     "experts": "experts",
     "expert": "experts",
+    "objective": "experts",
     "recipe": "experts",
 }
 # what one way of running the base model reads, and the others do not
 HF_ONLY = {"batch_tokens", "prefix_gb", "merge_adapters"}
 IN_PROCESS_ONLY = {"tensor_parallel", "data_parallel", "memory_share", "eager"}
+TRAINS_EXPERTS = {"ddp", "devices", "num_nodes", "strategy", "precision", "callbacks", "micro_batch_tokens"}
 HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 
 
@@ -80,7 +82,9 @@ def _unmounted(values: Mapping[Any, Any]) -> dict[str, dict[Any, Any]]:
     for name, node in experts.items() if isinstance(experts, dict) else ():
         file = conf_dir() / "expert" / f"{name}.yaml"
         if isinstance(node, dict) and "_target_" not in node and file.exists():
-            found[f"experts.{name}"] = {**cast(dict[Any, Any], OmegaConf.to_container(OmegaConf.load(file))), **node}
+            own = cast(dict[Any, Any], OmegaConf.to_container(OmegaConf.load(file)))
+            own.pop("defaults", None)
+            found[f"experts.{name}"] = {**own, **node}
     return found
 
 
@@ -139,8 +143,8 @@ def ignored(cfg: DictConfig, overrides: Iterable[str]) -> list[str]:
             found.append(f"{override}: this strategy has no {inner}, it mounts {', '.join(mounted)}; drop the override")
         elif root == "experts" and inner in experts and inner not in trained:
             found.append(f"{override}: this job's methods ({names}) train no {inner}; drop the override")
-        elif root == "trainer" and inner in ("ddp", "processes") and "experts" not in used:
-            found.append(f"{override}: this job's methods ({names}) train no expert in any number of processes")
+        elif root == "trainer" and inner in TRAINS_EXPERTS and "experts" not in used:
+            found.append(f"{override}: this job's methods ({names}) train no expert on any number of devices")
         elif root == "llm" and (fault := _unread(inner, override, cfg)):
             found.append(f"{override}: {fault}")
         elif root == "reason_source" and chosen.get("reasons") is False:
@@ -254,7 +258,11 @@ def _targets(values: Mapping[Any, Any]) -> list[tuple[str, Mapping[Any, Any]]]:
         members = values.get(group)
         if isinstance(members, groups):
             named = cast(Mapping[str, Any], members)
-            found += [(f"{group}.{name}", node) for name, node in named.items() if isinstance(node, groups)]
+            for name, node in named.items():
+                if isinstance(node, groups):
+                    found.append((f"{group}.{name}", node))
+                    if isinstance(node.get("objective"), groups):
+                        found.append((f"{group}.{name}.objective", node["objective"]))
     return found
 
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from r4r.scale import PAPER, Scale
+from r4r.trainer_settings import TrainerConfig
 
 
 class Section(BaseModel):
@@ -296,14 +297,6 @@ class TimingConfig(Section):
     warmup: int = Field(2, ge=1)  # predictions before the clock starts
 
 
-class TrainerConfig(Section):
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    micro_batch_tokens: int | None = Field(None, ge=64)  # padded tokens a training pass; null: 1536 on CPU, 8192 on GPU
-    checkpoint_every_s: float = Field(60.0, ge=0)  # a killed training continues from here
-    threads: int | None = Field(None, ge=1)  # CPU threads; null: all cores
-    processes: int = Field(1, ge=1)  # that share each training step of an expert: a GPU each, or the CPU's threads
-
-
 class LoggerConfig(Section):
     kind: Literal["wandb", "csv", "none"] = "wandb"
     project: str = "r4r"
@@ -324,7 +317,7 @@ class Config(Section):
     seed: int
     target: str  # stage to stop at; "result" runs the method and scores it
     plan: bool  # print what each stage would do, and do nothing
-    objective: Literal["mae", "rmse"] = "mae"  # what the job returns to a sweeper, and logs under this name
+    minimize: Literal["mae", "rmse"] = "mae"  # the error that the job returns to a sweeper
     name: str  # the job's name in records and W&B
     experiment: str | None = None
     dataset: DatasetConfig

@@ -43,7 +43,7 @@ def job(cfg: "DictConfig") -> float | None:
     """Hydra's task: run the composed job in its own folder.
 
     Returns:
-        The headline error that `objective` names, for sweepers; None where nothing was scored.
+        The headline error that `minimize` names, for sweepers; None where nothing was scored.
     """
     from hydra.core.hydra_config import HydraConfig
 
@@ -64,7 +64,7 @@ def job(cfg: "DictConfig") -> float | None:
             print(f"r4r: failed; record: {folder / 'result.json'}", file=sys.stderr)
         error.shown = True  # type: ignore[attr-defined]
         raise
-    return record["metrics"][0][cfg.objective] if record.get("metrics") else None
+    return record["metrics"][0][cfg.minimize] if record.get("metrics") else None
 
 
 def run(config: "Config", folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def run(config: "Config", folder: Path, overrides: Sequence[str] = ()) -> dict[s
                 record["artifacts"] = {s.name: s.key for stage in stages for s in stage.upstream()}
             else:
                 record |= score(work, final, references)
-                log(score_metrics(record, config.objective))
+                log(score_metrics(record, config.minimize))
                 if config.timing.rows:
                     from r4r.stages.timing import time_predictions
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from r4r.experts.fit import encode, fit
+from r4r.experts.parallel import share, together
 from safetensors.torch import load_file
 
 from r4r import run
 from r4r.config import TrainerConfig
 from r4r.errors import ConfigError, TrainingError
-from r4r.experts.fit import encode, fit
-from r4r.experts.parallel import share, together
 from r4r.experts.predictor import Predictor
 from r4r.lm.base import LanguageModel
 from r4r.overrides import preflight

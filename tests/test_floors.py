@@ -9,11 +9,12 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "r4r"
 MODULES = sorted(path.relative_to(PACKAGE.parent).with_suffix("").as_posix() for path in PACKAGE.rglob("*.py"))
 FLOORS = [
-    {"__init__", "config", "scale", "rows", "errors", "files", "progress", "lexicon", "interrupts"},
+    {"__init__", "config", "scale", "rows", "errors", "files", "progress", "lexicon", "interrupts"}
+    | {"ranks", "trainer_settings"},
     {"data", "prompts", "lm", "teacher", "store", "metrics"},
-    {"experts", "reasons"},
+    {"pipeline", "training", "reasons"},
+    {"experts"},
     {"stages"},
-    {"strategies"},
     {"methods"},
 ]
 GROUND, ROOF = 0, len(FLOORS)  # files of the ground floor read each other, and so do those of the roof
@@ -69,10 +70,10 @@ def test_every_floor_is_lived_in() -> None:
     [
         ("r4r/lm/base", "from r4r.data.pools import make_pools"),
         ("r4r/lm/base", "import r4r.stages.split"),
-        ("r4r/lm/base", "def f():\n    from r4r.experts import expert"),
+        ("r4r/lm/base", "def f():\n    from r4r.training import expert"),
         ("r4r/lm/base", "if True:\n    from r4r import store"),
-        ("r4r/lm/base", "from ..experts import fit"),
-        ("r4r/experts/fit", "from r4r.reasons.leak import leaks_rating"),
+        ("r4r/lm/base", "from ..training import fit"),
+        ("r4r/training/fit", "from r4r.reasons.leak import leaks_rating"),
         ("r4r/stages/split", "from r4r.methods.mf import MF"),
         ("r4r/methods/mf", "from r4r.checks import validate"),
         ("r4r/config", "from r4r.lm.base import Lora"),
@@ -87,7 +88,7 @@ def test_an_import_that_points_up_or_across_is_seen(module: str, source: str) ->
     [
         ("r4r/lm/base", "from r4r.lm.chat import Chat\nfrom .chat import Chat\nfrom . import cache"),
         ("r4r/lm/base", "from r4r.config import LLMConfig\nimport torch\nfrom r4r import __version__"),
-        ("r4r/stages/split", "from r4r.experts.fit import fit\nfrom r4r.data import pools"),
+        ("r4r/stages/split", "from r4r.training.fit import fit\nfrom r4r.data import pools"),
         ("r4r/rows", "from r4r.errors import DataError"),
         ("r4r/run", "from r4r.checks import validate\nimport r4r.methods.mf"),
     ],

@@ -31,7 +31,7 @@ Told = dict[str, list[str]]
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a module of subclasses, each with a word of its own in prompts and answers, and their YAML files."""
+    """A folder with subclasses of all experts, each with a word of its own in prompts and answers, and their YAML."""
     folder = tmp_path_factory.mktemp("own")
     lines = ["from r4r.experts import " + ", ".join(path.partition(".")[0] for path in STOCK.values())]
     (folder / "conf" / "expert").mkdir(parents=True)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from r4r.experts.cot import ChainOfThought
 from r4r.experts.exp3rt import Exp3rt, clean_preferences
-from r4r.experts.expert import Writer
 from r4r.experts.onestep import OneStep
 from r4r.experts.predictor import Predictor
 from r4r.experts.reasoner import Reasoner
@@ -23,6 +22,7 @@ from r4r.prompts.history import EMPTY, history_block
 from r4r.prompts.render import FIELD, render, template
 from r4r.rows import Case, Lesson
 from r4r.scale import PAPER, Scale
+from r4r.training.expert import Writer
 
 HERE = Path(__file__).parent
 TEMPLATES = sorted(path.stem for path in (HERE.parent / "r4r" / "prompts").glob("*.txt"))

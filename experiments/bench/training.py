@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from r4r.experts.expert import Expert
+from r4r.experts.fit import encode, fit
 from workload import Texts, clock, expert_texts, load_model, matmul_rate, model_options, projection_weights
 
 from r4r.config import TrainerConfig
-from r4r.experts.expert import Expert
-from r4r.experts.fit import encode, fit
 from r4r.experts.predictor import Predictor
 from r4r.experts.reasoner import Reasoner
 from r4r.experts.reward_model import RewardModel

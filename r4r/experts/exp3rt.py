@@ -3,7 +3,6 @@
 arXiv 2408.06276. As published, each of the four tasks has an adapter of its own.
 """
 
-from r4r.experts.expert import Writer
 from r4r.experts.onestep import OneStep
 from r4r.experts.steps import hinted, rating_fields
 from r4r.experts.summarizer import tidied_lines
@@ -11,6 +10,7 @@ from r4r.prompts.history import EMPTY, history_block
 from r4r.prompts.item import description_section
 from r4r.prompts.render import render
 from r4r.rows import Case
+from r4r.training.expert import Writer
 
 FIELDS = ("Likes", "Dislikes")
 NONE = "\n".join(f"{field}: None" for field in FIELDS)  # a review that says nothing

@@ -7,10 +7,10 @@ another prompt is used everywhere.
 
 from typing import ClassVar
 
-from r4r.experts.expert import Expert, Writer
 from r4r.prompts.render import render
 from r4r.rows import Case, Lesson
 from r4r.scale import Scale
+from r4r.training.expert import Expert, Writer
 
 
 class Thinker(Writer):

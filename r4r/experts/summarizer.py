@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from r4r.experts.expert import Writer
 from r4r.prompts.render import render
+from r4r.training.expert import Writer
 
 FIELDS = ("Positive Aspects", "Negative Aspects", "User Preference Elements")
 

@@ -25,7 +25,7 @@ class Asked(Component):
 
     @property
     def expert(self) -> Any:
-        """The object itself: an r4r.experts.expert.Expert."""
+        """The object itself: an r4r.training.expert.Expert."""
         return self.object
 
     @property
@@ -59,12 +59,14 @@ def mounted(config: Config, place: str) -> Mounted:
 
 
 def _shipped(place: str) -> dict[str, Any]:
-    return yaml.safe_load((Path(conf_dir()) / "expert" / f"{place}.yaml").read_text(encoding="utf-8"))
+    node = yaml.safe_load((Path(conf_dir()) / "expert" / f"{place}.yaml").read_text(encoding="utf-8"))
+    del node["defaults"]
+    return node
 
 
 def _training_settings() -> frozenset[str]:
     """The settings that all experts have: they shape an adapter, or the length of a text, and no prompt."""
-    from r4r.experts.expert import Expert, Writer
+    from r4r.training.expert import Expert, Writer
 
     known = {*inspect.signature(Expert.__init__).parameters, *inspect.signature(Writer.__init__).parameters}
     return frozenset(known - {"self"})

@@ -8,14 +8,14 @@ import pandas as pd
 
 from r4r.config import Config
 from r4r.errors import DataError
-from r4r.experts.expert import Expert
-from r4r.experts.fit import encode, fit
 from r4r.pipeline.stage import Stage as Declared
 from r4r.rows import LESSONS
 from r4r.stages.identity import llm_identity, prompt_texts
 from r4r.stages.mounted import Mounted, mounted
 from r4r.stages.stage import Job, Stage, Work
 from r4r.store.artifact import Artifact, write_table
+from r4r.training.expert import Expert
+from r4r.training.fit import fit
 
 Texts = list[tuple[int, str, str]]
 """(row_id, prompt, response) of each training example."""
@@ -28,6 +28,7 @@ class Training(Declared):
     Attributes:
         lessons: the stage whose artifact holds `data.parquet` (rows.LESSONS).
         llm: identity of the base model.
+        trainer: what of the trainer's settings changes what is learnt.
     """
 
     version: ClassVar[int] = 2
@@ -35,6 +36,7 @@ class Training(Declared):
     expert: Mounted
     lessons: Any
     llm: Mapping[str, Any]
+    trainer: Mapping[str, Any]
     seed: int
 
     @property
@@ -53,7 +55,7 @@ class Training(Declared):
 
 def training(config: Config, place: str, lessons: Any) -> Training:
     """The stage that trains the expert at `experts.<place>`."""
-    return Training(mounted(config, place), lessons, llm_identity(config), config.seed)
+    return Training(mounted(config, place), lessons, llm_identity(config), config.trainer.identity(), config.seed)
 
 
 def write_lessons(work: Work, place: str, lessons: Texts, **facts: Any) -> dict[str, Any]:
@@ -75,9 +77,9 @@ def use_adapter(job: Job, name: str, artifact: Artifact) -> None:
 
 
 def _fit(work: Work, place: str, expert: Expert, texts: Texts, seed: int) -> dict[str, Any]:
-    lm, config = work.job.lm, work.job.config
-    examples = encode(lm, texts)
-    return fit(expert, lm, place, examples, work.folder, config.trainer, seed, work.job.log, config.paths.cache)
+    lm = work.job.lm
+    examples = expert.objective.encode(lm, texts)
+    return fit(expert, lm, place, examples, work.folder, work.job.config.trainer, seed, work.job.log)
 
 
 def make_expert(config: Config, name: str) -> Expert:
@@ -100,10 +102,11 @@ def train_stage(
         "expert": {key: value for key, value in settings.items() if key != "max_new_tokens"},
         "prompts": prompt_texts(*make_expert(config, name).templates),
         "seed": config.seed,
+        **config.trainer.identity(),
         **facts,
     }
 
     def build(work: Work) -> dict[str, Any]:
         return _fit(work, name, make_expert(config, name), texts(work), config.seed)
 
-    return Stage(f"train/{name}", 1, identity, inputs, build, f"{settings['epochs']} epochs")
+    return Stage(f"train/{name}", 2, identity, inputs, build, f"{settings['epochs']} epochs")

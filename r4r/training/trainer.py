@@ -1,0 +1,120 @@
+"""`conf/trainer` as a `pytorch_lightning.Trainer`."""
+
+import importlib
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins import CheckpointIO, LayerSync
+from pytorch_lightning.profilers import Profiler
+from pytorch_lightning.strategies import Strategy
+
+from r4r.config import TrainerConfig
+from r4r.errors import TrainingError
+from r4r.lm.base import LanguageModel
+from r4r.ranks import Rank
+from r4r.training.callbacks import Bar
+from r4r.training.expert import Expert
+from r4r.training.ranks import environment
+
+KINDS: dict[str, Any] = {
+    "strategy": Strategy,
+    "callbacks": pl.Callback,
+    "profiler": Profiler,
+    "plugins": (CheckpointIO, LayerSync),
+}
+
+
+def make_trainer(
+    settings: TrainerConfig,
+    expert: Expert,
+    lm: LanguageModel,
+    passes: int,
+    here: Rank,
+    callbacks: Sequence[pl.Callback],
+    logger: Logger | None,
+) -> pl.Trainer:
+    """Lightning's Trainer as configured, with what an expert brings.
+
+    Args:
+        passes: of a step, whose gradients are accumulated.
+        callbacks: beside those of the configuration.
+
+    Raises:
+        TrainingError: Lightning refuses the settings.
+    """
+    given = settings.arguments()
+    own = [build("callbacks", node) for node in _nodes(settings.callbacks)]
+    plugins = [build("plugins", node) for node in _nodes(given.pop("plugins", []))]
+    if not given.get("enable_progress_bar"):
+        own.append(Bar())
+    defaults = {
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "log_every_n_steps": 1,
+        "limit_val_batches": 1.0 if expert.has_valid else 0,
+    }
+    if isinstance(given.get("profiler"), dict):
+        given["profiler"] = build("profiler", given["profiler"])
+    several = here.size > 1
+    strategy = build("strategy", settings.strategy) if isinstance(settings.strategy, dict) else settings.strategy
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    try:
+        return pl.Trainer(
+            **defaults | given,
+            accelerator="gpu" if lm.device.type == "cuda" else "cpu",
+            devices=here.local_size if several else [lm.device.index or 0] if lm.device.type == "cuda" else 1,
+            num_nodes=here.machines,
+            strategy=("ddp" if strategy == "auto" else strategy) if several else "auto",
+            precision=settings.precision,
+            callbacks=[*callbacks, *own],
+            plugins=[environment(here), *plugins],
+            logger=logger or False,
+            max_epochs=expert.epochs,
+            accumulate_grad_batches=passes,
+            gradient_clip_val=expert.max_grad_norm,
+            reload_dataloaders_every_n_epochs=1,  # each epoch has an order of its own
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            enable_checkpointing=False,
+        )
+    except (ValueError, TypeError, RuntimeError, OSError) as error:
+        raise TrainingError(f"trainer: Lightning refuses these settings: {str(error).splitlines()[0]}") from error
+
+
+def go_on_from(trainer: pl.Trainer, expert: Expert, step: int) -> None:
+    """Set the counters of a fresh Trainer to a number of steps done."""
+    expert.first_step = step
+    progress = trainer.fit_loop.epoch_progress.current
+    progress.ready = progress.started = progress.processed = progress.completed = step // expert.steps_an_epoch
+    trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = step
+    trainer.fit_loop.epoch_loop._batches_that_stepped = step  # what loggers take for the step
+
+
+def build(what: str, node: dict[str, Any]) -> Any:
+    """An object of Lightning's from a `_target_` node.
+
+    Raises:
+        TrainingError: there is no such class, it is of another kind, or refuses its settings.
+    """
+    target = str(node.get("_target_"))
+    module, _, name = target.rpartition(".")
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise TrainingError(f"trainer.{what}: there is no class {target}") from error
+    if not isinstance(kind, type) or not issubclass(kind, KINDS[what]):
+        raise TrainingError(f"trainer.{what}: {target} is not what Lightning takes there")
+    try:
+        return kind(**{key: value for key, value in node.items() if key != "_target_"})
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TrainingError(f"trainer.{what}: {target}: {str(error).splitlines()[0]}") from error
+
+
+def _nodes(nodes: Any) -> list[dict[str, Any]]:
+    """The nodes of a list, or of a mapping by names that only overrides need."""
+    if isinstance(nodes, dict) and "_target_" not in nodes:
+        return [node for node in nodes.values() if node]
+    return [nodes] if isinstance(nodes, dict) else list(nodes)
