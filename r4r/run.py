@@ -3,7 +3,7 @@
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,11 +49,13 @@ def job(cfg: "DictConfig") -> float | None:
 
     from r4r.checks import validate
     from r4r.errors import R4RError
+    from r4r.records import group_choices
 
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     try:
-        record = run(validate(cfg), folder, list(hydra_config.overrides.task))
+        choices = group_choices(hydra_config)
+        record = run(validate(cfg), folder, list(hydra_config.overrides.task), choices)
     except Exception as error:
         # shown here and not in main: of a sweep's failed jobs, main would see only the first
         if isinstance(error, R4RError):
@@ -67,7 +69,9 @@ def job(cfg: "DictConfig") -> float | None:
     return record["metrics"][0][cfg.objective] if record.get("metrics") else None
 
 
-def run(config: "Config", folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def run(
+    config: "Config", folder: Path, overrides: Sequence[str] = (), choices: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Do what the configuration says and leave `folder/result.json`, except for a plan, which leaves nothing.
 
     Returns:
@@ -80,9 +84,10 @@ def run(config: "Config", folder: Path, overrides: Sequence[str] = ()) -> dict[s
 
     from r4r.checks import construct
     from r4r.loggers import case_tables, open_logger, score_metrics
-    from r4r.records import Terminated, recording, show
+    from r4r.records import Terminated, recording
     from r4r.stages.stage import Job
     from r4r.store.artifact import Store
+    from r4r.summary import show
 
     def terminate(number: int, frame: Any) -> None:
         raise Terminated
@@ -100,7 +105,7 @@ def run(config: "Config", folder: Path, overrides: Sequence[str] = ()) -> dict[s
     main_thread = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, terminate) if main_thread else None
     try:
-        with recording(config, folder, overrides) as record, open_logger(config, folder, record) as log:
+        with recording(config, folder, overrides, choices) as record, open_logger(config, folder, record) as log:
             work.log = log
             if config.trainer.threads:
                 import torch
