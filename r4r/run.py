@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # all heavy imports wait until a job runs: `r4r --help` must 
 
 def main() -> None:
     """The command line. Exit codes: 0 done, 1 failed, 2 wrong configuration, 130 or 143 interrupted."""
+    os.environ["MPLBACKEND"] = "Agg"  # we draw into files alone; a notebook's backend would not even import here
     import hydra
 
     from r4r.errors import ConfigError
@@ -126,7 +127,7 @@ def run(
                     record["timing"] = time_predictions(work, final, folder)
                     for mode in record["timing"]["modes"]:
                         log({f"timing/{mode['mode']}/{name}": mode[name] for name in ("seconds", "tokens")})
-                if config.logger.kind == "wandb":
+                if config.logger.wandb:
                     log(case_tables(work, [final, *references.values()]))
             if "engine" in vars(work):  # not where all texts and ratings were in the store
                 record["engine"] = work.engine.about
