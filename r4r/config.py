@@ -298,9 +298,12 @@ class TimingConfig(Section):
 
 
 class LoggerConfig(Section):
-    kind: Literal["wandb", "csv", "none"] = "wandb"
+    """Who logs; both may."""
+
+    csv: bool = False
+    wandb: bool = False
     project: str = "r4r"
-    mode: Literal["auto", "offline", "online", "disabled"] = "auto"  # auto: online where WANDB_API_KEY is set
+    mode: Literal["auto", "offline", "online", "disabled"] = "auto"  # auto: WANDB_MODE's, or online with WANDB_API_KEY
     group: str | None = None
 
 

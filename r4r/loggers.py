@@ -1,30 +1,35 @@
-"""Where training curves and scores go: one W&B run a job, a CSV file, or nowhere."""
+"""Where training curves and scores go: one W&B run a job, a CSV file, both, or nowhere."""
 
-import csv
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from r4r.config import Config
+from r4r.curves import Curves
 from r4r.errors import R4RError
 from r4r.rows import PREDICTIONS
+from r4r.spreadsheet import write_row
 from r4r.stages.score_reasons import reasons_of
 from r4r.stages.split import all_rows
 from r4r.stages.stage import Job, Stage
 
 Log = Callable[[Mapping[str, Any]], None]
 RUN_NAME = 128  # characters at most; the notes have every override
+ON = {"1", "true", "t", "yes", "y", "on"}  # of an environment variable
+MODES = ("online", "offline", "disabled", "shared")  # of WANDB_MODE, beside its old names
+OLD_MODES = {"dryrun": "offline", "run": "online"}
 
 
 @contextmanager
 def open_logger(config: Config, folder: Path, record: Mapping[str, Any]) -> Iterator[Log]:
     """A callable that takes metrics, and for W&B tables (DataFrames) as well. Closed with the block.
 
-    Names carry their stage, as in `reasoner/train/loss`.
+    Names carry their stage, as in `reasoner/train/loss`. Whatever logs, a picture of each training's losses is left in
+    the folder.
 
     Args:
         config: the job's.
@@ -33,31 +38,78 @@ def open_logger(config: Config, folder: Path, record: Mapping[str, Any]) -> Iter
     Raises:
         R4RError: the W&B run cannot be opened.
     """
-    if config.logger.kind == "wandb":
-        with _wandb(config, folder, record) as log:
-            yield log
-    elif config.logger.kind == "csv":
-        with (folder / "metrics.csv").open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["step", "name", "value"])
-            count = 0
+    logs: list[Log] = []
+    with ExitStack() as opened:
+        if config.logger.wandb:
+            logs.append(opened.enter_context(_wandb(config, folder, record)))
+        if config.logger.csv:
+            logs.append(opened.enter_context(_csv(folder)))
+        if logs:
+            logs.append(opened.enter_context(_pictures(folder)))
 
-            def write(metrics: Mapping[str, Any]) -> None:
-                nonlocal count
-                writer.writerows([count, name, value] for name, value in metrics.items())
-                file.flush()
-                count += 1
+        def log(metrics: Mapping[str, Any]) -> None:
+            for one in logs:
+                one(metrics)
 
-            yield write
-    else:
-        yield lambda metrics: None
+        yield log
+
+
+@contextmanager
+def _csv(folder: Path) -> Iterator[Log]:
+    """Numbers into `metrics.csv`, a line each: step, name, value."""
+    with (folder / "metrics.csv").open("a", newline="", encoding="utf-8") as file:
+        if not file.tell():
+            write_row(file, ["step", "name", "value"])
+        count = 0
+
+        def write(metrics: Mapping[str, Any]) -> None:
+            nonlocal count
+            for name, value in metrics.items():
+                if not isinstance(value, pd.DataFrame):
+                    write_row(file, [count, name, value])
+            file.flush()
+            count += 1
+
+        yield write
+
+
+@contextmanager
+def _pictures(folder: Path) -> Iterator[Log]:
+    """Loss curves, drawn at the end, of a job that failed as well."""
+    curves = Curves()
+    try:
+        yield curves.take
+    except Exception:
+        with suppress(OSError):  # the job has an error of its own
+            curves.draw(folder)
+        raise
+    curves.draw(folder)
 
 
 def wandb_mode(config: Config) -> str:
-    """online, offline or disabled; `auto` is online where WANDB_API_KEY is set."""
+    """online, offline or disabled. `auto` leaves it to WANDB_DISABLED and WANDB_MODE; without them, it is online where
+    WANDB_API_KEY is set.
+
+    Raises:
+        R4RError: WANDB_MODE is none that W&B knows.
+    """
     if config.logger.mode != "auto":
         return config.logger.mode
+    if os.environ.get("WANDB_DISABLED", "").strip().lower() in ON:
+        return "disabled"
+    told = os.environ.get("WANDB_MODE", "").strip().lower()
+    if told:
+        mode = OLD_MODES.get(told, told)
+        if mode not in MODES:
+            raise R4RError(f"WANDB_MODE={told}: W&B knows {', '.join((*MODES, *OLD_MODES))}; set one, or logger.mode")
+        return mode
     return "online" if os.environ.get("WANDB_API_KEY") else "offline"
+
+
+def wandb_group(config: Config, record: Mapping[str, Any]) -> str | None:
+    """`logger.group`, else the preset; of several (`experiment=[table4,smoke]`) the first, which the others change."""
+    presets = record.get("choices", {}).get("experiment") or config.experiment
+    return config.logger.group or (presets[0] if isinstance(presets, list) else presets)
 
 
 @contextmanager
@@ -70,7 +122,7 @@ def _wandb(config: Config, folder: Path, record: Mapping[str, Any]) -> Iterator[
             project=config.logger.project,
             name=_run_name(config, record["overrides"]),
             notes=" ".join(record["overrides"]),
-            group=config.logger.group or config.experiment,
+            group=wandb_group(config, record),
             dir=str(folder),
             mode=mode,
             config=config.model_dump(mode="json"),
@@ -106,17 +158,23 @@ def _loggable(value: Any) -> Any:
 
 
 def score_metrics(record: Mapping[str, Any], objective: str) -> dict[str, float]:
-    """What a scored job logs: each label's errors and its reasons' scores, those of the job's own method without a
-    label too, so that runs of different methods share a column, and the objective of a search."""
+    """What a scored job logs: each label's errors with their standard errors, its p against the job's own method, and
+    its reasons' scores; those of the own method without a label too, so that runs of different methods share a column;
+    the number of rows; the tokens that were trained on; and the objective of a search."""
     own = record["metrics"][0]
-    logged: dict[str, float] = {"objective": own[objective]}
+    errors = ("mae", "mae_se", "rmse", "rmse_se")
+    logged: dict[str, float] = {"objective": own[objective], "score/n": own["n"]}
     for row in record["metrics"]:
-        logged |= {f"score/{row['label']}/{row['decoding']}/{m}": row[m] for m in ("mae", "rmse")}
-    logged |= {f"score/{m}": own[m] for m in ("mae", "rmse")}
+        logged |= {f"score/{row['label']}/{row['decoding']}/{m}": row[m] for m in errors}
+    logged |= {f"score/{m}": own[m] for m in errors}
+    for entry in record["comparisons"]:
+        logged |= {f"score/{entry['label']}/p_{m}": entry[m]["p"] for m in ("mae", "rmse")}
     for row in record.get("reasons", {}).get("scores", ()):
-        logged[f"score/{row['label']}/{row['metric']}"] = row["mean"]
+        found = {row["metric"]: row["mean"], f"{row['metric']}_se": row["se"]}
+        logged |= {f"score/{row['label']}/{name}": value for name, value in found.items()}
         if row["label"] == own["label"]:
-            logged[f"score/{row['metric']}"] = row["mean"]
+            logged |= {f"score/{name}": value for name, value in found.items()}
+    logged["cost/train_tokens"] = record["cost"]["total"]["train_tokens"]
     return logged
 
 

@@ -1,26 +1,34 @@
-"""A job's record: `result.json`, written whatever happens to the job, and its table of scores."""
+"""A job's record: `result.json`, written whatever happens to the job."""
 
+import errno
+import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from r4r.checks import locate
 from r4r.config import Config
-from r4r.errors import ModelError
-from r4r.stages.stage import Job, Stage, machine
+from r4r.errors import ModelError, R4RError
+from r4r.provenance import machine
+from r4r.stages.stage import Job, Stage
 from r4r.store.artifact import write_json
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from omegaconf import DictConfig
 
 RESULT = "result.json"
 FORMAT = 1
+RESERVE = 32 * 1024  # bytes kept for the last word of a job that fills the disk
 TEACHER = ("teacher_calls", "teacher_cached", "teacher_tokens_in", "teacher_tokens_out", "dollars")
-COUNTED = ("tokens_in", "tokens_out", *TEACHER)  # the first two are the job's own model's
+OWN = ("train_tokens", "tokens_in", "tokens_out")  # the job's own model's: trained on, read and written
+COUNTED = (*OWN, *TEACHER)
+FREE = "free it, or name another place (R4R_OUTPUTS), and run the same command again: finished stages are kept"
+FULL = ("no space left on device", "disk quota exceeded", "disk is full", "pytorchstreamwriter failed writing")
 
 
 class Terminated(KeyboardInterrupt):
@@ -28,17 +36,23 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextmanager
-def recording(config: Config, folder: Path, overrides: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+def recording(
+    config: Config, folder: Path, overrides: Sequence[str] = (), choices: Mapping[str, Any] | None = None
+) -> Iterator[dict[str, Any]]:
     """A block whose outcome becomes `folder/result.json`; the block fills the dictionary it gets.
 
     The file is there from the start, saying `interrupted`: that is what a job is that dies without a word. At the end
-    it says ok, failed (with the error) or interrupted.
+    it says ok, failed (with the error) or interrupted. Where the disk is full by then, it is written into the room that
+    the first one took.
 
+    Args:
+        overrides: the job's own on the command line.
+        choices: the option that each config group has (see `group_choices`).
     Raises:
         ModelError: in place of an out-of-memory error, saying what to lower.
+        R4RError: in place of an error of a full disk, and where the record itself cannot be written.
         KeyboardInterrupt: in place of the SystemExit that Lightning makes of one.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     record: dict[str, Any] = {
         "format": FORMAT,
@@ -51,16 +65,26 @@ def recording(config: Config, folder: Path, overrides: Sequence[str] = ()) -> It
         "seed": config.seed,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "overrides": list(overrides),
+        "choices": dict(choices or {}),
+        "reads": _reads(config),
         "config": config.model_dump(mode="json"),
     }
-    write_json(folder / RESULT, record)
+    first = dict(record)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / RESULT, record)
+        with (folder / RESULT).open("a", encoding="utf-8") as file:
+            file.write(" " * RESERVE + "\n")  # JSON may end in blanks
+    except OSError as error:
+        _tidy(folder)
+        raise R4RError(f"{folder}: no record can be written there ({error.strerror}); {FREE}") from error
     try:
         yield record
         record["status"] = "ok"
     except Exception as error:
         record["status"] = "failed"
-        short = memory_sentence(error)
-        told: Exception = ModelError(short) if short else error
+        memory, disk = memory_sentence(error), disk_sentence(error)
+        told = ModelError(memory) if memory else R4RError(disk) if disk else error
         record["error"] = {"kind": type(error).__name__, "message": str(told)}
         if told is not error:
             raise told from error
@@ -69,7 +93,79 @@ def recording(config: Config, folder: Path, overrides: Sequence[str] = ()) -> It
         raise KeyboardInterrupt from exit_
     finally:
         record |= {**machine(), "wall_s": round(time.monotonic() - started, 2)}
+        _finish(folder, record, first)
+
+
+def _finish(folder: Path, record: dict[str, Any], first: dict[str, Any]) -> None:
+    """Write the record's last state; where that fails, as much of it as fits into the first one's room.
+
+    Raises:
+        R4RError: the job was done, and its scores cannot be written. A job that failed has an error of its own.
+    """
+    try:
         write_json(folder / RESULT, _plain(record))
+    except OSError as error:
+        _tidy(folder)
+        done = record["status"] == "ok"
+        message = f"{folder / RESULT}: the scores cannot be written ({error.strerror}); {FREE}"
+        if done:
+            record |= {"status": "failed", "error": {"kind": type(error).__name__, "message": message}}
+        with suppress(OSError):
+            _write_into(folder / RESULT, first | {key: record[key] for key in ("status", "error", "wall_s")})
+        if done:
+            raise R4RError(message) from error
+
+
+def _write_into(path: Path, record: dict[str, Any]) -> None:
+    """Write over a file in place, without room of its own; blanks fill the rest."""
+    text = json.dumps(_plain(record), indent=2, default=str).encode("ascii")
+    with path.open("r+b") as file:
+        file.write(text.ljust(path.stat().st_size - 1) + b"\n")
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what a failed write left."""
+    with suppress(OSError):
+        for path in folder.glob(f"{RESULT}.*"):
+            path.unlink()
+
+
+def group_choices(hydra: "DictConfig") -> dict[str, Any]:
+    """Each config group's option, or list of options, as composed.
+
+    Args:
+        hydra: Hydra's own settings of the job, with its overrides.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    chosen = {str(group): option for group, option in hydra.runtime.choices.items()}
+    parser = OverridesParser.create()
+    for text in hydra.overrides.task:  # Hydra's choices leave out a group that has several
+        override = parser.parse_override(text)
+        value = override.value()
+        if isinstance(value, list) and "." not in override.key_or_group and override.key_or_group not in chosen:
+            chosen[override.key_or_group] = [str(option) for option in value]
+    return chosen
+
+
+def _reads(config: Config) -> dict[str, Any]:
+    """What of the configuration each method of the job reads, as dotted keys; null: whatever there is.
+
+    Returns:
+        method: the job's own; references: by name.
+    """
+
+    def of(node: Mapping[str, Any]) -> list[str] | None:
+        target = locate(str(node["_target_"]))
+        uses = getattr(target, "uses", None)
+        if uses is None:
+            return None
+        experts = getattr(target, "experts", None)
+        found = set(uses) - {"experts", "recipe", "timing"}  # a recipe is settings of experts
+        found |= {f"experts.{name}" for name in experts} if experts else {"experts"} & set(uses)
+        return sorted(found)
+
+    return {"method": of(config.method), "references": {name: of(node) for name, node in config.references.items()}}
 
 
 def _plain(value: Any) -> Any:
@@ -98,6 +194,18 @@ def memory_sentence(error: BaseException) -> str | None:
     )
 
 
+def disk_sentence(error: BaseException) -> str | None:
+    """What to do, if the error, or one that it came of, says that a disk is full."""
+    cause: BaseException | None = error
+    while cause is not None:
+        full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or any(word in str(cause).lower() for word in FULL):
+            place = f" at {cause.filename}" if isinstance(cause, OSError) and cause.filename else ""
+            return f"the disk is full{place} ({(str(cause).strip().splitlines() or ['no detail'])[0]}); {FREE}"
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
 def cost(job: Job, final: Stage) -> dict[str, Any]:
     """Seconds, tokens and dollars of all stages of a method, from their manifests, and what this job itself spent.
 
@@ -124,82 +232,3 @@ def cost(job: Job, final: Stage) -> dict[str, Any]:
     paid = teacher.tally.facts() if teacher else {}
     here |= {name: paid.get(name) or 0 for name in TEACHER}
     return {"total": total, "this_job": here, "unknown": unknown, "unpriced": unpriced}
-
-
-def show(record: dict[str, Any]) -> None:
-    """Print the scores: headline decoding `mean`, and median and mode where a method has them."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console() if sys.stdout.isatty() else Console(width=120)
-    title = f"{record['name']}: {record['dataset']}, {record['metrics'][0]['n']} {record['evaluated']} rows"
-    if record["excluded"]:
-        title += f" ({len({row for rows in record['excluded'].values() for row in rows})} excluded)"
-    table = Table(title=title, title_justify="left")
-    table.add_column("method")
-    for column in ("n", "MAE ± se", "RMSE ± se", "p (MAE)"):
-        table.add_column(column, justify="right")
-    p = {entry["label"]: entry["mae"]["p"] for entry in record["comparisons"]}
-    for row in record["metrics"]:
-        name = row["label"] if row["decoding"] == "mean" else f"  {row['decoding']} of the rating"
-        compared = f"{p[row['label']]:.3f}" if row["decoding"] == "mean" and row["label"] in p else ""
-        mae, rmse = (f"{row[m]:.4f} ± {row[m + '_se']:.4f}" for m in ("mae", "rmse"))
-        table.add_row(name, str(row["n"]), mae, rmse, compared)
-    console.print(table)
-    if p:
-        console.print(f"p: paired bootstrap against {record['metrics'][0]['label']} on the same rows.", markup=False)
-    if "reasons" in record:
-        show_reasons(record["reasons"], console)
-    if "timing" in record:
-        show_timing(record["timing"], console)
-    if record["cost"]["total"]["teacher_calls"]:
-        console.print(teacher_line(record["cost"]), markup=False)
-
-
-def show_reasons(reasons: dict[str, Any], console: "Console") -> None:
-    """Print how well the reasons match the reviews, and which methods give none."""
-    from rich.table import Table
-
-    table = Table(title="reasons against reviews (higher is closer)", title_justify="left")
-    table.add_column("method")
-    table.add_column("metric")
-    for column in ("n", "mean ± se"):
-        table.add_column(column, justify="right")
-    table.add_column("scored by")
-    for row in reasons["scores"]:
-        digits = 2 if row["metric"] == "gptscore" else 4
-        mean = f"{row['mean']:.{digits}f} ± {row['se']:.{digits}f}"
-        n = f"{row['n']} ({row['empty']} empty)" if row["empty"] else str(row["n"])
-        table.add_row(row["label"], row["metric"], n, mean, row["model"])
-    if reasons["scores"]:
-        console.print(table)
-    if reasons["unscored"]:
-        console.print(f"No reasons to score: {', '.join(reasons['unscored'])}.", markup=False)
-    cost = reasons["cost"]
-    if cost.get("teacher_calls"):
-        paid = "at a price that is not known" if cost["dollars"] is None else f"${cost['dollars']:.4f}"
-        console.print(f"judge: {cost['teacher_calls']} calls ({cost['teacher_cached']} cached), {paid}", markup=False)
-
-
-def show_timing(timing: dict[str, Any], console: "Console") -> None:
-    """Print what a prediction took."""
-    threads = f", {timing['threads']} threads" if "threads" in timing else ""  # a server's are not known
-    for mode in timing["modes"]:
-        median, error = mode["seconds_median"], mode["seconds_se"]
-        spread = "" if error is None else f" ± {error:.3f} (median {median:.3f})"
-        console.print(
-            f"{mode['mode']}: {mode['seconds']:.3f}{spread} s and {mode['tokens']:.1f} generated tokens a prediction, "
-            f"{mode['n']} predictions in {mode['batches']} batches on {timing['device']}{threads}",
-            markup=False,
-        )
-
-
-def teacher_line(cost: dict[str, Any]) -> str:
-    """What the teacher's answers took, and how much of it this job paid."""
-    total, here = cost["total"], cost["this_job"]
-    unpriced = " and what has no price" if cost["unpriced"] else ""
-    return (
-        f"teacher: {total['teacher_calls']} calls ({total['teacher_cached']} from the cache), "
-        f"{total['teacher_tokens_in']} tokens in, {total['teacher_tokens_out']} out, "
-        f"${total['dollars']:.4f}{unpriced}; this job asked {here['teacher_calls']} and paid ${here['dollars']:.4f}"
-    )

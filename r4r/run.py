@@ -3,7 +3,7 @@
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # all heavy imports wait until a job runs: `r4r --help` must 
 
 def main() -> None:
     """The command line. Exit codes: 0 done, 1 failed, 2 wrong configuration, 130 or 143 interrupted."""
+    os.environ["MPLBACKEND"] = "Agg"  # we draw into files alone; a notebook's backend would not even import here
     import hydra
 
     from r4r.errors import ConfigError
@@ -49,11 +50,13 @@ def job(cfg: "DictConfig") -> float | None:
 
     from r4r.checks import validate
     from r4r.errors import R4RError
+    from r4r.records import group_choices
 
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     try:
-        record = run(validate(cfg), folder, list(hydra_config.overrides.task))
+        choices = group_choices(hydra_config)
+        record = run(validate(cfg), folder, list(hydra_config.overrides.task), choices)
     except Exception as error:
         # shown here and not in main: of a sweep's failed jobs, main would see only the first
         if isinstance(error, R4RError):
@@ -67,7 +70,9 @@ def job(cfg: "DictConfig") -> float | None:
     return record["metrics"][0][cfg.minimize] if record.get("metrics") else None
 
 
-def run(config: "Config", folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def run(
+    config: "Config", folder: Path, overrides: Sequence[str] = (), choices: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Do what the configuration says and leave `folder/result.json`, except for a plan, which leaves nothing.
 
     Returns:
@@ -80,9 +85,10 @@ def run(config: "Config", folder: Path, overrides: Sequence[str] = ()) -> dict[s
 
     from r4r.checks import construct
     from r4r.loggers import case_tables, open_logger, score_metrics
-    from r4r.records import Terminated, recording, show
+    from r4r.records import Terminated, recording
     from r4r.stages.stage import Job
     from r4r.store.artifact import Store
+    from r4r.summary import show
 
     def terminate(number: int, frame: Any) -> None:
         raise Terminated
@@ -100,7 +106,7 @@ def run(config: "Config", folder: Path, overrides: Sequence[str] = ()) -> dict[s
     main_thread = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, terminate) if main_thread else None
     try:
-        with recording(config, folder, overrides) as record, open_logger(config, folder, record) as log:
+        with recording(config, folder, overrides, choices) as record, open_logger(config, folder, record) as log:
             work.log = log
             if config.trainer.threads:
                 import torch
@@ -121,7 +127,7 @@ def run(config: "Config", folder: Path, overrides: Sequence[str] = ()) -> dict[s
                     record["timing"] = time_predictions(work, final, folder)
                     for mode in record["timing"]["modes"]:
                         log({f"timing/{mode['mode']}/{name}": mode[name] for name in ("seconds", "tokens")})
-                if config.logger.kind == "wandb":
+                if config.logger.wandb:
                     log(case_tables(work, [final, *references.values()]))
             if "engine" in vars(work):  # not where all texts and ratings were in the store
                 record["engine"] = work.engine.about

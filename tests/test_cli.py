@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import wandb
 
-from r4r.loggers import score_metrics
 from r4r.methods.mf import MF
 
 SMALL = ["dataset.world.users=20", "dataset.world.items=10", "logger=none", "trainer=cpu", "method.max_epochs=3"]
@@ -259,22 +258,6 @@ def test_a_wandb_run_says_which_job_it_is(r4r: Any, outputs: Path, monkeypatch: 
     assert [run.config["artifacts"] for run in [*runs[2:], *runs[:2]]] == [record["artifacts"] for record in made]
     assert [run.config.get("label") for run in runs] == ["MF", "MF", "MF", None]
     assert runs[0].config["method"]["max_epochs"] == 3
-
-
-def test_a_methods_own_scores_are_logged_under_names_that_all_methods_share() -> None:
-    def errors(label: str, decoding: str, mae: float) -> dict[str, Any]:
-        return {"label": label, "decoding": decoding, "mae": mae, "rmse": mae + 1}
-
-    record = {
-        "metrics": [errors("Ours", "mean", 1.0), errors("Ours", "mode", 2.0), errors("Other", "mean", 3.0)],
-        "reasons": {
-            "scores": [{"label": n, "metric": "rouge_l", "mean": m} for n, m in (("Ours", 0.1), ("Other", 0.2))]
-        },
-    }
-    logged = score_metrics(record, "rmse")
-    assert (logged["objective"], logged["score/mae"], logged["score/rmse"]) == (2.0, 1.0, 2.0)
-    assert (logged["score/rouge_l"], logged["score/Ours/rouge_l"], logged["score/Other/rouge_l"]) == (0.1, 0.1, 0.2)
-    assert (logged["score/Ours/mode/mae"], logged["score/Other/mean/rmse"]) == (2.0, 4.0)
 
 
 def test_a_console_script_is_declared() -> None:

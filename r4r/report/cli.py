@@ -20,6 +20,7 @@ to report, 2 wrong command line."""
 
 def main() -> None:
     """The command line."""
+    os.environ["MPLBACKEND"] = "Agg"  # as in `r4r`: figures go into files alone
     try:
         code = report(sys.argv[1:])
     except R4RError as error:

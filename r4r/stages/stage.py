@@ -1,18 +1,15 @@
 """What a stage is, and how it is made real: hit the store, or build once and keep."""
 
-import platform
-import resource
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r4r.config import Config
 from r4r.progress import say
+from r4r.provenance import machine
 from r4r.store.artifact import Artifact, Store
 from r4r.store.key import key_of
 
@@ -22,8 +19,6 @@ if TYPE_CHECKING:
     from r4r.lm.chat import Chat
     from r4r.lm.engine import Engine
     from r4r.stages.timing import Inference
-
-VERSIONED = ("torch", "transformers", "peft", "bitsandbytes", "pytorch-lightning", "pandas", "numpy")
 
 
 @dataclass
@@ -170,26 +165,3 @@ class Job:
             self.built.append(stage.name)
             say(f"done  {stage.name} in {manifest['wall_s']:.0f} s")
             return done
-
-
-def machine() -> dict[str, Any]:
-    """Where and with what a result was made: versions, commit, device, peak memory of this process in GiB."""
-    import torch
-
-    cuda = torch.cuda.is_available()
-    return {
-        "git_commit": git_commit(),
-        "versions": {name: version(name) for name in VERSIONED} | {"python": platform.python_version()},
-        "device": torch.cuda.get_device_name()
-        if cuda
-        else f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
-        "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
-        "peak_gpu_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2) if cuda else None,
-    }
-
-
-def git_commit() -> str | None:
-    """The commit of the checkout that this code runs from; None for an installed package."""
-    here = Path(__file__).resolve().parent
-    done = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
