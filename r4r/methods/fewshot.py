@@ -93,7 +93,9 @@ class FewShot:
         again = int((table["calls"] > 1).sum())
         say(f"  {again} of {len(table)} rows were asked more than once")
         values = table["answer"].astype(float).to_numpy()
-        write_table(work.folder / "data.parquet", point_predictions(table["row_id"], self.label, values), PREDICTIONS)
+        scale = work.job.config.dataset.rating_scale
+        predicted = point_predictions(table["row_id"], self.label, values, scale)
+        write_table(work.folder / "data.parquet", predicted, PREDICTIONS)
         return {"predictions": len(table), "asked_again": again, **facts}
 
     def prompts(self, config: Config, rows: pd.DataFrame, wanted: pd.DataFrame) -> list[str]:
