@@ -108,7 +108,7 @@ def split_frame(
     records: Iterator[Record] = enumerate(_row_dicts(columns), 1)
     check = ReviewCheck(layout, tally, strict=True, max_chars=None, scale=scale)
     checked = list(batches(records, check))
-    check.finish(0.0, "")
+    check.finish(0.0, {})
     waterfall: Waterfall = []
     _note_reading(waterfall, tally)
     with _database(None, None) as con:

@@ -6,13 +6,17 @@ from typing import Any
 
 from r4r.data.layouts import Layout
 from r4r.data.seen_ratings import SeenRatings
-from r4r.data.values import DATE, Bad, clean, cut, heading, identifier, number, timestamp
+from r4r.data.values import DATE, NO_TIME, OUT_OF_TIME, Bad, clean, cut, heading, identifier, number, timestamp
 from r4r.errors import DataError
 from r4r.scale import PAPER, Scale
 
 Row = tuple[str, str, str, float, str, int]  # user_id, item_id, title, rating, review, timestamp
 
 TITLE_CHARS = 500  # longer titles are cut, and counted
+ADVICE = dict.fromkeys(
+    (NO_TIME, OUT_OF_TIME),
+    "A time is a Unix time (in seconds, or a finer unit) or an ISO 8601 date, such as 2014-01-31",
+)
 
 
 @dataclass
@@ -44,11 +48,11 @@ class Tally:
         self.repaired[reason] = self.repaired.get(reason, 0) + 1
         self.first.setdefault(reason, line)
 
-    def check(self, max_bad_fraction: float, advice: str) -> None:
+    def check(self, max_bad_fraction: float, advice: Mapping[str, str]) -> None:
         """Refuse a file with no lines, or with more malformed ones than allowed.
 
         Args:
-            advice: what may help where lines cannot be read.
+            advice: what may help, by the reason for which lines were dropped.
         """
         if not self.lines:
             raise DataError(f"{self.where} holds no records: put the full file there")
@@ -56,9 +60,10 @@ class Tally:
             causes = "; ".join(
                 f"{reason}: {count} (first in line {self.first[reason]})" for reason, count in self.dropped.items()
             )
+            helpful = [text for text in dict.fromkeys((ADVICE | dict(advice)).get(r) for r in self.dropped) if text]
             raise DataError(
                 f"{self.where}: {self.bad} of {self.lines} records are malformed, more than "
-                f"dataset.max_bad_fraction={max_bad_fraction:g} allows. {causes}. {advice}"
+                f"dataset.max_bad_fraction={max_bad_fraction:g} allows. " + ". ".join([causes, *helpful])
             )
 
     def as_dict(self) -> dict[str, Any]:
@@ -121,7 +126,7 @@ class ReviewCheck:
             return False
         return True
 
-    def finish(self, max_bad_fraction: float, advice: str) -> None:
+    def finish(self, max_bad_fraction: float, advice: Mapping[str, str]) -> None:
         """Refuse ratings that do not fit the scale, then what `Tally.check` refuses."""
         fault = self.seen.fault(self.told is not None, self.tally.lines, max_bad_fraction)
         if fault:

@@ -91,14 +91,15 @@ class RecordFile:
         return self._raw.tell() if self._raw and not self._raw.closed else 0
 
     @property
-    def advice(self) -> str:
-        """What may help where lines cannot be read."""
+    def advice(self) -> dict[str, str]:
+        """What may help where lines cannot be read, by what is wrong with them."""
+        how = "Is dataset.source the format of this file? JSON files hold one object a line"
         if self.kind in TABLES:
-            return (
+            how = (
                 f"Quotation marks were read by dataset.quoting={self.quoting}: double is for texts in quotes, with "
                 '"" for a mark within them; backslash for \\" within them; none for marks that are plain characters'
             )
-        return "Is dataset.source the format of this file? JSON files hold one object a line; text is UTF-8"
+        return {BROKEN: how, SWALLOWED: how, ENCODING: "Save the file as UTF-8"}
 
     def __iter__(self) -> Iterator[Record]:
         line = 0
@@ -143,7 +144,9 @@ class RecordFile:
         rows = self._plain_rows(stream) if self.quoting == "none" else self._quoted_rows(stream)
         _, header, _ = next(rows, (1, [], []))
         if isinstance(header, str):
-            raise DataError(f"{self.path}: the first line, with the columns' names, is a {header}. {self.advice}")
+            raise DataError(
+                f"{self.path}: the first line, with the columns' names, is a {header}. {self.advice[BROKEN]}"
+            )
         self._check_header(header)
         for number, row, lines in rows:
             fault = row if isinstance(row, str) else "" if len(row) in (0, len(header)) else BROKEN
@@ -233,7 +236,7 @@ class RecordFile:
         missing = [name for name in self.require if name not in header]
         if missing:
             lone = " A .csv has commas between its columns, a .tsv tabs." if len(header) == 1 else ""
-            quoted = f" {self.advice}." if any('"' in name for name in header) else ""
+            quoted = f" {self.advice[BROKEN]}" if any('"' in name for name in header) else ""
             raise DataError(
                 f"{self.path} has no column {', '.join(missing)}; it has {shown}. "
                 f"Map the columns with dataset.columns, e.g. dataset.columns.user_id=reviewer.{lone}{quoted}"

@@ -52,15 +52,17 @@ class SeenRatings:
         lowest, highest = min(self._lowest, *self.on_scale, inf), max(self._highest, *self.on_scale, -inf)
         steps = [step for step in self._steps if all(_multiple(value, step) for value in self.on_scale)]
         kind = "whole numbers" if steps[:1] == [1.0] else f"in steps of {steps[0]:g}" if steps else "of any fraction"
+        counts = {"lie outside of that": self.outside, "lie between two of its values": self.between}
+        off = " and ".join(f"{count} {where}" for where, count in counts.items() if count)
         seen = (
-            f"{self.outside} of {lines} ratings lie outside of that and {self.between} between two of its values (the "
-            f"first in line {self._first}); all ratings seen run from {lowest:g} to {highest:g}, {kind}"
+            f"but of the ratings in {lines} records {off} (the first in line {self._first}): they run from "
+            f"{lowest:g} to {highest:g}, {kind}"
         )
         drop = " Ratings outside are dropped and counted, up to dataset.max_bad_fraction." if self.outside else ""
         if told:
-            return f"dataset.scale is {self.scale} in steps of {self.scale.step:g}, but {seen}. Correct it.{drop}"
+            return f"dataset.scale is {self.scale} in steps of {self.scale.step:g}, {seen}. Correct it.{drop}"
         return (
-            f"without dataset.scale, ratings are whole numbers from {PAPER.lowest:g} to {PAPER.highest:g}, but {seen}. "
+            f"without dataset.scale, ratings are whole numbers from {PAPER.lowest:g} to {PAPER.highest:g}, {seen}. "
             f"Tell their scale, for example {_settings(lowest, highest, steps)}.{drop}"
         )
 

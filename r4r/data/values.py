@@ -12,6 +12,7 @@ EARLIEST = 631_152_000  # 1990-01-01, in seconds: no review on the web is older,
 LATEST = 4_102_444_800  # 2100-01-01
 UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 COMPACT = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}  # ISO 8601 basic dates, by their digits
+NO_TIME, OUT_OF_TIME = "timestamp unreadable", "timestamp outside 1990..2100"
 DATE = "date without hyphens"  # the unit of such a time
 EXACT = 1 << 53  # from here on, floating-point numbers leave out whole ones
 MISSING = {"", "nan", "-nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat", "undefined", r"\n"}  # in lower case
@@ -85,9 +86,9 @@ def timestamp(value: Any, name: str) -> tuple[int, str]:
     try:
         seconds, unit = (_moment(value), "seconds") if found is None else (_compact(found), DATE)
     except (ValueError, OverflowError):
-        raise Bad("timestamp unreadable" if found is None else "timestamp outside 1990..2100") from None
+        raise Bad(NO_TIME if found is None else OUT_OF_TIME) from None
     if not EARLIEST <= seconds < LATEST:
-        raise Bad("timestamp outside 1990..2100")
+        raise Bad(OUT_OF_TIME)
     return seconds, unit
 
 
