@@ -90,7 +90,8 @@ class DatasetConfig(Section):
     reviews_sha256: str | None = None
     meta_sha256: str | None = None
     columns: dict[str, str] = {}  # source=custom: canonical column -> column of the file
-    scale: Scale | None = None  # of the ratings; null: 1 to 5 in whole stars, and anything else in the data is an error
+    scale: Scale | None = None  # of the ratings; null: whole ratings from 1 to 5, and other ones are an error
+    quoting: Literal["auto", "double", "backslash", "none"] = "auto"  # CSV, TSV: what quotation marks are (readers.py)
     tau: float = 0.1  # acceptance threshold of the reason filter (paper 4.1.4)
     max_bad_fraction: float = Field(0.01, ge=0, le=1)  # malformed raw rows tolerated before it is an error
     strict: bool = False  # fail at the first malformed raw row
@@ -101,6 +102,13 @@ class DatasetConfig(Section):
     history: HistoryConfig = HistoryConfig()
     pools: PoolsConfig = PoolsConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @field_validator("scale")
+    @classmethod
+    def _check_scale(cls, value: Scale | None, info: ValidationInfo) -> Scale | None:
+        if info.data.get("source") == "simulated" and value not in (None, PAPER):
+            raise ValueError("the simulated world rates from 1 to 5 in whole stars; a scale is for data of your own")
+        return value
 
     @property
     def rating_scale(self) -> Scale:

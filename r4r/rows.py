@@ -16,11 +16,12 @@ REVIEWS: Schema = {
     "user_id": "str",
     "item_id": "str",
     "title": "str",
-    "rating": "float64",  # 1..5
+    "rating": "float64",  # on the data set's scale (r4r.scale)
     "review": "str",
     "timestamp": "int64",  # unix seconds, UTC
     "split": "str",  # train | valid | test
 }
+ITEMS: Schema = {"item_id": "str", "title": "str", "categories": "str", "description": "str"}  # "" where unknown
 POOLS: Schema = {"row_id": "int64", "pool": "str"}  # reward | experts
 SUMMARIES: Schema = {"row_id": "int64", "summary": "str"}
 REASONS: Schema = {"row_id": "int64", "reason": "str"}

@@ -230,7 +230,7 @@ def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[s
             if label in predicted:
                 raise ConfigError([f"two of the methods in this job are both called '{label}' in the table"])
             predicted[label] = align(truth, table, label)
-    ratings = truth["rating"].to_numpy()
+    ratings, scale = truth["rating"].to_numpy(), work.config.dataset.rating_scale
     known = HistoryIndex(history_rows(work.config.dataset, all_rows(work))).before(truth)
     headline, *others = predicted
     metrics, parts = [], []
@@ -240,7 +240,7 @@ def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[s
             if name == "mean" or (values[name] != values["mean"]).any():
                 metrics.append({"label": label, "decoding": name, **rating_error(ratings, values[name])})
         lengths = known.user_count, known.item_count
-        parts += [{"label": label, **row} for row in segments(truth, values["mean"], *lengths)]
+        parts += [{"label": label, **row} for row in segments(truth, values["mean"], *lengths, scale=scale)]
     first = predicted[headline]["mean"].to_numpy()
     comparisons = [
         {"label": label, "against": headline, **paired_bootstrap(ratings, first, predicted[label]["mean"].to_numpy())}

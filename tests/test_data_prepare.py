@@ -19,8 +19,11 @@ from r4r.data.steps import Steps
 from r4r.data.table1 import table1_text
 from r4r.errors import DataError
 from r4r.rows import REVIEWS, conform
+from r4r.scale import Scale
 
 ROOT = Path(__file__).resolve().parents[1]
+FIRST = 1_400_000_000  # seconds
+HALVES = Scale(step=0.5)
 COLUMNS = ["user_id", "item_id", "title", "rating", "review", "timestamp"]
 RELAXED = settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 
@@ -31,7 +34,7 @@ rows_of_any_kind = st.lists(
         st.sampled_from(["", "a title", "another"]),
         st.sampled_from([1.0, 3.5, 5.0]),
         st.sampled_from(["", "good", "bad", "it's fine"]),
-        st.integers(1, 12).map(lambda day: day * 86_400),
+        st.integers(1, 12).map(lambda day: FIRST + day * 86_400),
     ),
     min_size=1,
     max_size=60,
@@ -40,7 +43,7 @@ larger = st.integers(
     0, 10**6
 ).map(  # sparse and big enough to survive most settings
     lambda seed: [
-        (f"u{u}", f"i{i}", "T" * (t > 0), 1.0 + r, "text"[:x], (day + 1) * 86_400)
+        (f"u{u}", f"i{i}", "T" * (t > 0), 1.0 + r, "text"[:x], FIRST + day * 86_400)
         for u, i, t, r, x, day in np.random.default_rng(seed).integers(0, [30, 20, 20, 5, 5, 40], (120, 6)).tolist()
     ]
 )
@@ -100,13 +103,13 @@ def test_any_table_is_prepared_like_the_naive_way_in_any_order(rows, config, ran
     shuffled = random.sample(rows, len(rows))
     if splits != {"train", "valid", "test"}:
         with pytest.raises(DataError, match="No review is left"):
-            split_frame(pd.DataFrame(rows, columns=COLUMNS), config)
+            split_frame(pd.DataFrame(rows, columns=COLUMNS), config, HALVES)
         return
-    got, report = split_frame(pd.DataFrame(rows, columns=COLUMNS), config)
+    got, report = split_frame(pd.DataFrame(rows, columns=COLUMNS), config, HALVES)
     assert (
         list(got[["row_id", "user_id", "item_id", "timestamp", "split"]].itertuples(index=False, name=None)) == expected
     )
-    again, report_again = split_frame(pd.DataFrame(shuffled, columns=COLUMNS), config)
+    again, report_again = split_frame(pd.DataFrame(shuffled, columns=COLUMNS), config, HALVES)
     pd.testing.assert_frame_equal(got, again)
     assert report == report_again
 
@@ -173,7 +176,7 @@ def test_the_core_is_a_fixed_point_and_not_one_round():
     # user k reviews item k twice and item k + 1 once: dropping the last item unravels the chain one link a round.
     links = [(f"chain-user{k}", f"chain-item{k + end}") for k in range(6) for end in (0, 0, 1)]
     chain = pd.DataFrame(links, columns=["user_id", "item_id"]).assign(
-        title="T", rating=4.0, review="text", timestamp=range(1, len(links) + 1)
+        title="T", rating=4.0, review="text", timestamp=range(FIRST, FIRST + len(links))
     )
     config = PrepareConfig(k_core=3, dedupe=False)
     rows, report = split_frame(pd.concat([dense(), chain]), config)
@@ -185,7 +188,7 @@ def test_the_core_is_a_fixed_point_and_not_one_round():
 
 @pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 2, 0]])
 def test_reviews_of_one_user_item_and_second_have_an_order_of_their_own(order):
-    twins = pd.DataFrame([("user1", "item1", "T", 4.0, text, 9) for text in ("b", "a", "c")], columns=COLUMNS)
+    twins = pd.DataFrame([("user1", "item1", "T", 4.0, text, FIRST - 9) for text in ("b", "a", "c")], columns=COLUMNS)
     rows, _ = split_frame(pd.concat([twins.iloc[order], dense()]), PrepareConfig(dedupe=False))
     expected, _ = split_frame(pd.concat([twins, dense()]), PrepareConfig(dedupe=False))
     assert list(rows["review"][:3]) == list(expected["review"][:3])
@@ -250,7 +253,7 @@ def test_a_sample_without_a_core_says_what_to_change():
 
 def test_one_timestamp_cannot_be_split():
     with pytest.raises(DataError, match="left in train and valid"):
-        split_frame(dense().assign(timestamp=5), PrepareConfig())
+        split_frame(dense().assign(timestamp=FIRST), PrepareConfig())
 
 
 def test_fractions_must_leave_something_to_train_on():

@@ -6,6 +6,8 @@ import json
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +48,7 @@ def raw_file(data_dir: Path, name: str, url: str | None, sha256: str | None, key
             how = BY_HAND.get(source, "")
             raise DataError(f"{path} (dataset.{key}) does not exist, and no download address is set. {how}{advice}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(str(path) + ".lock"):  # two jobs download it once
+            with _alone(path):  # two jobs download it once
                 if not path.exists():
                     say(f"download {url} -> {path}")
                     _download(url, path)
@@ -64,6 +65,24 @@ def raw_file(data_dir: Path, name: str, url: str | None, sha256: str | None, key
             "Delete it so that it is downloaded again, or correct the checksum"
         )
     return path
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold a file that is to be made; where nothing came of it, nothing is left behind, no folder either."""
+    made = [folder for folder in path.parents if not folder.exists()]  # innermost first
+    lock = Path(f"{path}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock):
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)  # while it is held: who waits opens the file anew at each try
+    finally:
+        with suppress(OSError):  # a folder that something is in stays
+            for folder in made:
+                folder.rmdir()
 
 
 def as_published(path: Path, url: str | None) -> bool:
@@ -100,23 +119,26 @@ def _record(url: str, path: Path) -> dict[str, Any]:
 
 def _download(url: str, path: Path) -> None:
     """Into `<path>.part`, kept when the connection drops and continued from there; renamed when complete."""
-    part = path.with_name(path.name + ".part")
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            _continue(url, part)
-            break
-        except (urllib.error.HTTPError, ValueError):
-            raise
-        except (OSError, http.client.HTTPException):
-            if attempt == ATTEMPTS:
+    part, tag = (path.with_name(path.name + end) for end in (".part", ".part.tag"))
+    try:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                _continue(url, part, tag)
+                break
+            except (urllib.error.HTTPError, ValueError):
                 raise
-    part.with_name(part.name + ".tag").unlink(missing_ok=True)
-    os.replace(part, path)
+            except (OSError, http.client.HTTPException):
+                if attempt == ATTEMPTS:
+                    raise
+        os.replace(part, path)
+    finally:
+        if not part.exists() or not part.stat().st_size:  # nothing that a next run could continue
+            part.unlink(missing_ok=True)
+            tag.unlink(missing_ok=True)
 
 
-def _continue(url: str, part: Path) -> None:
-    """Fetch what `part` lacks. Its ETag lies beside it: a file that changed on the server is started afresh."""
-    tag_file = part.with_name(part.name + ".tag")
+def _continue(url: str, part: Path, tag_file: Path) -> None:
+    """Fetch what `part` lacks. Its ETag is in `tag_file`: a file that changed on the server is started afresh."""
     have = part.stat().st_size if part.exists() else 0
     tag = tag_file.read_text(encoding="utf-8") if tag_file.exists() else ""
     headers = {"User-Agent": "r4r", "Accept-Encoding": "identity"}
@@ -134,6 +156,8 @@ def _continue(url: str, part: Path) -> None:
             part.unlink()
         raise
     with response:
+        if response.headers.get_content_type() == "text/html":  # of a proxy, or in place of a file that moved
+            raise ValueError("the server answers with a web page, not with the file")
         if response.status != 206:  # the server sends the whole file
             have = 0
         length = response.headers.get("Content-Length")

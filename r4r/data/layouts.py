@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from r4r.errors import DataError
 
 CANONICAL = ("user_id", "item_id", "title", "rating", "review", "timestamp")
+OPTIONAL = ("categories", "description")  # of the item; read where a file has them
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class Layout:
     Attributes:
         item: names in order of preference; the first one present counts.
         title: the review record's own title of the item; None where only the metadata file has titles.
+        categories, description: of an item, in the same file as its title; None where the source has none.
         milliseconds: timestamps are in milliseconds by definition, so that converting them is no repair.
         literal_meta: metadata lines are Python literals, not JSON (the official 2014 files).
     """
@@ -27,14 +29,16 @@ class Layout:
     title: str | None
     meta_item: tuple[str, ...]
     meta_title: str
+    categories: str | None
+    description: str | None
     milliseconds: bool = False
     literal_meta: bool = False
 
 
 _AMAZON = ("reviewerID", ("asin",), "overall", "reviewText", "unixReviewTime", None, ("asin",), "title")
 LAYOUTS: Mapping[str, Layout] = {
-    "amazon2014": Layout(*_AMAZON, literal_meta=True),
-    "amazon2018": Layout(*_AMAZON),
+    "amazon2014": Layout(*_AMAZON, "categories", "description", literal_meta=True),
+    "amazon2018": Layout(*_AMAZON, "category", "description"),
     "amazon2023": Layout(
         "user_id",
         ("parent_asin", "asin"),
@@ -44,9 +48,13 @@ LAYOUTS: Mapping[str, Layout] = {
         None,
         ("parent_asin", "asin"),
         "title",
+        "categories",
+        "description",
         milliseconds=True,
     ),
-    "yelp": Layout("user_id", ("business_id",), "stars", "text", "date", None, ("business_id",), "name"),
+    "yelp": Layout(
+        "user_id", ("business_id",), "stars", "text", "date", None, ("business_id",), "name", "categories", None
+    ),
 }
 
 
@@ -60,13 +68,13 @@ def layout_of(source: str, columns: Mapping[str, str], has_meta: bool) -> Layout
         if columns:
             raise DataError(f"dataset.columns is for source=custom; the fields of source={source} are fixed")
         return LAYOUTS[source]
-    unknown = sorted(set(columns) - set(CANONICAL))
+    unknown = sorted(set(columns) - {*CANONICAL, *OPTIONAL})
     if unknown:
         raise DataError(
             f"dataset.columns maps {', '.join(unknown)}, which no row has; it maps canonical columns "
-            f"({', '.join(CANONICAL)}) to the columns of the file"
+            f"({', '.join((*CANONICAL, *OPTIONAL))}) to the columns of the file"
         )
-    name = {canonical: columns.get(canonical, canonical) for canonical in CANONICAL}
+    name = {canonical: columns.get(canonical, canonical) for canonical in (*CANONICAL, *OPTIONAL)}
     return Layout(
         name["user_id"],
         (name["item_id"],),
@@ -76,4 +84,6 @@ def layout_of(source: str, columns: Mapping[str, str], has_meta: bool) -> Layout
         None if has_meta else name["title"],
         (name["item_id"],),
         name["title"],
+        name["categories"],
+        name["description"],
     )

@@ -1,31 +1,30 @@
 """Raw files as a stream of numbered records: JSON lines, Python literal lines, CSV, TSV and parquet, gzipped or not."""
 
-import ast
 import csv
 import gzip
 import io
-import json
 import os
+import re
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from r4r.data.lines import BROKEN, ENCODING, TOO_LONG, Fields, LineParser, bounded, repeated, undecoded
 from r4r.errors import DataError
 
 Kind = Literal["json", "literal", "csv", "tsv", "parquet"]
-Fields = dict[str, Any]
+Quoting = Literal["auto", "double", "backslash", "none"]
 Record = tuple[int, Fields | str]  # line number (from 1) and its fields, or what is wrong with the line
 
-BROKEN = "broken line"
-ENCODING = "not UTF-8"
-_FIELD_CHARS = 1 << 26  # a CSV field longer than this is an unclosed quote
+SWALLOWED = "row within the quotes of another one"
+IN_QUOTES = "text in quotation marks: kept with them (dataset.quoting=double takes them off)"
+_FIELD_CHARS = 1 << 26  # a field longer than this is an unclosed quote
 _BUFFER = 1 << 20  # bytes unpacked at once: with Python's 8 KiB, reading takes a quarter longer
-_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 _SUFFIXES: dict[str, Kind] = {
     ".json": "json",
     ".jsonl": "json",
@@ -34,6 +33,11 @@ _SUFFIXES: dict[str, Kind] = {
     ".tsv": "tsv",
     ".parquet": "parquet",
 }
+_BACKSLASH = re.compile(r'\\(["\\]?)')
+TABLES = {"csv": ",", "tsv": "\t"}  # kind -> delimiter
+# A .csv puts texts in quotes, and doubles a quotation mark within them. In a .tsv a tab separates whatever stands
+# between: Amazon's and other published ones hold quotation marks as plain characters.
+_QUOTING: dict[str, Quoting] = {"csv": "double", "tsv": "none"}
 
 
 def kind_of(path: Path) -> Kind:
@@ -46,13 +50,20 @@ def kind_of(path: Path) -> Kind:
 
 
 class RecordFile:
-    """A raw file, read once from start to end in constant memory.
+    """A raw file, read once from start to end in bounded memory, however long a line is.
 
     Args:
+        require: columns that a table must have.
+        optional: columns that are read where the file has them. Neither may be there twice.
         skip: for line formats, tells by the raw line whether it can be left unparsed.
+        quoting: of a table (of TABLES), what quotation marks are: `double` (around a text, and twice within it),
+            `backslash` (the same, or after a backslash), `none` (plain characters), or `auto` by the file's kind.
+        is_row: whether fields are beyond doubt a row of their own. Where a line within a record is one, a lone
+            quotation mark merged several rows: their lines are told one by one, and none of them is used.
+        note: told of what is read as it stands but may be meant otherwise, with its line.
 
     Raises:
-        DataError: the file is empty, cut short, corrupt, or its header lacks what `require` names.
+        DataError: the file is empty, cut short or corrupt; or its header lacks a column, or has it twice.
     """
 
     def __init__(
@@ -60,9 +71,15 @@ class RecordFile:
         path: Path,
         kind: Kind,
         require: tuple[str, ...] = (),
+        optional: tuple[str, ...] = (),
         skip: Callable[[bytes], bool] | None = None,
+        quoting: Quoting = "auto",
+        is_row: Callable[[Fields], bool] = lambda fields: False,
+        note: Callable[[str, int], None] = lambda reason, line: None,
     ):
-        self.path, self.kind, self.require, self.skip = path, kind, require, skip
+        self.path, self.kind, self.require, self.optional, self.skip = path, kind, require, optional, skip
+        self.quoting = _QUOTING.get(kind, quoting) if quoting == "auto" else quoting
+        self.is_row, self.note = is_row, note
         self.size = path.stat().st_size
         self._raw: IO[bytes] | None = None
         if not self.size:
@@ -72,6 +89,17 @@ class RecordFile:
     def position(self) -> int:
         """Bytes of the file read so far, for progress bars."""
         return self._raw.tell() if self._raw and not self._raw.closed else 0
+
+    @property
+    def advice(self) -> dict[str, str]:
+        """What may help where lines cannot be read, by what is wrong with them."""
+        how = "Is dataset.source the format of this file? JSON files hold one object a line"
+        if self.kind in TABLES:
+            how = (
+                f"Quotation marks were read by dataset.quoting={self.quoting}: double is for texts in quotes, with "
+                '"" for a mark within them; backslash for \\" within them; none for marks that are plain characters'
+            )
+        return {BROKEN: how, SWALLOWED: how, ENCODING: "Save the file as UTF-8"}
 
     def __iter__(self) -> Iterator[Record]:
         line = 0
@@ -97,95 +125,119 @@ class RecordFile:
             self._raw.seek(0)
             unpacked = gzip.GzipFile(fileobj=self._raw)
             stream = io.BufferedReader(unpacked, _BUFFER) if zipped else self._raw  # type: ignore[type-var]
-            if self.kind in ("csv", "tsv"):
-                yield from self._table(stream)
-            else:
-                yield from self._lines(stream)
+            yield from self._table(stream) if self.kind in TABLES else self._lines(stream)
 
     def _lines(self, stream: IO[bytes]) -> Iterator[Record]:
-        parse = _literal if self.kind == "literal" else _json
+        parse = LineParser(self.kind == "literal", (*self.require, *self.optional))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)  # "\&" and the like inside of Python literals
-            for number, line in enumerate(stream, 1):
+            for number, line in bounded(stream):
+                if line is None:
+                    yield number, TOO_LONG
+                    continue
                 if number == 1:
                     line = line.removeprefix(b"\xef\xbb\xbf")
-                if line.isspace() or (self.skip and self.skip(line)):
-                    continue
-                try:
-                    text = line.decode("utf-8")
-                except UnicodeDecodeError:
-                    yield number, ENCODING
-                    continue
-                try:
-                    fields = parse(text)
-                except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-                    fields = None
-                yield number, fields if isinstance(fields, dict) else BROKEN
+                if line and not line.isspace() and not (self.skip and self.skip(line)):
+                    yield number, parse(line)
 
     def _table(self, stream: IO[bytes]) -> Iterator[Record]:
-        csv.field_size_limit(_FIELD_CHARS)
-        text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
-        rows = csv.reader(text, delimiter="\t" if self.kind == "tsv" else ",", strict=True)
-        header = next(rows, [])
+        rows = self._plain_rows(stream) if self.quoting == "none" else self._quoted_rows(stream)
+        _, header, _ = next(rows, (1, [], []))
+        if isinstance(header, str):
+            raise DataError(
+                f"{self.path}: the first line, with the columns' names, is a {header}. {self.advice[BROKEN]}"
+            )
         self._check_header(header)
+        for number, row, lines in rows:
+            fault = row if isinstance(row, str) else "" if len(row) in (0, len(header)) else BROKEN
+            if not fault and any(self._is_row_of(header, line) for line in lines[1:]):
+                fault = SWALLOWED
+            if fault:
+                # An unclosed quote swallows the lines up to the next quote: each of them is lost, and counted.
+                yield from ((lost, fault) for lost in range(number, number + max(1, len(lines))))
+            elif any(undecoded(cell) for cell in row):
+                yield number, ENCODING
+            elif row:
+                yield number, dict(zip(header, row, strict=True))
+
+    def _plain_rows(self, stream: IO[bytes]) -> Iterator[tuple[int, list[str] | str, list[str]]]:
+        """First line, cells (or what is wrong) and, where it has several, lines of each row: no quoting."""
+        delimiter = TABLES[self.kind]
+        for number, line in bounded(io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="\n")):
+            text = "" if line is None else line.rstrip("\r\n")
+            cells = text.split(delimiter) if text else []
+            if '""' in text and any(cell[:1] == '"' == cell[-1:] and '""' in cell[1:-1] for cell in cells):
+                self.note(IN_QUOTES, number)
+            yield number, TOO_LONG if line is None else cells, []
+
+    def _quoted_rows(self, stream: IO[bytes]) -> Iterator[tuple[int, list[str] | str, list[str]]]:
+        """The same of a table whose quotes may hold delimiters and line breaks."""
+        csv.field_size_limit(_FIELD_CHARS)
+        lines: list[str] = []  # of the current record
+        fault = ""
+        number = 0
+
+        def feed() -> Iterator[str]:
+            nonlocal fault, number
+            for place, line in bounded(io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="")):
+                number = place
+                fault = fault or ("" if line is not None else TOO_LONG)
+                lines.append(line or "")
+                yield line or "\n"
+
+        rows = self._reader(feed())
         while True:
-            line = rows.line_num + 1
+            lines.clear()
+            first, fault, row = number + 1, "", []
             try:
                 row = next(rows)
             except StopIteration:
                 return
             except csv.Error:
-                row = None
-            if row is None or (row and len(row) != len(header)):
-                # An unclosed quote swallows the lines up to the next quote: each of them is lost, and counted.
-                for lost in range(line, max(line, rows.line_num) + 1):
-                    yield lost, BROKEN
-            elif not row:
-                continue
-            elif any(_undecoded(field) for field in row):
-                yield line, ENCODING
-            else:
-                yield line, dict(zip(header, row, strict=True))
+                fault = fault or BROKEN
+            yield first, fault or row, lines
+
+    def _reader(self, lines: Iterator[str]) -> Iterator[list[str]]:
+        delimiter = TABLES[self.kind]
+        if self.quoting == "double":
+            return csv.reader(lines, delimiter=delimiter, strict=True)
+        # csv takes any character after a backslash for itself; here only a quotation mark and a backslash are escaped
+        kept = (_BACKSLASH.sub(lambda found: found[0] if found[1] else "\\\\", line) for line in lines)
+        return csv.reader(kept, delimiter=delimiter, strict=True, escapechar="\\")
+
+    def _is_row_of(self, header: list[str], line: str) -> bool:
+        try:
+            row = next(self._reader(iter([line])), [])
+        except csv.Error:
+            return False
+        return len(row) == len(header) and self.is_row(dict(zip(header, row, strict=True)))
 
     def _parquet(self) -> Iterator[Record]:
         file = pq.ParquetFile(self.path)
-        self._check_header(file.schema_arrow.names)
+        names = file.schema_arrow.names
+        self._check_header(names)
+        columns = [name for name in dict.fromkeys((*self.require, *self.optional)) if name in names]
         number = 0
-        for batch in file.iter_batches(batch_size=8192, columns=list(self.require)):
+        for batch in file.iter_batches(batch_size=8192, columns=columns):
             for fields in batch.to_pylist():
                 number += 1
                 yield number, fields
 
     def _check_header(self, header: list[str]) -> None:
-        if any("\x00" in name or _undecoded(name) for name in header):
+        if any("\x00" in name or undecoded(name) for name in header):
             raise DataError(f"{self.path} is not UTF-8 text: save it in that encoding")
+        shown = ", ".join(header[:40])[:1000]
+        twice = [name for name in repeated(header) if name in (*self.require, *self.optional)]
+        if twice:
+            raise DataError(
+                f"{self.path} has the column {', '.join(twice)} more than once, and which one is meant cannot be told; "
+                f"it has {shown}. Give each column a name of its own"
+            )
         missing = [name for name in self.require if name not in header]
         if missing:
             lone = " A .csv has commas between its columns, a .tsv tabs." if len(header) == 1 else ""
+            quoted = f" {self.advice[BROKEN]}" if any('"' in name for name in header) else ""
             raise DataError(
-                f"{self.path} has no column {', '.join(missing)}; it has {', '.join(header)}. "
-                f"Map the columns with dataset.columns, e.g. dataset.columns.user_id=reviewer.{lone}"
+                f"{self.path} has no column {', '.join(missing)}; it has {shown}. "
+                f"Map the columns with dataset.columns, e.g. dataset.columns.user_id=reviewer.{lone}{quoted}"
             )
-
-
-def _json(text: str) -> Any:
-    """What `json.loads` gives; a line that is one value and its newline takes a shorter way there."""
-    try:
-        value, end = _scan(text, 0)
-    except StopIteration:  # no value at the first character
-        return json.loads(text)
-    return value if end == len(text) or text[end:] in ("\n", "\r\n") else json.loads(text)
-
-
-def _literal(text: str) -> Any:
-    """A Python literal, or JSON, as some copies of the 2014 files hold."""
-    if text.startswith('{"'):
-        try:
-            return json.loads(text)
-        except ValueError:
-            pass
-    return ast.literal_eval(text.strip())
-
-
-def _undecoded(field: str) -> bool:
-    return not field.isascii() and any("\udc80" <= character <= "\udcff" for character in field)

@@ -3,6 +3,9 @@
 from typing import Any
 
 import duckdb
+import numpy as np
+
+from r4r.scale import Scale
 
 PAPER = {  # paper Table 1: train, valid, test, users, items
     "music": (43_071, 3_271, 1_296, 4_183, 2_660),
@@ -12,7 +15,7 @@ PAPER = {  # paper Table 1: train, valid, test, users, items
 COLUMNS = ("train", "valid", "test", "users", "items")
 
 
-def table1(con: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+def table1(con: duckdb.DuckDBPyConnection, scale: Scale) -> dict[str, Any]:
     """The statistics of the DuckDB table `final` (u, i, rating, timestamp, split).
 
     Returns:
@@ -35,7 +38,9 @@ def table1(con: duckdb.DuckDBPyConnection) -> dict[str, Any]:
             f"FROM (SELECT count(*) AS n FROM final WHERE split = 'train' GROUP BY {code})"
         )
         history[side] = {"mean": round(mean, 2), "median": float(median), "max": int(most)}
-    ratings = con.execute("SELECT round(rating * 2) / 2 AS r, count(*) FROM final GROUP BY r ORDER BY r").fetchall()
+    found = con.execute("SELECT rating, count(*) AS n FROM final GROUP BY rating").fetchnumpy()
+    of_value = np.bincount(scale.places(found["rating"]), weights=found["n"], minlength=len(scale.values))
+    bands = {name: int(of_value[low : high + 1].sum()) for name, low, high in scale.bands()}
     spans = con.execute("SELECT split, min(timestamp), max(timestamp) FROM final GROUP BY split ORDER BY 2").fetchall()
     return {
         **{split: counts.get(split, 0) for split in ("train", "valid", "test")},
@@ -44,7 +49,8 @@ def table1(con: duckdb.DuckDBPyConnection) -> dict[str, Any]:
         "reviews": sum(counts.values()),
         "sparsity": 1 - pairs / (users * items),
         "history": history,
-        "ratings": {f"{rating:g}": count for rating, count in ratings},
+        "scale": scale.model_dump(),
+        "ratings": {name: count for name, count in bands.items() if count},
         "timestamps": {split: [first, last] for split, first, last in spans},
     }
 

@@ -5,9 +5,8 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
+from r4r.scale import Scale
 from r4r.stages.stage import Job, Stage
-
-MIN_RATING, MAX_RATING = 1.0, 5.0
 
 
 class Method(Protocol):
@@ -33,8 +32,13 @@ class Method(Protocol):
         ...
 
 
-def point_predictions(row_ids: pd.Series, label: str, values: np.ndarray) -> pd.DataFrame:
-    """rows.PREDICTIONS of a method that gives one number a row: clipped to 1..5, the same for every decoding."""
-    values = np.clip(values, MIN_RATING, MAX_RATING)
+def point_predictions(row_ids: pd.Series, label: str, values: np.ndarray, scale: Scale) -> pd.DataFrame:
+    """rows.PREDICTIONS of a method that gives one number a row: the same for every decoding.
+
+    Args:
+        values: ratings, float64 (n,); what lies beyond the scale is moved to its end.
+        scale: of the data set, `config.dataset.rating_scale`.
+    """
+    values = scale.clip(values)
     table = pd.DataFrame({"row_id": row_ids.to_numpy(), "label": label})
     return table.assign(mean=values, median=values, mode=values)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from r4r.methods import point_predictions
 from r4r.rows import PREDICTIONS
+from r4r.scale import PAPER, Scale
 from r4r.stages.split import all_rows, split_stage, targets
 from r4r.stages.stage import Job, Stage, Work
 from r4r.store.artifact import write_table
@@ -39,11 +40,12 @@ class Means:
 
     def _build(self, work: Work) -> dict[str, Any]:
         rows = all_rows(work.job)
-        table = self.predict(rows[rows["split"] == "train"], targets(work.job))
+        scale = work.job.config.dataset.rating_scale
+        table = self.predict(rows[rows["split"] == "train"], targets(work.job), scale)
         write_table(work.folder / "data.parquet", table, PREDICTIONS)
         return {"predictions": len(table)}
 
-    def predict(self, train: pd.DataFrame, wanted: pd.DataFrame) -> pd.DataFrame:
+    def predict(self, train: pd.DataFrame, wanted: pd.DataFrame, scale: Scale = PAPER) -> pd.DataFrame:
         """rows.PREDICTIONS of the wanted rows (user_id, item_id, row_id), a block a label."""
         mu = float(train["rating"].mean())
         residual = train["rating"] - mu
@@ -60,7 +62,7 @@ class Means:
             "User mean": known("user_id", train.groupby("user_id")["rating"].mean(), mu),
             "Item mean": known("item_id", train.groupby("item_id")["rating"].mean(), mu),
         }
-        blocks = [point_predictions(wanted["row_id"], label, values) for label, values in columns.items()]
+        blocks = [point_predictions(wanted["row_id"], label, values, scale) for label, values in columns.items()]
         return pd.concat(blocks, ignore_index=True)
 
 

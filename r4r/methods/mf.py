@@ -13,11 +13,12 @@ from r4r.errors import DataError
 from r4r.methods import point_predictions
 from r4r.methods.rating_module import RatingModule, fit
 from r4r.rows import PREDICTIONS
+from r4r.scale import PAPER, Scale
 from r4r.stages.split import all_rows, split_stage, targets
 from r4r.stages.stage import Job, Stage, Work
 from r4r.store.artifact import write_table
 
-VERSION = 1
+VERSION = 2
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # user index, item index, rating; each of shape (batch,)
 Count = Annotated[int, Field(ge=1)]
 
@@ -25,8 +26,10 @@ Count = Annotated[int, Field(ge=1)]
 class Factors(RatingModule):
     """The model. Index 0 of either table is a user or item that train does not know: zero, so mu and the other bias."""
 
-    def __init__(self, users: int, items: int, dim: int, mu: float, lr: float, weight_decay: float, seed: int):
-        super().__init__()
+    def __init__(
+        self, users: int, items: int, dim: int, mu: float, lr: float, weight_decay: float, seed: int, star: float = 1.0
+    ):
+        super().__init__(star)
         self.lr, self.weight_decay, self.mu = lr, weight_decay, mu
         self.user = nn.Embedding(users + 1, dim, padding_idx=0)
         self.item = nn.Embedding(items + 1, dim, padding_idx=0)
@@ -42,7 +45,7 @@ class Factors(RatingModule):
                 table.weight[0] = 0.0
 
     def forward(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        """Ratings of shape (batch,), not clipped."""
+        """Ratings in stars, of shape (batch,), not clipped."""
         match = (self.user(user) * self.item(item)).sum(dim=1)
         return self.mu + self.user_bias(user).squeeze(1) + self.item_bias(item).squeeze(1) + match
 
@@ -97,7 +100,8 @@ class MF:
 
     def _build(self, work: Work) -> dict[str, Any]:
         rows = all_rows(work.job)
-        table, facts = self.predict(rows, targets(work.job), work.job.config.seed, work.job.log)
+        config = work.job.config
+        table, facts = self.predict(rows, targets(work.job), config.seed, work.job.log, config.dataset.rating_scale)
         write_table(work.folder / "data.parquet", table, PREDICTIONS)
         return {"predictions": len(table), **facts}
 
@@ -107,8 +111,9 @@ class MF:
         wanted: pd.DataFrame,
         seed: int,
         log: Callable[[dict[str, float]], None] = lambda m: None,
+        scale: Scale = PAPER,
     ) -> tuple[pd.DataFrame, dict[str, Any]]:
-        """rows.PREDICTIONS of the wanted rows, and the best epoch with its validation RMSE.
+        """rows.PREDICTIONS of the wanted rows, and the best epoch with its validation RMSE (in points of the scale).
 
         Raises:
             DataError: train or valid is empty.
@@ -122,17 +127,17 @@ class MF:
         def columns(part: pd.DataFrame) -> Batch:
             user = torch.from_numpy(users.get_indexer(part["user_id"]).astype(np.int64) + 1)  # unknown: -1, so 0
             item = torch.from_numpy(items.get_indexer(part["item_id"]).astype(np.int64) + 1)
-            return user, item, torch.tensor(part["rating"].to_numpy(dtype=np.float32))
+            return user, item, torch.tensor(scale.to_stars(part["rating"].to_numpy(dtype=float)), dtype=torch.float32)
 
         s = self.settings
-        mu = float(train["rating"].mean())
+        mu = float(scale.to_stars(train["rating"].to_numpy(dtype=float)).mean())
         with torch.random.fork_rng(devices=[]):  # torch and Lightning draw from the global generator on their own
-            model = Factors(len(users), len(items), s["dim"], mu, s["lr"], s["weight_decay"], seed)
+            model = Factors(len(users), len(items), s["dim"], mu, s["lr"], s["weight_decay"], seed, scale.star)
             learn, check = (Batches(columns(part), s["batch_size"], at) for part, at in ((train, seed), (valid, None)))
             fit(model, learn, check, s["max_epochs"], s["patience"])  # on CPU: none is faster at so few floats
         log({"mf/valid/rmse": model.best_rmse, "mf/best_epoch": float(model.best_epoch + 1)})
         user, item, _ = columns(wanted)
         with torch.no_grad():
-            values = model(user, item).double().numpy()
+            values = scale.from_stars(model(user, item).double().numpy())
         facts = {"best_epoch": model.best_epoch + 1, "valid_rmse": model.best_rmse}
-        return point_predictions(wanted["row_id"], "MF", values), facts
+        return point_predictions(wanted["row_id"], "MF", values, scale), facts

@@ -13,24 +13,29 @@ from torch import nn
 
 from r4r.errors import TrainingError
 from r4r.interrupts import as_interrupts
-from r4r.methods import MAX_RATING, MIN_RATING
+from r4r.scale import PAPER
 
 
 class RatingModule(pl.LightningModule):
-    """A model of ratings. Ratings are clipped to the scale for validation, not for training.
+    """A model of ratings in stars, 1 to 5 (`Scale.to_stars`), so that one learning rate suits the ratings of any scale.
+    Ratings are clipped for validation, not for training.
+
+    Args:
+        star: rating points of the data set's scale that a star stands for.
 
     Attributes:
-        best_rmse, best_epoch: of the validation rows; epochs count from 0.
+        best_rmse, best_epoch: of the validation rows, the RMSE in points of the scale; epochs count from 0.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, star: float = 1.0) -> None:
         super().__init__()
+        self.star = star
         self.best_rmse, self.best_epoch = math.inf, -1
         self._best: dict[str, torch.Tensor] = {}
         self._squared: list[torch.Tensor] = []
 
     def rated(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ratings as the model has them, and as they are: (batch,) each."""
+        """Ratings in stars, as the model has them, and as they are: (batch,) each."""
         raise NotImplementedError
 
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
@@ -38,10 +43,10 @@ class RatingModule(pl.LightningModule):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         predicted, rating = self.rated(batch)
-        self._squared.append((predicted.clamp(MIN_RATING, MAX_RATING) - rating) ** 2)
+        self._squared.append((predicted.clamp(PAPER.lowest, PAPER.highest) - rating) ** 2)
 
     def on_validation_epoch_end(self) -> None:
-        rmse = float(torch.cat(self._squared).mean().sqrt())
+        rmse = self.star * float(torch.cat(self._squared).mean().sqrt())
         self._squared.clear()
         self.log("valid_rmse", rmse)
         if rmse < self.best_rmse:

@@ -20,12 +20,13 @@ from r4r.methods.rating_module import RatingModule, fit
 from r4r.methods.review_documents import PAD, Library, Targets, TextSettings, word_matrix
 from r4r.progress import bar
 from r4r.rows import PREDICTIONS
+from r4r.scale import PAPER, Scale
 from r4r.stages.cases import history_rows
 from r4r.stages.split import all_rows, split_stage, targets
 from r4r.stages.stage import Job, Stage, Work
 from r4r.store.artifact import write_table
 
-VERSION = 2
+VERSION = 3
 CHUNK_WORDS = 2**14  # word positions whose filter values are in memory at once, where only the largest is kept
 
 
@@ -40,12 +41,14 @@ class TrainingSettings(Section):
 
 
 class Known(NamedTuple):
-    """What train gives a model: counts of users and items, mean rating, word vectors (indices, word_dim)."""
+    """What train gives a model: counts of users and items, mean rating in stars, word vectors (indices, word_dim), and
+    the rating points that a star stands for."""
 
     users: int
     items: int
     mean: float
     vectors: torch.Tensor
+    star: float = 1.0
 
 
 class WordConvolution(nn.Module):
@@ -132,7 +135,7 @@ class ReviewRater(RatingModule):
     """A rating from ids and reviews: mean + b_u + b_i + what a subclass's `match` says, trained by squared error."""
 
     def __init__(self, known: Known, training: TrainingSettings):
-        super().__init__()
+        super().__init__(known.star)
         self.training_settings, self.mean = training, known.mean
         self.words = nn.Embedding.from_pretrained(known.vectors.clone(), freeze=False, padding_idx=PAD)
         self.user_bias, self.item_bias = id_table(known.users, 1, 0.0), id_table(known.items, 1, 0.0)
@@ -142,7 +145,7 @@ class ReviewRater(RatingModule):
         raise NotImplementedError
 
     def forward(self, batch: Any) -> torch.Tensor:
-        """Ratings (batch,), not clipped."""
+        """Ratings in stars, (batch,), not clipped."""
         biases = self.user_bias(batch.user).squeeze(1) + self.item_bias(batch.item).squeeze(1)
         return self.mean + biases + self.match(batch)
 
@@ -223,7 +226,8 @@ class ReviewMethod:
     def _build(self, work: Work) -> dict[str, Any]:
         config, rows = work.job.config, all_rows(work.job)
         past, wanted = history_rows(config.dataset, rows), targets(work.job)
-        table, facts = self.predict(rows, past, wanted, config.seed, config.trainer.accelerator, work.job.log)
+        scale, device = config.dataset.rating_scale, config.trainer.accelerator
+        table, facts = self.predict(rows, past, wanted, config.seed, device, work.job.log, scale)
         write_table(work.folder / "data.parquet", table, PREDICTIONS)
         return {"predictions": len(table), **facts}
 
@@ -235,17 +239,20 @@ class ReviewMethod:
         seed: int,
         accelerator: str = "cpu",
         log: Callable[[dict[str, float]], None] = lambda metrics: None,
+        scale: Scale = PAPER,
     ) -> tuple[pd.DataFrame, dict[str, Any]]:
         """rows.PREDICTIONS of the wanted rows, and facts for the manifest.
 
         Args:
             rows: the whole split (rows.REVIEWS).
             past: those of them that may appear in a history.
+            scale: of the ratings.
 
         Raises:
             DataError: train or valid is empty, or the word vectors cannot be read.
             ModelError: a GPU is asked for and there is none.
         """
+        rows, wanted = (each.assign(rating=scale.to_stars(each["rating"])) for each in (rows, wanted))
         train, valid = rows[rows["split"] == "train"], rows[rows["split"] == "valid"]
         for split, part in (("train", train), ("valid", valid)):
             if part.empty:
@@ -259,7 +266,7 @@ class ReviewMethod:
         with torch.random.fork_rng(devices=[0] if device.type == "cuda" else []):
             torch.manual_seed(seed)  # initial weights and dropout
             vectors, given = word_matrix(self.text, library.vocabulary, seed)
-            known = Known(len(library.users), len(library.items), float(train["rating"].mean()), vectors)
+            known = Known(len(library.users), len(library.items), float(train["rating"].mean()), vectors, scale.star)
             model = self.network(known)
             size = self.training.batch_size
             learn = Batches(Targets(library, train, self.text.include_target_review), self.collate, size, seed)
@@ -271,9 +278,9 @@ class ReviewMethod:
                 model(type(batch)(*(column.to(device) for column in batch))).cpu()
                 for batch in Batches(Targets(library, wanted), self.collate, size, None)
             ]
-        values = torch.cat(answers).double().numpy() if answers else np.empty(0)
+        values = scale.from_stars(torch.cat(answers).double().numpy() if answers else np.empty(0))
         facts |= {"vocabulary": len(library.vocabulary), "pretrained_words": given}
-        return point_predictions(wanted["row_id"], self.label, values), facts
+        return point_predictions(wanted["row_id"], self.label, values, scale), facts
 
 
 def _fit(

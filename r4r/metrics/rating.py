@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from r4r.errors import DataError
+from r4r.scale import PAPER, Scale
 
 DECODINGS = ("mean", "median", "mode")
 
@@ -81,6 +82,7 @@ def segments(
     user_history: np.ndarray,
     item_history: np.ndarray,
     edges: Sequence[int] = (0, 5, 10, 20),
+    scale: Scale = PAPER,
 ) -> list[dict[str, Any]]:
     """Rating error by length of the user's history, of the item's, and by true rating; empty segments are left out.
 
@@ -88,6 +90,8 @@ def segments(
         truth: row_id and rating, one row a prediction.
         user_history, item_history: number of reviews known before the target.
         edges: lower bounds of the history bins; the last bin is open.
+        scale: of the ratings; a true rating belongs to the value nearest to it, or to the band of values of a scale of
+            many (`Scale.bands`).
     """
     ratings = truth["rating"].to_numpy(dtype=float)
     rows: list[dict[str, Any]] = []
@@ -96,9 +100,11 @@ def segments(
             inside = (np.asarray(lengths) >= low) & (np.asarray(lengths) < high)
             if inside.any():
                 rows.append({"by": by, "segment": name, **rating_error(ratings[inside], predicted[inside])})
-    for value in np.unique(ratings):
-        inside = ratings == value
-        rows.append({"by": "true rating", "segment": f"{value:g}", **rating_error(ratings[inside], predicted[inside])})
+    places = scale.places(ratings)
+    for name, first, last in scale.bands():
+        inside = (places >= first) & (places <= last)
+        if inside.any():
+            rows.append({"by": "true rating", "segment": name, **rating_error(ratings[inside], predicted[inside])})
     return rows
 
 

@@ -5,16 +5,23 @@ import re
 from r4r.scale import PAPER, Scale
 
 RATING = re.compile(
-    r"(?:[^\w.-])*(?:(?:predicted )?rating\W*?)?(-?\d+(?:\.\d+)?)\s*(?:stars?|(?:/|out of)\s*(\d+(?:\.\d+)?))?\W*",
+    r"\W*(?:(?:predicted )?rating\W*)?(?P<value>[0-9]+(?:\.[0-9]+)?)"
+    r"\s*(?:stars?|(?:/|out of)\s*(?P<most>[0-9]+(?:\.[0-9]+)?))?\W*",
     re.IGNORECASE,
 )
 
 
 def parse_rating(answer: str, scale: Scale = PAPER) -> float | None:
-    """The rating that an answer states and nothing else: "4", "4.5 stars", "Rating: 4/5". None for all other text, and
-    for what lies beyond the scale."""
+    """The rating that an answer states and nothing else: "4", "4.5 stars", "Rating: 4/5". None for all other text.
+
+    Args:
+        scale: what the rating is on. Answers beyond it, or out of another highest rating, are no rating on it. A minus
+            sign counts where the scale has ratings below zero.
+    """
     found = RATING.fullmatch(answer.strip())
-    if not found or (found[2] and float(found[2]) != scale.highest):
+    if not found or (found["most"] and float(found["most"]) != scale.highest):
         return None
-    value = float(found[1])
+    value = float(found["value"])
+    if scale.lowest < 0 and re.search(r"[-\u2212]$", answer.strip()[: found.start("value")]):
+        value = -value
     return value if scale.lowest <= value <= scale.highest else None

@@ -7,23 +7,24 @@ import pandas as pd
 
 from r4r.config import Config, EvaluateConfig
 from r4r.data.download import facts
+from r4r.data.items import items_of
 from r4r.data.prepare import prepare, split_frame
 from r4r.data.simulator import build_world
 from r4r.data.table1 import table1_text
 from r4r.errors import DataError
 from r4r.files import fingerprint
 from r4r.progress import say
-from r4r.rows import REVIEWS
+from r4r.rows import ITEMS, REVIEWS
 from r4r.stages.identity import dataset_identity
 from r4r.stages.stage import Job, Stage, Work
 from r4r.store.artifact import Artifact, write_json, write_table
 
-VERSION = 1
+VERSION = 2
 
 
 def split_stage(config: Config) -> Stage:
-    """Artifact: `data.parquet` (rows.REVIEWS, all splits), and counts with what was dropped and why (`table1.json`;
-    `table1.txt` for people)."""
+    """Artifact: `data.parquet` (rows.REVIEWS, all splits), `items.parquet` (rows.ITEMS, the items that have rows), and
+    counts with what was dropped and why (`table1.json`; `table1.txt` for people)."""
     return Stage("split", VERSION, dataset_identity(config.dataset, config.paths.data), {}, _build)
 
 
@@ -32,6 +33,7 @@ def _build(work: Work) -> dict[str, Any]:
     if dataset.source == "simulated":
         rows, report = split_frame(build_world(dataset.world, dataset.category).rows, dataset.prepare)
         write_table(work.folder / "data.parquet", rows, REVIEWS)
+        write_table(work.folder / "items.parquet", items_of(rows), ITEMS)
     else:
         report = prepare(dataset, Path(work.job.config.paths.data).expanduser(), work.folder)
         (work.folder / "rows.parquet").replace(work.folder / "data.parquet")
@@ -51,6 +53,11 @@ def all_rows(job: Job) -> pd.DataFrame:
     split = job.materialize(split_stage(job.config))
     _same_files(job.config, split)
     return split.table(REVIEWS)
+
+
+def all_items(job: Job) -> pd.DataFrame:
+    """Every item of the split (rows.ITEMS), by item_id."""
+    return job.materialize(split_stage(job.config)).table(ITEMS, "items.parquet")
 
 
 def _same_files(config: Config, split: Artifact) -> None:

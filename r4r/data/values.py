@@ -1,0 +1,195 @@
+"""What a single value of a raw record stands for: an identifier, a number, a time, a text."""
+
+import html
+import math
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+EARLIEST = 631_152_000  # 1990-01-01, in seconds: no review on the web is older, and a time of 0 is a missing one
+LATEST = 4_102_444_800  # 2100-01-01
+UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
+COMPACT = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}  # ISO 8601 basic dates, by their digits
+NO_TIME, OUT_OF_TIME = "timestamp unreadable", "timestamp outside 1990..2100"
+DATE = "date without hyphens"  # the unit of such a time
+EXACT = 1 << 53  # from here on, floating-point numbers leave out whole ones
+MISSING = {"", "nan", "-nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat", "undefined", r"\n"}  # in lower case
+LONGEST_MARK = max(map(len, MISSING))
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")  # lone surrogates cannot be written as UTF-8
+_TAG = re.compile(r"</?[a-zA-Z][^<>]{0,300}>")
+_PAGE_SCRIPT = re.compile(r"getTime\(|aPageStart|<script", re.IGNORECASE)
+
+Note = Callable[[str], None]  # is told of each repair
+
+
+class Bad(Exception):
+    """Why a record cannot be used."""
+
+
+def identifier(value: Any, name: str) -> str:
+    """An identifier as text: surrounding blanks stripped, leading zeros kept.
+
+    Raises:
+        Bad: it is absent, says that it is (`nan`, `None`), or is a number that has lost its last digits.
+    """
+    if type(value) is str and value.isalnum() and len(value) > LONGEST_MARK:  # most identifiers: nothing to strip
+        return value
+    if isinstance(value, float) and value.is_integer():  # a column of numbers with gaps
+        if abs(value) >= EXACT:
+            raise Bad(f"field '{name}' is a floating-point number beyond 2^53: its last digits are lost")
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str):
+        text = _CONTROL.sub("", value).strip()
+        if text and text.lower() in MISSING:
+            raise Bad(f"field '{name}' stands for a missing value (nan, None, null, NA)")
+        if text:
+            return text
+    raise Bad(f"field '{name}' missing or empty")
+
+
+def number(value: Any, name: str) -> float:
+    """A rating as a finite number.
+
+    Raises:
+        Bad: it is absent, or none.
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise Bad(f"field '{name}' missing or empty")
+    found = _float(value)
+    if found is None:
+        raise Bad("rating is not a number")
+    return found
+
+
+def timestamp(value: Any, name: str) -> tuple[int, str]:
+    """Unix seconds, and the unit that the value was in (of UNITS, or DATE). Dates without a time zone are UTC.
+
+    The ranges of all units and of dates without hyphens, from 1990 to 2100, lie apart: which is meant is sure.
+
+    Raises:
+        Bad: it is absent, no time, or outside of these years.
+    """
+    if type(value) is int and EARLIEST <= value < LATEST:
+        return value, "seconds"
+    if value is None or value != value or (isinstance(value, str) and not value.strip()):
+        raise Bad(f"field '{name}' missing or empty")
+    found = None if isinstance(value, date) else _float(value)
+    if found is not None:
+        for unit, size in UNITS.items():
+            if EARLIEST * size <= found < LATEST * size:
+                return math.floor(found / size), unit
+    try:
+        seconds, unit = (_moment(value), "seconds") if found is None else (_compact(found), DATE)
+    except (ValueError, OverflowError):
+        raise Bad(NO_TIME if found is None else OUT_OF_TIME) from None
+    if not EARLIEST <= seconds < LATEST:
+        raise Bad(OUT_OF_TIME)
+    return seconds, unit
+
+
+def clean(value: Any, note: Note) -> str:
+    """Text with HTML entities decoded and control characters blanked; absent text is empty text.
+
+    Raises:
+        Bad: the value is a list, a mapping, or the like.
+    """
+    if type(value) is str and "&" not in value and value.isprintable():  # most texts: nothing to repair
+        return value.strip()
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, int | float):
+        value = str(value)
+    if not isinstance(value, str):
+        raise Bad("text is not a string")
+    if "&" in value and _ENTITY.search(value):
+        decoded = _ENTITY.sub(lambda match: html.unescape(match.group()), value)
+        if decoded != value:
+            note("HTML entities: decoded")
+            value = decoded
+    if _CONTROL.search(value):
+        note("control characters: blanked")
+        value = _CONTROL.sub(" ", value)
+    return value.strip()
+
+
+def cut(text: str, limit: int, what: str, note: Note) -> str:
+    """The text, no longer than the limit (characters)."""
+    if len(text) <= limit:
+        return text
+    note(f"{what} longer than {limit} characters: cut")
+    return text[:limit].rstrip()
+
+
+def heading(value: Any, limit: int, note: Note) -> str:
+    """A title: clean text in one line, no longer than the limit.
+
+    Raises:
+        Bad: the value is a list, a mapping, or the like.
+    """
+    text = clean(value, note)
+    if not text.isprintable():
+        joined = " ".join(text.split())
+        if joined != text:
+            note("title of several lines: joined")
+            text = joined
+    return cut(text, limit, "title", note)
+
+
+def is_page_source(text: str) -> bool:
+    """Whether a text is what the 2018 files hold in place of some: the source of a web page."""
+    return _PAGE_SCRIPT.search(text) is not None
+
+
+def one_line(value: Any, between: str, note: Note) -> str:
+    """A text, or the texts of a list, in one line: HTML tags and line breaks give way to blanks.
+
+    Args:
+        value: text, number, list of these, or list of such lists, between which a semicolon is put; all else is no
+            text.
+        between: put between the texts of a list.
+    """
+    if isinstance(value, list | tuple) and any(isinstance(part, list | tuple) for part in value):
+        lines = [one_line(part, between, note) for part in value]
+        return "; ".join(dict.fromkeys(filter(None, lines)))
+    texts = list(_texts(value, note))
+    return between.join(filter(None, texts))
+
+
+def _texts(value: Any, note: Note) -> Iterator[str]:
+    for part in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(part, str | int | float) and not isinstance(part, bool):
+            text = clean(part, note)
+            yield "" if is_page_source(text) else " ".join(_TAG.sub(" ", text).split())
+
+
+def _float(value: Any) -> float | None:
+    """A finite number; None for all else."""
+    if isinstance(value, bool) or (isinstance(value, str) and "_" in value):  # Python's 1_000 is nobody's data
+        return None
+    try:
+        found = float(value) if isinstance(value, str | int | float | Decimal) else math.nan
+    except (ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def _moment(value: Any) -> int:
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value.strip())
+    elif isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    if not isinstance(value, datetime):
+        raise ValueError
+    return math.floor((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp())
+
+
+def _compact(value: float) -> int:
+    text = f"{value:.0f}"
+    if value != int(value) or len(text) not in COMPACT:
+        raise ValueError
+    return _moment(datetime.strptime(text, COMPACT[len(text)]))
