@@ -64,6 +64,9 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, list[tu
     prompts: list[tuple[str, int, str]] = []
     stage = [""]
     with pytest.MonkeyPatch.context() as patch, initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        patch.setattr(
+            "r4r.teacher_reach.beyond_simulator", lambda config: []
+        )  # what it is shown counts, not its answers
         for expert in (Reasoner, Predictor):  # the reward model reads the target's review by design
 
             def spy(case, *args, _expert=expert, _prompt=expert.prompt):  # type: ignore[no-untyped-def]

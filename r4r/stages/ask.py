@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from r4r.config import Config
 from r4r.errors import TeacherError, TooManyFailures
 from r4r.lm.fetch import identity
+from r4r.progress import say
 from r4r.stages.stage import Job
 from r4r.store.journal import Journal, Row
 from r4r.teacher.base import Answer, Call, Teacher, remote_identity
@@ -35,6 +36,7 @@ def teacher_identity(config: Config) -> dict[str, Any]:
         return shared | {"skill": teacher.skill}
     return shared | {
         **identity(teacher.source or "", teacher.sha256, teacher.revision),
+        "quantization": teacher.quantization,
         "dtype": teacher.dtype,
         "max_length": teacher.max_length,
     }
@@ -186,7 +188,13 @@ def make_teacher(job: Job) -> CountedTeacher:
         from r4r.teacher.remote import ChatTeacher
 
         kind = BatchTeacher if config.teacher.kind == "openai_batch" else ChatTeacher
-        return CountedTeacher(kind(config.teacher, TeacherCache(config.paths.outputs / CACHE)))
+        cache = TeacherCache(config.paths.outputs / CACHE)
+        if cache.was_emptied and next(config.paths.artifacts.glob("*/*/manifest.json"), None):
+            say(
+                f"  {cache.path} was there without content, beside artifacts of earlier jobs: the answers that were "
+                "paid for and kept in it are lost. Stop here to put a copy back, or they may be asked, and paid, again"
+            )
+        return CountedTeacher(kind(config.teacher, cache))
     return CountedTeacher(_local(config))
 
 
@@ -200,6 +208,7 @@ def _local(config: Config) -> LocalTeacher:
         source=config.teacher.source or "",
         sha256=config.teacher.sha256,
         revision=config.teacher.revision,
+        quantization=config.teacher.quantization,
         dtype=config.teacher.dtype,
         max_length=config.teacher.max_length,
         batch_tokens=config.teacher.batch_tokens,
