@@ -42,6 +42,7 @@ def start(folder: Path, cache: Path, *overrides: str) -> dict[str, Any]:
         "dataset.pools.total=40",
         "dataset.pools.min_history_total=2",
         "references={}",
+        "teacher.max_empty_share=1",
         f"paths.outputs={folder}",
         f"paths.cache={cache}",
     ]

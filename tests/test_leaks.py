@@ -59,6 +59,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, list[tu
         "dataset.pools.total=30",
         "dataset.pools.min_history_total=2",
         "references={}",
+        "teacher.max_empty_share=1",
         f"paths.outputs={folder}",
     ]
     prompts: list[tuple[str, int, str]] = []

@@ -6,9 +6,9 @@ the others by its prompt.
 
 from collections.abc import Iterable
 
+from r4r.experts.labelled_lines import labelled_lines
 from r4r.experts.onestep import OneStep
 from r4r.experts.predictor import average
-from r4r.experts.summarizer import tidied_lines
 from r4r.prompts.history import EMPTY, history_block
 from r4r.prompts.render import render
 from r4r.rows import Case
@@ -50,7 +50,7 @@ class Exp3rt(OneStep):
 
 def clean_preferences(text: str) -> str | None:
     """The two lines of an extraction or a profile, tidied; None where one is missing."""
-    return tidied_lines(text, FIELDS)
+    return labelled_lines(text, FIELDS)
 
 
 def _fields(case: Case, user_profile: str, item_profile: str) -> dict[str, str]:

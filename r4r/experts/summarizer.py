@@ -1,9 +1,7 @@
 """Step 1, Preference Distillation: reviews into aspect-preference summaries (paper 3.1)."""
 
-import re
-from collections.abc import Sequence
-
 from r4r.experts.expert import Writer
+from r4r.experts.labelled_lines import NONE, labelled_lines
 from r4r.prompts.render import render
 
 FIELDS = ("Positive Aspects", "Negative Aspects", "User Preference Elements")
@@ -23,17 +21,15 @@ class Summarizer(Writer):
         return summary
 
 
-def clean_summary(text: str) -> str | None:
-    """The three lines of a summary, tidied; None where a field is missing, so that the text is no summary."""
-    return tidied_lines(text, FIELDS)
+def clean_summary(text: str, once: bool = False) -> str | None:
+    """The three lines of a summary, from any common layout of them; None where the text is no summary.
+
+    Args:
+        once: as of `labelled_lines`.
+    """
+    return labelled_lines(text, FIELDS, once)
 
 
-def tidied_lines(text: str, fields: Sequence[str]) -> str | None:
-    """One line a field, `None` where it is empty; None where a field is missing."""
-    lines = []
-    for field in fields:
-        found = re.search(rf"^\W*{field}\W*:[ *]*(.*)$", text, re.MULTILINE | re.IGNORECASE)
-        if not found:
-            return None
-        lines.append(f"{field}: {found.group(1).strip().rstrip('.') or 'None'}")
-    return "\n".join(lines)
+def is_empty(summary: str) -> bool:
+    """Whether none of the three lines of a clean summary names anything."""
+    return all(line.endswith(f": {NONE}") for line in summary.splitlines())

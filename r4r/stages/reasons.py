@@ -15,6 +15,7 @@ from r4r.reasons.acceptance import acceptance, plot_acceptance
 from r4r.reasons.filter import Pair, generate_then_filter
 from r4r.reasons.leak import leaks_rating
 from r4r.rows import CANDIDATES, REASONS, Case
+from r4r.scale import PAPER, Scale
 from r4r.stages.ask import UNIT, Asking, answered, estimate, groups, teacher_identity
 from r4r.stages.ask_all import ask_all, usable
 from r4r.stages.histories import case_facts, case_inputs, clipped_reviews, known_cases, one_line, pool_rows
@@ -28,7 +29,7 @@ from r4r.store.artifact import write_json, write_table
 from r4r.store.journal import Journal
 from r4r.teacher.base import Call
 
-VERSION = 1
+VERSION = 2
 TITLE_TOKENS = 20  # of a history entry's title, about: for plans only
 
 
@@ -97,7 +98,9 @@ def _filtered(work: Work) -> dict[str, Any]:
     with bar("generate, then filter", len(starts), len(journal)) as advance:
         for group in groups(config, [start for start in starts if str(start) not in journal]):
             places = [p for start in group for p in range(start, min(start + UNIT, len(rows)))]
-            pairs = [Pair(cases[p].row_id, float(rows["rating"].iloc[p]), reviews[p]) for p in places]
+            pairs = [
+                Pair(cases[p].row_id, float(rows["rating"].iloc[p]), reviews[p], rows["title"].iloc[p]) for p in places
+            ]
             candidates, failures = generate_then_filter(
                 pairs,
                 _candidates(work, asking, [cases[p] for p in places], [pair.rating for pair in pairs]),
@@ -105,6 +108,7 @@ def _filtered(work: Work) -> dict[str, Any]:
                 source.max_hinted,
                 threshold(config),
                 source.reference,
+                config.dataset.rating_scale,
             )
             failed = [{"failure": str(failure)} for failure in failures]
             for start in group:
@@ -205,19 +209,19 @@ def ask_reasons(work: Work, row_ids: Sequence[int], prompts: Sequence[str], hint
         prompts,
         teacher.reason_temperature,
         teacher.reason_max_tokens,
-        read=lambda place, text: read_reason(text, hinted),
+        read=lambda place, text: read_reason(text, hinted, work.job.config.dataset.rating_scale),
     )
     kept, dropped = usable(table, "teacher reasons")
     write_table(work.folder / "data.parquet", kept.rename(columns={"answer": "reason"}), REASONS)
     return {"pairs": len(table), "kept": len(kept), "dropped": dropped, **facts}
 
 
-def read_reason(text: str, hinted: bool) -> str:
+def read_reason(text: str, hinted: bool, scale: Scale = PAPER) -> str:
     """A reason on one line.
 
     Raises:
         TeacherError: it was written with the rating as a hint, and gives it away.
     """
-    if hinted and leaks_rating(text):
+    if hinted and leaks_rating(text, scale=scale):
         raise TeacherError("gives away the rating")
     return one_line(text)

@@ -5,8 +5,9 @@ from typing import Any
 import pandas as pd
 
 from r4r.config import Config
-from r4r.errors import TeacherError
-from r4r.experts.summarizer import Summarizer, clean_summary
+from r4r.errors import DataError, TeacherError
+from r4r.experts.summarizer import Summarizer, clean_summary, is_empty
+from r4r.progress import say
 from r4r.rows import REVIEWS, SUMMARIES
 from r4r.stages.ask import estimate, teacher_identity
 from r4r.stages.ask_all import ask_all, usable
@@ -15,7 +16,7 @@ from r4r.stages.split import split_stage
 from r4r.stages.stage import Stage, Work
 from r4r.store.artifact import write_table
 
-VERSION = 1
+VERSION = 2
 
 
 def teacher_summaries_stage(config: Config) -> Stage:
@@ -54,12 +55,33 @@ def _build(work: Work) -> dict[str, Any]:
         read=_read,
     )
     kept, dropped = usable(table, "teacher summaries")
+    empty = check_empty(kept["answer"], teacher.max_empty_share)
     write_table(work.folder / "data.parquet", kept.rename(columns={"answer": "summary"}), SUMMARIES)
-    return {"kept": len(kept), "dropped": dropped, **facts}
+    return {"kept": len(kept), "dropped": dropped, "empty": empty, **facts}
+
+
+def check_empty(summaries: "pd.Series[str]", most: float) -> int:
+    """How many summaries name nothing in any of their lines; a review may say nothing, but hardly most of them.
+
+    Args:
+        most: the share of them that is allowed.
+    Raises:
+        DataError: there are more.
+    """
+    empty = int(summaries.map(is_empty).sum())
+    if empty > most * len(summaries):
+        raise DataError(
+            f"{empty} of {len(summaries)} teacher summaries name nothing: no aspect and no preference. That is more "
+            f"than teacher.max_empty_share={most:g} allows. Take a stronger teacher, or look at the reviews and allow "
+            "more"
+        )
+    if empty:
+        say(f"  {empty} of {len(summaries)} teacher summaries name nothing; they are kept")
+    return empty
 
 
 def _read(place: int, text: str) -> str:
-    summary = clean_summary(text)
+    summary = clean_summary(text, once=True)
     if summary is None:
         raise TeacherError("not the three lines of a summary")
     return summary

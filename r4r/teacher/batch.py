@@ -213,9 +213,8 @@ class BatchTeacher(RemoteTeacher):
                     self._keep(name, calls, record)
         left = len(self.cache.batch_calls(name)) - sum(key in self._rejected for key in calls)
         if left:
-            say(
-                f"  teacher: batch {visible(server_id)} {visible(str(batch.status))} without a result for {left} calls; they are sent again"
-            )
+            how = f"{visible(server_id)} {visible(str(batch.status))}"
+            say(f"  teacher: batch {how} without a result for {left} calls; they are sent again")
         self.cache.forget_batch(name)
 
     async def _ended(self, client: openai.AsyncOpenAI, server_id: str) -> Batch:

@@ -12,7 +12,7 @@ Write = Callable[[Sequence[str], int, float, int], list[tuple[str, int, int, boo
 
 
 class LocalTeacher:
-    """Hands batches to a language model. An answer cut at the token limit, still thinking or empty is a typed failure."""
+    """Hands batches to a language model. An answer that is cut, empty or still thinking is a typed failure."""
 
     def __init__(self, write: Write, identity: dict[str, Any], seed: int):
         self._write = write

@@ -6,8 +6,8 @@ from html import unescape
 from typing import Any
 
 MODERATION = re.compile(
-    r"moderat|flagged|content[_ -]?(?:filter|policy|management)|safety|harass|violen|inappropriate|prohibited|(?<!case.)sensitive"
-    r"|data_inspection|responsible ai",
+    r"moderat|flagged|content[_ -]?(?:filter|policy|management)|safety|harass|violen|inappropriate|prohibited"
+    r"|(?<!case.)sensitive|data_inspection|responsible ai",
     re.IGNORECASE,
 )
 EVENT = re.compile(r"^data:[ \t]*(.+)$", re.MULTILINE)

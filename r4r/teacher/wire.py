@@ -57,8 +57,8 @@ def open_client(address: str, key: str | None, timeout_s: float, limit: int) -> 
 
 
 def _bounded(response: Any, limit: int) -> Any:
-    """The body's bytes, unzipped here so that they can be counted (zipped otherwise, unasked, they are no answer): those of an error up to ERROR_BYTES, those of a
-    reply up to `limit`, at which it raises TooLarge."""
+    """The body's bytes: those of an error up to ERROR_BYTES, those of a reply up to `limit`, at which it raises
+    TooLarge. What comes zipped, unasked, is unzipped here, so that it is counted as it will be read."""
     inner, failed = response.stream, response.status_code >= 400
     most = ERROR_BYTES if failed else limit
     zipped = response.headers.pop("content-encoding", "identity").strip().lower()
