@@ -14,7 +14,7 @@ from r4r.store.journal import Journal, Row
 from r4r.teacher.base import Answer, Call, Teacher, remote_identity
 from r4r.teacher.local import LocalTeacher
 from r4r.teacher.price import dollars, price_of, tokens_about
-from r4r.teacher.simulator import SimulatedTeacher
+from r4r.teacher.simulator import SimulatedTeacher, simulator_identity
 
 UNIT = 16  # prompts whose answers are kept together
 CACHE = "teacher.sqlite"  # below paths.outputs: paid work is no throw-away cache
@@ -23,18 +23,24 @@ ASKED = "asked"  # marks the journal's rows that hold a tally
 T = TypeVar("T")
 
 
-def teacher_identity(config: Config) -> dict[str, Any]:
+def teacher_identity(config: Config, *prompts: str) -> dict[str, Any]:
     """What of the teacher changes its answers, without loading it.
 
     A remote teacher's answers do not follow the seed, and are shared between seeds.
+
+    Args:
+        prompts: templates that it is asked to answer: the simulated teacher has an answer, of a version of its own, for
+            each. Where none is named, all of its answers count.
     """
     teacher = config.teacher
     if teacher.is_api:
         return remote_identity(teacher)
-    shared = {"kind": teacher.kind, "model": teacher.model, "seed": config.seed}
     if teacher.kind == "simulator":
-        return shared | {"skill": teacher.skill}
-    return shared | {
+        return simulator_identity(teacher.skill, config.seed, *prompts)
+    return {
+        "kind": teacher.kind,
+        "model": teacher.model,
+        "seed": config.seed,
         **identity(teacher.source or "", teacher.sha256, teacher.revision),
         "quantization": teacher.quantization,
         "dtype": teacher.dtype,

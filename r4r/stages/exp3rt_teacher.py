@@ -134,7 +134,7 @@ def _ask_lines(work: Work, what: str, row_ids: Any, prompts: list[str]) -> tuple
 def _asked(config: Config, *templates: str) -> dict[str, Any]:
     """Identity of what the teacher writes as preferences are written."""
     return profile_facts(config) | {
-        "teacher": teacher_identity(config),
+        "teacher": teacher_identity(config, *templates),
         "temperature": config.teacher.summary_temperature,
         "max_tokens": config.teacher.summary_max_tokens,
         "prompts": prompt_texts(*templates),

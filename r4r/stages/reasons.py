@@ -42,7 +42,7 @@ def reasons_stage(config: Config) -> Stage:
     if source.name != "review":
         teacher = config.teacher
         identity |= {
-            "teacher": teacher_identity(config),
+            "teacher": teacher_identity(config, "reasoner", "review_inferred"),
             "temperature": teacher.reason_temperature,
             "max_tokens": teacher.reason_max_tokens,
             "category": config.dataset.category,

@@ -50,7 +50,7 @@ def traces_stage(config: Config) -> Stage:
     """Artifact: `answers.parquet` (row_id, answer, problem), the teacher's trace for each pair, the rating hinted."""
     teacher = config.teacher
     identity = case_facts(config, SHOWN) | {
-        "teacher": teacher_identity(config),
+        "teacher": teacher_identity(config, "rec_saver_reason"),
         "temperature": teacher.reason_temperature,
         "max_tokens": teacher.reason_max_tokens,
         "prompts": prompt_texts("rec_saver_reason", "hint"),
@@ -74,7 +74,7 @@ def kept_traces_stage(config: Config, verify: bool, recover_within: float) -> St
         texts = prompt_texts("rec_saver_verify")
         identity |= case_facts(config, SHOWN) | {
             "recover_within": recover_within,
-            "teacher": teacher_identity(config),
+            "teacher": teacher_identity(config, "rec_saver_verify"),
             "max_tokens": RATING_TOKENS,
             "prompts": texts,
         }
@@ -132,8 +132,9 @@ def _recover(work: Work, table: pd.DataFrame, recover_within: float) -> dict[str
     rows = work.inputs["split"].table(REVIEWS).set_index("row_id").loc[asked["row_id"]].reset_index()
     cases = known_cases(work, rows, SHOWN)
     prompts = [RecSaver.verify_prompt(case, reason) for case, reason in zip(cases, asked["reason"], strict=True)]
-    # at temperature 0: what the trace lets expect most, not a draw
-    answers, facts = ask_all(work, "recover ratings", asked["row_id"].tolist(), prompts, 0.0, RATING_TOKENS)
+    # at temperature 0: what the trace lets expect most, not a draw; unless the teacher takes none
+    temperature = None if work.job.config.teacher.reason_temperature is None else 0.0
+    answers, facts = ask_all(work, "recover ratings", asked["row_id"].tolist(), prompts, temperature, RATING_TOKENS)
     found = answers.set_index("row_id")
     for place, row_id, rating in zip(asked.index, asked["row_id"], asked["rating"], strict=True):
         answer, problem = found.loc[row_id, ["answer", "problem"]]

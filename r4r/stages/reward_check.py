@@ -42,7 +42,7 @@ def reward_check_stage(config: Config, attempts: int) -> Stage:
     identity = case_facts(config) | {
         "evaluate": evaluate.model_dump(mode="json"),
         "review_tokens": config.dataset.history.review_tokens,
-        "teacher": teacher_identity(config),
+        "teacher": teacher_identity(config, "reasoner", "review_inferred"),
         "temperature": teacher.reason_temperature,
         "max_tokens": teacher.reason_max_tokens,
         "prompts": prompt_texts("reasoner", "hint", "review_inferred"),

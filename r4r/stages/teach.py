@@ -23,7 +23,7 @@ def teacher_summaries_stage(config: Config) -> Stage:
     """Artifact: `data.parquet` (rows.SUMMARIES) of the summarised sample."""
     teacher = config.teacher
     identity: dict[str, Any] = {
-        "teacher": teacher_identity(config),
+        "teacher": teacher_identity(config, *Summarizer.templates),
         "temperature": teacher.summary_temperature,
         "max_tokens": teacher.summary_max_tokens,
         "summaries": config.dataset.pools.summaries,

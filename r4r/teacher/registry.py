@@ -87,12 +87,9 @@ def answers(name: str, pattern: str, version: int) -> Callable[[Answer], Answer]
     """
 
     def register(answer: Answer) -> Answer:
-        before = _known.get(name)
-        if before and (before.answer.__module__, before.answer.__qualname__) != (
-            answer.__module__,
-            answer.__qualname__,
-        ):
-            raise ValueError(f"the prompt '{name}' is answered by {before.answer.__module__} already")
+        before = _known[name].answer if name in _known else answer
+        if (before.__module__, before.__qualname__) != (answer.__module__, answer.__qualname__):
+            raise ValueError(f"the prompt '{name}' is answered by {before.__module__} already")
         _known[name] = Known(name, re.compile(pattern, re.DOTALL), version, answer)
         return answer
 

@@ -11,6 +11,7 @@ from r4r.teacher.simulated_reasons import MIDDLE, hint_behind, match_histories, 
 PAST_RATING = re.compile(r", Rating: ([1-5](?:\.\d+)?)$", re.MULTILINE)
 LIKES = re.compile(r"^(?P<side>Likes|Dislikes): *(?P<words>.*)$", re.MULTILINE)
 HISTORY = r"\A\s*### User Review History ###[ \t]*\n(?P<history>.*?)\n\s*### New Item ###[ \t]*\n.*?"
+PROFILE = r"\A\s*### Preferences in the [^\n]*###[ \t]*\n(?P<entries>.*)\n\s*### Task: Write the profile of"
 A_REVIEW, A_PROFILE = 4, 5  # keywords a line, at most
 
 
@@ -38,11 +39,8 @@ def review_preferences(prompt: Reading, found: re.Match[str]) -> str:
     return preferences(prompt.cues(found["review"]))
 
 
-@answers(
-    "exp3rt_profile",
-    r"\A\s*### Preferences in the [^\n]*###[ \t]*\n(?P<entries>.*)\n\s*### Task: Write the profile of",
-    version=1,
-)
+@answers("exp3rt_user_profile", PROFILE, version=1)
+@answers("exp3rt_item_profile", PROFILE, version=1)
 def profile(prompt: Reading, found: re.Match[str]) -> str:
     """The most frequent keywords of all entries, some of them overlooked."""
     counts: dict[str, Counter[str]] = {"Likes": Counter(), "Dislikes": Counter()}
