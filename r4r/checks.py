@@ -60,6 +60,10 @@ def validate(cfg: DictConfig) -> Config:
         problems += [text for key, text in found if key not in dead]
     if config and config.timing.rows:
         problems += _untimed(config)
+    if config and not problems:
+        from r4r.teacher_reach import beyond_simulator
+
+        problems += beyond_simulator(config)
     if config and config.llm.engine == "vllm":
         problems += [
             f"experts.{name}.train_lm_head=true: vLLM serves LoRA adapters alone, never a trained output head; set it "

@@ -172,27 +172,33 @@ class PriceConfig(Section):
 
 
 API_KINDS = ("openai", "openai_batch", "server")  # teachers behind an HTTP address
+# fields of a request that other settings say, or that change the shape of its reply
+OWN_FIELDS = {"model", "messages", "temperature", "max_tokens", "max_completion_tokens", "stream", "n"}
 
 
 class TeacherConfig(Section):
     kind: Literal["simulator", "local", "openai", "openai_batch", "server"]
     model: str = "simulator"
-    summary_temperature: float = Field(0.2, ge=0)
-    reason_temperature: float = Field(1.0, ge=0)
+    summary_temperature: float | None = Field(0.2, ge=0)  # null: none is sent, the server's own holds
+    reason_temperature: float | None = Field(1.0, ge=0)
     summary_max_tokens: int = Field(160, ge=8)
     reason_max_tokens: int = Field(320, ge=8)
     max_failed_share: float = Field(1.0, ge=0, le=1)  # of a stage's calls: refused, cut, empty, rejected; more stop it
+    max_empty_share: float = Field(0.5, ge=0, le=1)  # of its summaries: all three lines None; more stop it
     skill: float = Field(0.85, ge=0, le=1)  # simulator: chance that it reads a cue rightly at temperature 1
     source: str | None = None  # local: where the model is, as llm.source
     sha256: str | None = None
     revision: str | None = None  # local: branch, tag or commit; server: whatever tells two models of one name apart
+    quantization: Literal["nf4", "none"] = "none"
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     batch_tokens: int = Field(4096, ge=64)
     max_length: int = Field(4096, ge=64)
     # openai, openai_batch, server
     base_url: str | None = Field(None, validate_default=True)  # null: api.openai.com
     key_env: str | None = Field("OPENAI_API_KEY", validate_default=True)  # environment variable that holds the key
-    token_limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"  # what the model calls the limit
+    # what the model calls the limit of an answer; null: no limit is sent
+    token_limit_field: Literal["max_tokens", "max_completion_tokens"] | None = "max_tokens"
+    extra_body: dict[str, Any] = {}  # further fields of each request, such as {enable_thinking: false}
     concurrency: int = Field(16, ge=1)  # calls in flight
     requests_per_minute: float | None = Field(None, gt=0)
     tokens_per_minute: float | None = Field(None, gt=0)  # prompt (4 characters a token) plus max_tokens
@@ -230,6 +236,16 @@ class TeacherConfig(Section):
             raise ValueError(f"the {kind} teacher has no address; take teacher=server, or drop it")
         return _address(value, "teacher.key_env")
 
+    @field_validator("extra_body")
+    @classmethod
+    def _check_extra_body(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        own = sorted(OWN_FIELDS & value.keys())
+        if own:
+            raise ValueError(f"must leave {', '.join(own)} alone: other settings say these, or no reply could be read")
+        if value and info.data.get("kind") not in API_KINDS:
+            raise ValueError(f"the {info.data.get('kind')} teacher sends no requests; take teacher=server, or drop it")
+        return value
+
     @field_validator("key_env")
     @classmethod
     def _check_key_env(cls, value: str | None, info: ValidationInfo) -> str | None:
@@ -243,6 +259,8 @@ class TeacherConfig(Section):
     @classmethod
     def _check_budget(cls, value: float | None, info: ValidationInfo) -> float | None:
         data = info.data
+        if value is not None and data.get("token_limit_field", "") is None:
+            raise ValueError("cannot be kept where no limit of answers is sent; set teacher.token_limit_field")
         if value is not None and data.get("kind") in API_KINDS and data.get("model") not in data.get("prices", {}):
             raise ValueError(
                 f"a budget needs the price of {data.get('model')}; "
@@ -283,7 +301,7 @@ class GPTScoreConfig(Section):
     """A judge of reasons: any teacher that follows instructions."""
 
     judge: TeacherConfig
-    temperature: float = Field(0.0, ge=0)
+    temperature: float | None = Field(0.0, ge=0)  # null: none is sent
     max_tokens: int = Field(16, ge=4)
     retries: int = Field(3, ge=0)  # calls beyond the first, for an answer that is no score
 

@@ -62,8 +62,13 @@ class AnswerEmpty(TeacherError):
     """The answer holds no text."""
 
 
+class AnswerBroken(TeacherError):
+    """What came is no finished answer: it stopped for another reason than its end, or nothing readable is in it."""
+
+
 class CallRejected(TeacherError):
-    """The server will not take this one call (HTTP 400, 413, 422): too long a prompt, or a setting it does not know."""
+    """The server will not take this one call: too long a prompt, a setting it does not know (HTTP 400, 413, 422), or a
+    prompt that it fails at every time, while it answers others."""
 
 
 class TeacherStopped(TeacherError):

@@ -42,10 +42,14 @@ def start(folder: Path, cache: Path, *overrides: str) -> dict[str, Any]:
         "dataset.pools.total=40",
         "dataset.pools.min_history_total=2",
         "references={}",
+        "teacher.max_empty_share=1",
         f"paths.outputs={folder}",
         f"paths.cache={cache}",
     ]
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with pytest.MonkeyPatch.context() as patch, initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        patch.setattr(
+            "r4r.teacher_reach.beyond_simulator", lambda config: []
+        )  # what it is shown counts, not its answers
         return run(validate(compose("config", overrides=preflight([*own, *overrides]))), folder)
 
 

@@ -126,7 +126,7 @@ def test_a_folder_without_jobs_and_a_data_set_the_paper_lacks_are_told(tmp_path)
 
 def test_yelp_says_what_to_fetch_and_where_to_put_it(tmp_path):
     loader = make_loader()
-    dataset = validate(compose(loader, "config", ["dataset=yelp", f"paths.data={tmp_path}"])).dataset
+    dataset = validate(compose(loader, "config", ["dataset=yelp", "method=means", f"paths.data={tmp_path}"])).dataset
     assert isinstance(dataset, DatasetConfig)
     with pytest.raises(DataError) as error:
         prepare(dataset, tmp_path, tmp_path / "out")

@@ -61,11 +61,15 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, list[tu
         "dataset.pools.total=30",
         "dataset.pools.min_history_total=2",
         "references={}",
+        "teacher.max_empty_share=1",
         f"paths.outputs={folder}",
     ]
     prompts: list[tuple[str, int, str]] = []
     stage = [""]
     with pytest.MonkeyPatch.context() as patch, initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        patch.setattr(
+            "r4r.teacher_reach.beyond_simulator", lambda config: []
+        )  # what it is shown counts, not its answers
         for expert in (Reasoner, Predictor, OneStep):  # the reward model reads the target's review by design
 
             def spy(self, case, _prompt=expert.prompt):  # type: ignore[no-untyped-def]

@@ -58,7 +58,7 @@ def reference(train: pd.DataFrame, test: pd.DataFrame, epochs: int, seed: int) -
 @pytest.mark.skipif(not REVIEWS.is_file(), reason="no Musical Instruments reviews below R4R_DATA")
 def test_mf_errs_as_an_independent_library_does(tmp_path: Path) -> None:
     with initialize_config_dir(str(conf_dir().absolute()), version_base="1.3"):
-        config = validate(compose("config", ["dataset=musical_instruments", f"paths.outputs={tmp_path}"]))
+        config = validate(compose("config", ["dataset=musical_instruments", "method=mf", f"paths.outputs={tmp_path}"]))
     rows = all_rows(Job(config, Store(config.paths.artifacts)))
     train, test = rows[rows["split"] == "train"], rows[rows["split"] == "test"]
     ours, theirs = [], []

@@ -3,9 +3,9 @@
 arXiv 2408.06276. As published, each of the four tasks has an adapter of its own.
 """
 
+from r4r.experts.labelled_lines import labelled_lines
 from r4r.experts.onestep import OneStep
 from r4r.experts.steps import hinted, rating_fields
-from r4r.experts.summarizer import tidied_lines
 from r4r.prompts.history import EMPTY, history_block
 from r4r.prompts.item import description_section
 from r4r.prompts.render import render
@@ -25,7 +25,7 @@ class TwoLines(Writer):
 
     def read(self, answer: str) -> str | None:
         """The two lines in an answer, tidied; None where one is missing."""
-        return tidied_lines(answer, FIELDS)
+        return labelled_lines(answer, FIELDS)
 
 
 class PreferenceExtractor(TwoLines):

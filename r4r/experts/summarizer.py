@@ -1,8 +1,6 @@
 """Step 1, Preference Distillation: reviews into aspect-preference summaries (paper 3.1)."""
 
-import re
-from collections.abc import Sequence
-
+from r4r.experts.labelled_lines import NONE, labelled_lines
 from r4r.prompts.render import render
 from r4r.training.expert import Writer
 
@@ -26,22 +24,24 @@ class Summarizer(Writer):
         """The answer to learn."""
         return summary
 
-    def read(self, answer: str) -> str | None:
-        """The three lines in an answer, tidied; None where it is no summary."""
-        return clean_summary(answer)
+    def read(self, answer: str, once: bool = False) -> str | None:
+        """The three lines in an answer, tidied; None where it is no summary.
+
+        Args:
+            once: whether a line that stands there twice, saying different things, makes it none.
+        """
+        return clean_summary(answer, once)
 
 
-def clean_summary(text: str) -> str | None:
-    """The three lines of a summary, tidied; None where a field is missing, so that the text is no summary."""
-    return tidied_lines(text, FIELDS)
+def clean_summary(text: str, once: bool = False) -> str | None:
+    """The three lines of a summary, from any common layout of them; None where the text is no summary.
+
+    Args:
+        once: as of `labelled_lines`.
+    """
+    return labelled_lines(text, FIELDS, once)
 
 
-def tidied_lines(text: str, fields: Sequence[str]) -> str | None:
-    """One line a field, `None` where it is empty; None where a field is missing."""
-    lines = []
-    for field in fields:
-        found = re.search(rf"^\W*{field}\W*:[ *]*(.*)$", text, re.MULTILINE | re.IGNORECASE)
-        if not found:
-            return None
-        lines.append(f"{field}: {found.group(1).strip().rstrip('.') or 'None'}")
-    return "\n".join(lines)
+def is_empty(summary: str) -> bool:
+    """Whether none of the three lines of a clean summary names anything."""
+    return all(line.endswith(f": {NONE}") for line in summary.splitlines())

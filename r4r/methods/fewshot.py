@@ -37,7 +37,7 @@ class FewShot:
         label: the row's name in tables.
         history: newest ratings of the user that a prompt shows.
         retries: calls beyond the first that a row may take.
-        temperature, max_tokens: of the calls.
+        temperature, max_tokens: of the calls; a temperature of null is not sent.
     """
 
     uses = frozenset({"dataset", "teacher"})
@@ -48,7 +48,7 @@ class FewShot:
         label: str = "LLM few-shot",
         history: Annotated[int, Field(ge=1)] = 10,
         retries: Annotated[int, Field(ge=0)] = 3,
-        temperature: Annotated[float, Field(ge=0)] = 0.0,
+        temperature: Annotated[float | None, Field(ge=0)] = 0.0,
         max_tokens: Annotated[int, Field(ge=4)] = 16,
     ):
         self.name = name
@@ -59,7 +59,7 @@ class FewShot:
         config = job.config
         texts = prompt_texts("fewshot", "fewshot_retry")
         identity = {
-            "teacher": teacher_identity(config),
+            "teacher": teacher_identity(config, "fewshot"),
             "label": self.label,
             "history": self.history,
             "history_source": config.dataset.history.source,

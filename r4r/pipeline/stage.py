@@ -71,6 +71,16 @@ class Stage:
         yield from walk(self)
 
 
+@dataclass(frozen=True)
+class Unkeyed:
+    """A field that changes no output, and so is in no key: an estimate for plans, a bound beyond which a build fails."""
+
+    value: Any
+
+    def identity(self) -> None:
+        return None
+
+
 def is_stage(value: Any) -> bool:
     return hasattr(value, "upstream") and hasattr(value, "key")
 

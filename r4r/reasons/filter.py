@@ -6,6 +6,7 @@ from typing import Any
 
 from r4r.errors import TeacherError
 from r4r.reasons.leak import leaks_rating
+from r4r.scale import PAPER, Scale
 
 Write = Callable[[Sequence[int], int, bool], Sequence[str | TeacherError]]
 """(pairs, attempt, hinted) -> a candidate or a typed failure for each pair."""
@@ -16,15 +17,16 @@ Score = Callable[[Sequence[int], Sequence[str | None]], Sequence[float]]
 
 @dataclass(frozen=True)
 class Pair:
-    """A training pair: what the filter needs to know of the target."""
+    """A training pair: what the filter needs to know of the target; a reason may name its title."""
 
     row_id: int
     rating: float
     review: str
+    title: str = ""
 
 
 def generate_then_filter(
-    pairs: Sequence[Pair], write: Write, score: Score, max_hinted: int, tau: float, reference: str
+    pairs: Sequence[Pair], write: Write, score: Score, max_hinted: int, tau: float, reference: str, scale: Scale = PAPER
 ) -> tuple[list[dict[str, Any]], list[TeacherError]]:
     """Every candidate of every pair with its score and verdict, and the teacher's failures.
 
@@ -34,6 +36,7 @@ def generate_then_filter(
     Args:
         pairs: a batch; `write` and `score` name a pair by its place in it.
         reference: `review` (the paper), or `none` (the prediction without any reason).
+        scale: of the ratings.
 
     Returns:
         Rows of rows.CANDIDATES in (attempt, pair) order, and one error a failed call; its attempt is used up.
@@ -51,7 +54,7 @@ def generate_then_filter(
         answers = write(open_pairs, attempt, hinted)
         failures += [answer for answer in answers if isinstance(answer, TeacherError)]
         written = [(n, answer) for n, answer in zip(open_pairs, answers, strict=True) if isinstance(answer, str)]
-        scored = [(n, text) for n, text in written if not leaks_rating(text)]
+        scored = [(n, text) for n, text in written if not leaks_rating(text, [pairs[n].title], scale)]
         ratings = dict(zip([n for n, _ in scored], score(*zip(*scored, strict=True)) if scored else [], strict=True))
         done = set()
         for n, text in written:

@@ -8,12 +8,13 @@ from typing import Any, TypeVar
 from r4r.config import Config
 from r4r.errors import TeacherError, TooManyFailures
 from r4r.lm.fetch import identity
+from r4r.progress import say
 from r4r.stages.stage import Job
 from r4r.store.journal import Journal, Row
 from r4r.teacher.base import Answer, Call, Teacher, remote_identity
 from r4r.teacher.local import LocalTeacher
 from r4r.teacher.price import dollars, price_of, tokens_about
-from r4r.teacher.simulator import SimulatedTeacher
+from r4r.teacher.simulator import SimulatedTeacher, simulator_identity
 
 UNIT = 16  # prompts whose answers are kept together
 CACHE = "teacher.sqlite"  # below paths.outputs: paid work is no throw-away cache
@@ -22,19 +23,26 @@ ASKED = "asked"  # marks the journal's rows that hold a tally
 T = TypeVar("T")
 
 
-def teacher_identity(config: Config) -> dict[str, Any]:
+def teacher_identity(config: Config, *prompts: str) -> dict[str, Any]:
     """What of the teacher changes its answers, without loading it.
 
     A remote teacher's answers do not follow the seed, and are shared between seeds.
+
+    Args:
+        prompts: templates that it is asked to answer: the simulated teacher has an answer, of a version of its own, for
+            each. Where none is named, all of its answers count.
     """
     teacher = config.teacher
     if teacher.is_api:
         return remote_identity(teacher)
-    shared = {"kind": teacher.kind, "model": teacher.model, "seed": config.seed}
     if teacher.kind == "simulator":
-        return shared | {"skill": teacher.skill}
-    return shared | {
+        return simulator_identity(teacher.skill, config.seed, *prompts)
+    return {
+        "kind": teacher.kind,
+        "model": teacher.model,
+        "seed": config.seed,
         **identity(teacher.source or "", teacher.sha256, teacher.revision),
+        "quantization": teacher.quantization,
         "dtype": teacher.dtype,
         "max_length": teacher.max_length,
     }
@@ -186,7 +194,13 @@ def make_teacher(job: Job) -> CountedTeacher:
         from r4r.teacher.remote import ChatTeacher
 
         kind = BatchTeacher if config.teacher.kind == "openai_batch" else ChatTeacher
-        return CountedTeacher(kind(config.teacher, TeacherCache(config.paths.outputs / CACHE)))
+        cache = TeacherCache(config.paths.outputs / CACHE)
+        if cache.was_emptied and next(config.paths.artifacts.glob("*/*/manifest.json"), None):
+            say(
+                f"  {cache.path} was there without content, beside artifacts of earlier jobs: the answers that were "
+                "paid for and kept in it are lost. Stop here to put a copy back, or they may be asked, and paid, again"
+            )
+        return CountedTeacher(kind(config.teacher, cache))
     return CountedTeacher(_local(config))
 
 
@@ -200,6 +214,7 @@ def _local(config: Config) -> LocalTeacher:
         source=config.teacher.source or "",
         sha256=config.teacher.sha256,
         revision=config.teacher.revision,
+        quantization=config.teacher.quantization,
         dtype=config.teacher.dtype,
         max_length=config.teacher.max_length,
         batch_tokens=config.teacher.batch_tokens,

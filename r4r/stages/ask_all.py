@@ -18,7 +18,7 @@ def ask_all(
     what: str,
     row_ids: Sequence[int],
     prompts: Sequence[str],
-    temperature: float,
+    temperature: float | None,
     max_tokens: int,
     attempts: int = 1,
     read: Callable[[int, str], str] = lambda place, text: text,

@@ -123,7 +123,7 @@ def _teach_reasons(work: Work) -> dict[str, Any]:
     expert: Any = make_expert(work.job.config, RATER)
     sides = zip(profiled_cases(work, targets), targets["rating"], strict=True)
     prompts = [expert.reason_prompt(case, rating) for case, rating in sides]
-    facts = ask_reasons(work, targets["row_id"].tolist(), prompts, hinted=True)
+    facts = ask_reasons(work, targets["row_id"].tolist(), prompts, targets["title"].tolist(), hinted=True)
     return facts | {"without_profile": lacking}
 
 
@@ -146,7 +146,7 @@ def _ask_lines(
 def _asked(config: Config, name: str) -> dict[str, Any]:
     """Identity of what the teacher answers to the prompts of an expert."""
     return profile_facts(config) | {
-        "teacher": teacher_identity(config),
+        "teacher": teacher_identity(config, *make_expert(config, name).templates),
         "temperature": config.teacher.summary_temperature,
         "max_tokens": config.teacher.summary_max_tokens,
         "asked": asked_facts(config, name),

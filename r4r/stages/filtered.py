@@ -10,7 +10,7 @@ from pydantic import Field
 
 from r4r.config import Config
 from r4r.errors import DataError, TeacherError
-from r4r.pipeline.stage import Stage
+from r4r.pipeline.stage import Stage, Unkeyed
 from r4r.progress import bar, say
 from r4r.reasons.acceptance import acceptance, plot_acceptance
 from r4r.reasons.filter import Pair, generate_then_filter
@@ -20,7 +20,7 @@ from r4r.stages.histories import Histories, fitted, histories, one_line, rows_of
 from r4r.stages.identity import llm_identity
 from r4r.stages.mounted import Asked, asked
 from r4r.stages.pools import expert_pairs, pools_stage
-from r4r.stages.reasons import ReasonSource, Takes, Teaching, reasoner_prompt, takes_of, teaching
+from r4r.stages.reasons import ReasonSource, Teaching, reasoner_prompt, takes_of, teaching
 from r4r.stages.reward import RATING_TOKENS, RewardScorer, TargetReviews, reward_model_stage, target_reviews
 from r4r.stages.stage import Job, Work
 from r4r.stages.train import Training, use_adapter
@@ -45,7 +45,7 @@ class FilteredReasons(Stage):
 
     pools: Any
     teaching: Teaching
-    takes: Takes
+    takes: Unkeyed
     expert: Asked
     judge: Asked
     reward_model: Training
@@ -61,8 +61,8 @@ class FilteredReasons(Stage):
         return "reasons"
 
     @property
-    def estimate(self) -> str:
-        return self.takes.words
+    def estimate(self) -> Any:
+        return self.takes.value
 
     def build(self, work: Work) -> dict[str, Any]:
         rows = rows_of_pool(work, self.shown.split, self.pools, "experts")
@@ -75,7 +75,9 @@ class FilteredReasons(Stage):
         with bar("generate, then filter", len(starts), len(journal)) as advance:
             for group in groups(work.job.config, [start for start in starts if str(start) not in journal]):
                 places = [p for start in group for p in range(start, min(start + UNIT, len(rows)))]
-                pairs = [Pair(cases[p].row_id, float(rows["rating"].iloc[p]), reviews[p]) for p in places]
+                pairs = [
+                    Pair(cases[p].row_id, float(rows["rating"].iloc[p]), reviews[p], cases[p].title) for p in places
+                ]
                 candidates, failures = generate_then_filter(
                     pairs,
                     self._writer(asking, [cases[p] for p in places], [pair.rating for pair in pairs]),
@@ -83,6 +85,7 @@ class FilteredReasons(Stage):
                     self.max_hinted,
                     self.tau,
                     self.reference,
+                    self.shown.scale,
                 )
                 failed = [{"failure": str(failure)} for failure in failures]
                 for start in group:

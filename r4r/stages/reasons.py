@@ -14,10 +14,11 @@ from r4r.config import Config
 from r4r.errors import TeacherError
 from r4r.experts.steps import hinted
 from r4r.pipeline.component import Component
-from r4r.pipeline.stage import Stage
+from r4r.pipeline.stage import Stage, Unkeyed
 from r4r.prompts.render import render, template
 from r4r.reasons.leak import leaks_rating
 from r4r.rows import REASONS, Case
+from r4r.scale import Scale
 from r4r.stages.ask import estimate, teacher_identity
 from r4r.stages.ask_all import ask_all, usable
 from r4r.stages.histories import Cut, Histories, histories, one_line, rows_of_pool
@@ -179,7 +180,7 @@ class Teaching:
     """
 
     teacher: Mapping[str, Any]
-    temperature: float
+    temperature: float | None
     max_tokens: int
     prompts: Mapping[str, str]
 
@@ -188,17 +189,8 @@ def teaching(config: Config, *prompts: str) -> Teaching:
     """The job's teacher, as it is asked for reasons."""
     teacher = config.teacher
     texts = {name: template(name) for name in prompts}
-    return Teaching(teacher_identity(config), teacher.reason_temperature, teacher.reason_max_tokens, texts)
-
-
-@dataclass(frozen=True)
-class Takes:
-    """What a build would take, in words; no part of a key."""
-
-    words: str
-
-    def identity(self) -> None:
-        return None
+    answered = teacher_identity(config, "reasoner", "review_inferred", *prompts)
+    return Teaching(answered, teacher.reason_temperature, teacher.reason_max_tokens, texts)
 
 
 @dataclass(frozen=True)
@@ -211,19 +203,20 @@ class AskedReasons(Stage):
     reasoner: Asked
     reviews: TargetReviews
     teaching: Teaching
-    takes: Takes
+    takes: Unkeyed
 
     @property
     def name(self) -> str:
         return "reasons"
 
     @property
-    def estimate(self) -> str:
-        return self.takes.words
+    def estimate(self) -> Any:
+        return self.takes.value
 
     def build(self, work: Work) -> dict[str, Any]:
         rows, source = rows_of_pool(work, self.shown.split, self.pools, "experts"), self.source.object
         known = zip(self.shown.cases(work, rows), rows["rating"], self.reviews.texts(work.job.chat, rows), strict=True)
+        titles = rows["title"].tolist()
         table, facts = ask_all(
             work,
             "teacher reasons",
@@ -231,7 +224,7 @@ class AskedReasons(Stage):
             [source.question(self.reasoner, case, rating, review) for case, rating, review in known],
             self.teaching.temperature,
             self.teaching.max_tokens,
-            read=lambda place, text: read_reason(text, source.tells_rating),
+            read=lambda place, text: read_reason(text, source.tells_rating, titles[place], self.shown.scale),
         )
         kept, dropped = usable(table, "teacher reasons")
         write_table(work.folder / "data.parquet", kept.rename(columns={"answer": "reason"}), REASONS)
@@ -243,13 +236,13 @@ def reasons_stage(config: Config) -> Stage | None:
     return Component(config.reason_source).object.stage(config, config.reason_source)
 
 
-def takes_of(config: Config, least: int, most: int) -> Takes:
+def takes_of(config: Config, least: int, most: int) -> Unkeyed:
     """What the teacher's reasons take: calls, and for a remote teacher tokens and dollars at most."""
     shown = histories(config)
     entry = shown.raw.tokens if shown.raw else asked(config, "summarizer").max_new_tokens
     tokens = max(2 * shown.newest * (entry + TITLE_TOKENS), config.dataset.history.review_tokens)
     prompts = prompt_texts("reasoner", "hint")
-    return Takes(estimate(config, least, most, prompts, tokens, config.teacher.reason_max_tokens))
+    return Unkeyed(estimate(config, least, most, prompts, tokens, config.teacher.reason_max_tokens))
 
 
 def reasoner_prompt(ask: Asked, case: Case, hint_rating: float | None = None) -> str:
@@ -263,18 +256,23 @@ def review_inferred_prompt(case: Case, review: str) -> str:
     return render("review_inferred", category=case.category, title=case.title, review=review)
 
 
-def read_reason(text: str, hinted: bool) -> str:
+def read_reason(text: str, hinted: bool, title: str, scale: Scale) -> str:
     """A reason on one line.
+
+    Args:
+        title: of the target, which a reason may name.
 
     Raises:
         TeacherError: it was written with the rating as a hint, and gives it away.
     """
-    if hinted and leaks_rating(text):
+    if hinted and leaks_rating(text, [title], scale):
         raise TeacherError("gives away the rating")
     return one_line(text)
 
 
-def ask_reasons(work: Work, row_ids: Sequence[int], prompts: Sequence[str], hinted: bool) -> dict[str, Any]:
+def ask_reasons(
+    work: Work, row_ids: Sequence[int], prompts: Sequence[str], titles: Sequence[str], hinted: bool
+) -> dict[str, Any]:
     """Write `data.parquet` (rows.REASONS): the teacher's usable reasons, one call a prompt.
 
     Returns:
@@ -290,7 +288,7 @@ def ask_reasons(work: Work, row_ids: Sequence[int], prompts: Sequence[str], hint
         prompts,
         teacher.reason_temperature,
         teacher.reason_max_tokens,
-        read=lambda place, text: read_reason(text, hinted),
+        read=lambda place, text: read_reason(text, hinted, titles[place], work.job.config.dataset.rating_scale),
     )
     kept, dropped = usable(table, "teacher reasons")
     write_table(work.folder / "data.parquet", kept.rename(columns={"answer": "reason"}), REASONS)

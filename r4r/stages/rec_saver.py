@@ -73,7 +73,7 @@ def traces_stage(config: Config) -> Stage:
     teacher = config.teacher
     expert: Any = make_expert(config, NAME)
     identity = _facts(config) | {
-        "teacher": teacher_identity(config),
+        "teacher": teacher_identity(config, "rec_saver_reason"),
         "temperature": teacher.reason_temperature,
         "max_tokens": teacher.reason_max_tokens,
         "prompts": prompt_texts(*expert.teacher_templates),
@@ -98,7 +98,7 @@ def kept_traces_stage(config: Config, verify: bool, recover_within: float) -> St
         texts = prompt_texts(*expert.verify_templates)
         identity |= _facts(config) | {
             "recover_within": recover_within,
-            "teacher": teacher_identity(config),
+            "teacher": teacher_identity(config, "rec_saver_verify"),
             "max_tokens": RATING_TOKENS,
             "prompts": texts,
         }
@@ -158,8 +158,9 @@ def _recover(work: Work, table: pd.DataFrame, recover_within: float) -> dict[str
     prompts = [
         expert.verify_prompt(case, reason) for case, reason in zip(_cases(work, rows), asked["reason"], strict=True)
     ]
-    # at temperature 0: what the trace lets expect most, not a draw
-    answers, facts = ask_all(work, "recover ratings", asked["row_id"].tolist(), prompts, 0.0, RATING_TOKENS)
+    # at temperature 0: what the trace lets expect most, not a draw; unless the teacher takes none
+    temperature = None if work.job.config.teacher.reason_temperature is None else 0.0
+    answers, facts = ask_all(work, "recover ratings", asked["row_id"].tolist(), prompts, temperature, RATING_TOKENS)
     found = answers.set_index("row_id")
     scale = work.job.config.dataset.rating_scale
     for place, row_id, rating in zip(asked.index, asked["row_id"], asked["rating"], strict=True):

@@ -93,10 +93,11 @@ class RewardCheck(Stage):
             ],
             "History-inferred": [reasoner_prompt(self.reasoner, case) for case in cases],
         }
-        labels = [kind for kind in prompts for _ in row_ids]
+        labels, titles = [kind for kind in prompts for _ in row_ids], rows["title"].tolist()
 
         def read(place: int, text: str) -> str:
-            return read_reason(text, hinted=labels[place] == "Hint-inferred")
+            hinted = labels[place] == "Hint-inferred"
+            return read_reason(text, hinted, titles[place % len(titles)], self.shown.scale)
 
         written, facts = ask_all(
             work,

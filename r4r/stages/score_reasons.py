@@ -48,7 +48,12 @@ def reason_score_stages(config: Config, predictions: Stage) -> dict[str, Stage]:
         asked = with_judge(config)
         settings = chosen.gptscore.model_dump(mode="json", exclude={"judge", "retries"})
         texts = prompt_texts("gptscore", "gptscore_retry")
-        facts = {"judge": teacher_identity(asked), "category": config.dataset.category, "prompts": texts, **settings}
+        facts = {
+            "judge": teacher_identity(asked, "gptscore"),
+            "category": config.dataset.category,
+            "prompts": texts,
+            **settings,
+        }
         rows = config.dataset.evaluate.max_rows
         tokens = config.dataset.max_review_chars // 4 + config.teacher.reason_max_tokens
         most = rows * (1 + chosen.gptscore.retries) if rows else 0

@@ -1,58 +1,20 @@
 """The Summarizer: taught by the teacher, then every history review is summarised once, offline (paper 3.1)."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import pandas as pd
-
 from r4r.config import Config
-from r4r.lm.chat import Chat
 from r4r.pipeline.stage import Stage
 from r4r.progress import say
 from r4r.rows import REVIEWS, SUMMARIES
-from r4r.scale import Scale
 from r4r.stages.cases import rows_of
-from r4r.stages.identity import tokenizer_identity
 from r4r.stages.mounted import Asked, asked
 from r4r.stages.split import split_stage
 from r4r.stages.stage import Work
-from r4r.stages.teach import teacher_summaries_stage
+from r4r.stages.teach import ReviewQuestions, review_questions, teacher_summaries_stage
 from r4r.stages.train import Training, training, use_adapter, write_lessons
 from r4r.stages.write import write_all
 from r4r.store.artifact import write_table
-
-Ask = Callable[[str, str, str, str], str]
-"""(category, title, rating as the scale writes it, review) -> a prompt about one review."""
-
-
-@dataclass(frozen=True)
-class ReviewQuestions:
-    """How a prompt is told of one review.
-
-    Attributes:
-        review_tokens: what the review is cut to.
-        tokenizer: identity of the tokenizer that counts them.
-    """
-
-    category: str
-    scale: Scale
-    review_tokens: int
-    tokenizer: Mapping[str, Any]
-
-    def prompts(self, chat: Chat, ask: Ask, rows: pd.DataFrame) -> list[str]:
-        """A prompt a row (rows.REVIEWS)."""
-        return [
-            ask(self.category, title, self.scale.text(rating), chat.clip(review, self.review_tokens))
-            for title, rating, review in zip(rows["title"], rows["rating"], rows["review"], strict=True)
-        ]
-
-
-def review_questions(config: Config) -> ReviewQuestions:
-    dataset = config.dataset
-    return ReviewQuestions(
-        dataset.category, dataset.rating_scale, dataset.history.review_tokens, tokenizer_identity(config)
-    )
 
 
 @dataclass(frozen=True)

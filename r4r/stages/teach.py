@@ -1,76 +1,152 @@
 """The teacher summarises a sample of train reviews: the Summarizer's training texts (paper 3.1)."""
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import pandas as pd
 
 from r4r.config import Config
-from r4r.errors import TeacherError
-from r4r.experts.summarizer import clean_summary
+from r4r.errors import DataError, TeacherError
+from r4r.experts.summarizer import is_empty
+from r4r.lm.chat import Chat
+from r4r.pipeline.stage import Stage, Unkeyed
+from r4r.progress import say
 from r4r.rows import REVIEWS, SUMMARIES
+from r4r.scale import Scale
 from r4r.stages.ask import estimate, teacher_identity
 from r4r.stages.ask_all import ask_all, usable
-from r4r.stages.identity import cut_facts
-from r4r.stages.mounted import asked
+from r4r.stages.identity import tokenizer_identity
+from r4r.stages.mounted import Asked, asked
 from r4r.stages.split import split_stage
-from r4r.stages.stage import Stage, Work
+from r4r.stages.stage import Work
 from r4r.store.artifact import write_table
 
-VERSION = 2
+Ask = Callable[[str, str, str, str], str]
+"""(category, title, rating as the scale writes it, review) -> a prompt about one review."""
 
 
-def teacher_summaries_stage(config: Config) -> Stage:
-    """Artifact: `data.parquet` (rows.SUMMARIES) of the summarised sample."""
-    teacher = config.teacher
-    identity: dict[str, Any] = {
-        "teacher": teacher_identity(config),
-        "temperature": teacher.summary_temperature,
-        "max_tokens": teacher.summary_max_tokens,
-        "summaries": config.dataset.pools.summaries,
-        **cut_facts(config),
-        "category": config.dataset.category,
-        "expert": asked(config, "summarizer").identity(),
-        "seed": config.seed,
-    }
-    calls, review = config.dataset.pools.summaries, config.dataset.history.review_tokens
-    takes = estimate(config, calls, calls, identity["expert"]["prompts"], review, teacher.summary_max_tokens)
-    inputs = {"split": split_stage(config)}
-    return Stage("teacher_summaries", VERSION, identity, inputs, _build, f"up to {takes}")
+@dataclass(frozen=True)
+class ReviewQuestions:
+    """How a prompt is told of one review.
+
+    Attributes:
+        review_tokens: what the review is cut to.
+        tokenizer: identity of the tokenizer that counts them.
+    """
+
+    category: str
+    scale: Scale
+    review_tokens: int
+    tokenizer: Mapping[str, Any]
+
+    def prompts(self, chat: Chat, ask: Ask, rows: pd.DataFrame) -> list[str]:
+        """A prompt a row (rows.REVIEWS)."""
+        return [
+            ask(self.category, title, self.scale.text(rating), chat.clip(review, self.review_tokens))
+            for title, rating, review in zip(rows["title"], rows["rating"], rows["review"], strict=True)
+        ]
 
 
-def _build(work: Work) -> dict[str, Any]:
-    config = work.job.config
-    rows = work.inputs["split"].table(REVIEWS)
-    train = rows[(rows["split"] == "train") & (rows["review"].str.strip() != "")]
-    count = min(config.dataset.pools.summaries, len(train))
-    sample = train.sample(count, random_state=config.seed).sort_values("row_id")
-    teacher = config.teacher
-    table, facts = ask_all(
-        work,
-        "teacher summaries",
-        sample["row_id"].tolist(),
-        review_prompts(work, sample),
+def review_questions(config: Config) -> ReviewQuestions:
+    dataset = config.dataset
+    return ReviewQuestions(
+        dataset.category, dataset.rating_scale, dataset.history.review_tokens, tokenizer_identity(config)
+    )
+
+
+@dataclass(frozen=True)
+class TeacherSummaries(Stage):
+    """Artifact: `data.parquet` (rows.SUMMARIES) of the summarised sample.
+
+    Attributes:
+        expert: the Summarizer, whose question the teacher answers.
+        teacher: identity of the teacher.
+        count: train reviews that are summarised, where there are so many.
+        max_empty_share: of summaries that name nothing; more of them are an error.
+    """
+
+    version: ClassVar[int] = 3
+
+    expert: Asked
+    split: Any
+    questions: ReviewQuestions
+    teacher: Mapping[str, Any]
+    temperature: float | None
+    max_tokens: int
+    count: int
+    seed: int
+    max_empty_share: Unkeyed
+    takes: Unkeyed
+
+    @property
+    def name(self) -> str:
+        return "teacher_summaries"
+
+    @property
+    def estimate(self) -> Any:
+        return self.takes.value
+
+    def build(self, work: Work) -> dict[str, Any]:
+        rows, own = work.of(self.split).table(REVIEWS), self.expert.expert
+        train = rows[(rows["split"] == "train") & (rows["review"].str.strip() != "")]
+        sample = train.sample(min(self.count, len(train)), random_state=self.seed).sort_values("row_id")
+
+        def read(place: int, text: str) -> str:
+            summary: str | None = own.read(text, once=True)
+            if summary is None:
+                raise TeacherError("not the three lines of a summary")
+            return summary
+
+        table, facts = ask_all(
+            work,
+            "teacher summaries",
+            sample["row_id"].tolist(),
+            self.questions.prompts(work.job.chat, own.teacher_prompt, sample),
+            self.temperature,
+            self.max_tokens,
+            read=read,
+        )
+        kept, dropped = usable(table, "teacher summaries")
+        empty = check_empty(kept["answer"], self.max_empty_share.value)
+        write_table(work.folder / "data.parquet", kept.rename(columns={"answer": "summary"}), SUMMARIES)
+        return {"kept": len(kept), "dropped": dropped, "empty": empty, **facts}
+
+
+def teacher_summaries_stage(config: Config) -> TeacherSummaries:
+    """The stage of the teacher's summaries."""
+    teacher, own, count = config.teacher, asked(config, "summarizer"), config.dataset.pools.summaries
+    prompts = own.identity()["prompts"]
+    takes = estimate(config, count, count, prompts, config.dataset.history.review_tokens, teacher.summary_max_tokens)
+    return TeacherSummaries(
+        own,
+        split_stage(config),
+        review_questions(config),
+        teacher_identity(config, *prompts),
         teacher.summary_temperature,
         teacher.summary_max_tokens,
-        read=_read,
+        count,
+        config.seed,
+        Unkeyed(teacher.max_empty_share),
+        Unkeyed(f"up to {takes}"),
     )
-    kept, dropped = usable(table, "teacher summaries")
-    write_table(work.folder / "data.parquet", kept.rename(columns={"answer": "summary"}), SUMMARIES)
-    return {"kept": len(kept), "dropped": dropped, **facts}
 
 
-def _read(place: int, text: str) -> str:
-    summary = clean_summary(text)
-    if summary is None:
-        raise TeacherError("not the three lines of a summary")
-    return summary
+def check_empty(summaries: "pd.Series[str]", most: float) -> int:
+    """How many summaries name nothing in any of their lines; a review may say nothing, but hardly most of them.
 
-
-def review_prompts(work: Work, rows: pd.DataFrame) -> list[str]:
-    """The teacher's prompt for each row, its review cut to dataset.history.review_tokens."""
-    dataset, ask = work.job.config.dataset, asked(work.job.config, "summarizer").expert.teacher_prompt
-    limit, scale = dataset.history.review_tokens, dataset.rating_scale
-    return [
-        ask(dataset.category, title, scale.text(rating), work.job.chat.clip(review, limit))
-        for title, rating, review in zip(rows["title"], rows["rating"], rows["review"], strict=True)
-    ]
+    Args:
+        most: the share of them that is allowed.
+    Raises:
+        DataError: there are more.
+    """
+    empty = int(summaries.map(is_empty).sum())
+    if empty > most * len(summaries):
+        raise DataError(
+            f"{empty} of {len(summaries)} teacher summaries name nothing: no aspect and no preference. That is more "
+            f"than teacher.max_empty_share={most:g} allows. Take a stronger teacher, or look at the reviews and allow "
+            "more"
+        )
+    if empty:
+        say(f"  {empty} of {len(summaries)} teacher summaries name nothing; they are kept")
+    return empty

@@ -10,10 +10,13 @@ from r4r.errors import TeacherError
 
 @dataclass(frozen=True)
 class Call:
-    """One question. `attempt` tells samples of the same prompt apart: ten attempts are ten different answers."""
+    """One question. `attempt` tells samples of the same prompt apart: ten attempts are ten different answers.
+
+    A temperature of None is not sent: the server's own holds, which is 1 as a rule, and is where no server is asked.
+    """
 
     prompt: str
-    temperature: float
+    temperature: float | None
     max_tokens: int
     attempt: int = 0
 
@@ -54,7 +57,12 @@ def remote_identity(teacher: TeacherConfig) -> dict[str, Any]:
     `openai_batch` gives what `openai` gives. A server's address is left out: the same model may listen elsewhere
     tomorrow; `teacher.revision` tells apart two models that servers call by one name.
     """
-    if teacher.kind in ("openai", "openai_batch"):
-        return {"kind": "openai", "model": teacher.model}
-    identity = {"kind": teacher.kind, "model": teacher.model}
-    return identity | ({"revision": teacher.revision} if teacher.revision else {})
+    kind = "openai" if teacher.kind == "openai_batch" else teacher.kind
+    identity: dict[str, Any] = {"kind": kind, "model": teacher.model}
+    if teacher.kind == "server" and teacher.revision:
+        identity["revision"] = teacher.revision
+    if teacher.extra_body:
+        identity["extra_body"] = teacher.extra_body
+    if teacher.token_limit_field is None:
+        identity["token_limit"] = None
+    return identity

@@ -6,7 +6,6 @@ are matched by custom_id, and each is kept, counted and crossed off in one trans
 twice, or a result that it holds twice, changes nothing.
 """
 
-import json
 import time
 import uuid
 from collections import Counter
@@ -20,17 +19,20 @@ from openai.types import Batch
 from r4r.errors import CallRejected, TeacherDenied, TeacherError, TeacherStopped, TeacherUnavailable
 from r4r.progress import say
 from r4r.teacher.api import KEPT, NotThere, Passing
-from r4r.teacher.base import Call
+from r4r.teacher.base import Answer, Call
 from r4r.teacher.cache import canonical
 from r4r.teacher.price import worst_case
 from r4r.teacher.remote import Outcome, RemoteTeacher
 from r4r.teacher.reply import read_reply
+from r4r.teacher.said import read_json, reported, visible
+from r4r.teacher.wire import TooLarge
 
 NAME = "r4r_batch"  # metadata key
 ENDPOINT: Final = "/v1/chat/completions"
 ROUNDS = 3  # batches that an item may go missing in, or fail in passing, before the job stops
 SETTLE_POLLS = 2  # polls to wait before a batch planned just now counts as never created
 TRANSFER_S = 1800.0  # to move a file
+FILE_BYTES, ITEM_BYTES, TOKEN_BYTES = 2**24, 2**14, 2**6  # what a result file may hold: at all, an item, a token
 
 
 class BatchTeacher(RemoteTeacher):
@@ -38,9 +40,12 @@ class BatchTeacher(RemoteTeacher):
 
     async def fetch(self, todo: Mapping[str, Call]) -> dict[str, Outcome]:
         self._rejected: dict[str, Outcome] = {}
+        self._failing: dict[str, Passing] = {}  # what the server failed at, rather than never came to
         missed: Counter[str] = Counter()
         found: dict[str, Outcome] = {}
-        async with self.api.client() as client:
+        most = min(len(todo), self.config.batch_calls)
+        limit = FILE_BYTES + most * (ITEM_BYTES + TOKEN_BYTES * max(call.max_tokens for call in todo.values()))
+        async with self.api.client(limit) as client:
             while open_calls := {key: call for key, call in todo.items() if key not in found}:
                 sent = await self._send(client, open_calls)
                 for name, server_id in sent.items():
@@ -51,10 +56,15 @@ class BatchTeacher(RemoteTeacher):
                         found[key] = outcome
                     elif key in self._covered:
                         missed[key] += 1
-                worst = max(missed.values(), default=0)
-                if worst >= ROUNDS:
-                    lost = sum(count >= ROUNDS for count in missed.values())
-                    raise TeacherUnavailable(f"{lost} calls got no result in {ROUNDS} batches each. {KEPT}")
+                lost = [key for key, count in missed.items() if count >= ROUNDS and key not in found]
+                if lost and any(key not in self._failing for key in lost):
+                    raise TeacherUnavailable(f"{len(lost)} calls got no result in {ROUNDS} batches each. {KEPT}")
+                if lost and not any(isinstance(outcome, Answer) for outcome in found.values()):
+                    last = self._failing[lost[0]]
+                    raise TeacherUnavailable(f"{len(lost)} calls failed in {ROUNDS} batches each: {last}. {KEPT}")
+                for key in lost:
+                    last = self._failing[key]
+                    found[key] = CallRejected(f"failed in {ROUNDS} batches, while others got answers: {last}")
         return found
 
     # sending
@@ -109,7 +119,9 @@ class BatchTeacher(RemoteTeacher):
         """
         chosen = dict(part)
         total, budget = 0.0, self.config.budget_usd
-        if budget is not None and self.price is not None:
+        if self.price is not None and budget is None:
+            total = sum(worst_case(self.price, call) for call in part.values())
+        elif self.price is not None and budget is not None:
             room = budget - sum(self.cache.money())
             chosen = {}
             for key, call in part.items():
@@ -158,7 +170,7 @@ class BatchTeacher(RemoteTeacher):
                 raise
             raise TeacherDenied(f"{self.api.address} takes no batch: {error}. {KEPT}") from None
         self.cache.sent_batch(name, server_id)
-        say(f"  teacher: batch {server_id} with {len(calls)} calls is sent; killing the job now loses nothing")
+        say(f"  teacher: batch {visible(server_id)} with {len(calls)} calls is sent; killing the job now loses nothing")
         return server_id
 
     async def _find(self, client: openai.AsyncOpenAI, name: str, planned: float) -> str | None:
@@ -201,7 +213,8 @@ class BatchTeacher(RemoteTeacher):
                     self._keep(name, calls, record)
         left = len(self.cache.batch_calls(name)) - sum(key in self._rejected for key in calls)
         if left:
-            say(f"  teacher: batch {server_id} {batch.status} without a result for {left} calls; they are sent again")
+            how = f"{visible(server_id)} {visible(str(batch.status))}"
+            say(f"  teacher: batch {how} without a result for {left} calls; they are sent again")
         self.cache.forget_batch(name)
 
     async def _ended(self, client: openai.AsyncOpenAI, server_id: str) -> Batch:
@@ -221,8 +234,11 @@ class BatchTeacher(RemoteTeacher):
         """A result file, whole: one that breaks off is fetched again."""
 
         async def content() -> list[dict[str, Any]]:
-            text = (await client.files.content(file_id, timeout=TRANSFER_S)).text
-            records = [json.loads(line) for line in text.split("\n") if line.strip()]
+            try:
+                text = (await client.files.content(file_id, timeout=TRANSFER_S)).content
+            except TooLarge as error:
+                raise TeacherDenied(f"the result file {file_id} {error}. {KEPT}") from None
+            records = [read_json(line) for line in text.split(b"\n") if line.strip()]
             if not all(isinstance(record, dict) for record in records):
                 raise ValueError("a line is no object")
             return records
@@ -248,14 +264,14 @@ class BatchTeacher(RemoteTeacher):
                 return
             self.cache.put(self.identity, call, outcome, batch=name)
             return
-        error = body.get("error") if isinstance(body, dict) else record.get("error")
-        error = error if isinstance(error, dict) else {}
+        code, said = reported(body if isinstance(body, dict) else dict(record))
         status = response.get("status_code") if isinstance(response, dict) else None
         if not isinstance(status, int):
             return  # batch_expired and the like: it never ran
-        code, said = str(error.get("code") or error.get("type") or ""), self.api.redact(str(error.get("message") or ""))
-        verdict = self.api.verdict(status, code, said)
+        verdict = self.api.verdict(status, code, self.api.redact(said))
         if isinstance(verdict, TeacherStopped):
             raise verdict
-        if isinstance(verdict, TeacherError) and not isinstance(verdict, Passing):
+        if isinstance(verdict, TeacherError):
             self._rejected[key] = verdict
+        elif isinstance(verdict, Passing):
+            self._failing[key] = verdict

@@ -9,18 +9,21 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
-from r4r.errors import AnswerCut, AnswerEmpty, AnswerRefused, R4RError, TeacherError
+from r4r.errors import AnswerBroken, AnswerCut, AnswerEmpty, AnswerRefused, R4RError, TeacherError
 from r4r.teacher.base import Answer, Call
+from r4r.teacher.database import Database
 from r4r.teacher.owner import may_live, owner
 
-FORMAT = 1
-FAILURES: dict[str, type[TeacherError]] = {"refused": AnswerRefused, "cut": AnswerCut, "empty": AnswerEmpty}
+FORMAT = 2
+FAILURES: dict[str, type[TeacherError]] = {
+    "refused": AnswerRefused,
+    "cut": AnswerCut,
+    "empty": AnswerEmpty,
+    "broken": AnswerBroken,
+}
 COLUMNS = (  # of an outcome
     *("key", "kind", "teacher", "prompt", "temperature", "max_tokens", "attempt", "text", "problem"),
     *("tokens_in", "tokens_out", "dollars", "at"),
@@ -29,8 +32,8 @@ TABLES = """
 CREATE TABLE prompts (hash TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE outcomes (
     key TEXT PRIMARY KEY,
-    kind TEXT NOT NULL CHECK (kind IN ('answer', 'refused', 'cut', 'empty')),
-    teacher TEXT NOT NULL, prompt TEXT NOT NULL, temperature REAL NOT NULL, max_tokens INTEGER NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('answer', 'refused', 'cut', 'empty', 'broken')),
+    teacher TEXT NOT NULL, prompt TEXT NOT NULL, temperature REAL, max_tokens INTEGER NOT NULL,
     attempt INTEGER NOT NULL, text TEXT, problem TEXT, tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL,
     dollars REAL, at REAL NOT NULL,
     CHECK ((kind = 'answer') = (text IS NOT NULL)), CHECK ((kind = 'answer') = (problem IS NULL))
@@ -62,62 +65,44 @@ def key_of_call(teacher: Mapping[str, Any], call: Call) -> str:
     identity = {
         "teacher": teacher,
         "messages": messages(call.prompt),
-        "temperature": float(call.temperature),
+        "temperature": _number(call.temperature),
         "max_tokens": call.max_tokens,
         "attempt": call.attempt,
     }
     return hashlib.sha256(canonical(identity).encode()).hexdigest()[:40]
 
 
-class TeacherCache:
-    """One SQLite file in WAL mode. Every method is one transaction, on disk when it returns."""
+def _number(temperature: float | None) -> float | None:
+    return None if temperature is None else float(temperature)
+
+
+class TeacherCache(Database):
+    """Answers, money, claims and batches. Every method is one transaction, on disk when it returns."""
 
     def __init__(self, path: Path):
         """
         Raises:
-            R4RError: the file is not a teacher's cache, or of another format.
+            R4RError: the file is not a teacher's cache, or of another format, or cannot be read or written.
         """
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(path, timeout=120, isolation_level=None)
-        try:
-            with FileLock(f"{path}.lock"):
-                self._open()
-        except sqlite3.DatabaseError as error:
-            raise R4RError(f"{path}: cannot be used as the teacher's cache ({error}); move it away") from error
+        super().__init__(path, "the teacher's cache")
 
-    def _open(self) -> None:
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")  # paid work survives a power cut, too
+    def _prepare(self) -> None:
         found = self._db.execute("PRAGMA user_version").fetchone()[0]
         if found == 0 and not self._db.execute("SELECT name FROM sqlite_master").fetchall():
             self._db.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {FORMAT}; COMMIT;")
         elif found != FORMAT:
             raise R4RError(f"{self.path}: format {found}, not {FORMAT}, of a teacher's cache; move the file away")
 
-    def close(self) -> None:
-        self._db.close()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield self._db
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
-
     # answers
 
     def get(self, key: str) -> Answer | TeacherError | None:
         """What an earlier call brought, marked as cached; None where it was never answered."""
-        row = self._db.execute(
+        rows = self._read(
             "SELECT kind, text, problem, tokens_in, tokens_out, dollars FROM outcomes WHERE key = ?", (key,)
-        ).fetchone()
-        if row is None:
+        )
+        if not rows:
             return None
-        kind, text, problem, tokens_in, tokens_out, dollars = row
+        kind, text, problem, tokens_in, tokens_out, dollars = rows[0]
         if kind == "answer":
             return Answer(text, tokens_in, tokens_out, dollars, cached=True)
         failure = FAILURES[kind](problem)
@@ -138,9 +123,8 @@ class TeacherCache:
         first result of an item counts: that a batch holds it twice, or is read twice, changes nothing.
         """
         key = key_of_call(teacher, call)
-        kind = next((kind for kind, failure in FAILURES.items() if type(outcome) is failure), "answer")
+        kind = next((kind for kind, failure in FAILURES.items() if isinstance(outcome, failure)), "answer")
         text, problem = (outcome.text, None) if isinstance(outcome, Answer) else (None, str(outcome))
-        model = str(teacher.get("model"))
         with self._transaction() as db:
             if batch is not None:
                 open_items = db.execute("DELETE FROM batch_items WHERE batch = ? AND key = ?", (batch, key))
@@ -148,18 +132,16 @@ class TeacherCache:
                     return
             prompt = _keep_prompt(db, call.prompt)
             self._insert(
-                *(key, kind, canonical(teacher), prompt, float(call.temperature), call.max_tokens, call.attempt),
+                *(key, kind, canonical(teacher), prompt, _number(call.temperature), call.max_tokens, call.attempt),
                 *(text, problem, outcome.tokens_in, outcome.tokens_out, outcome.dollars, time.time()),
             )
-            db.execute(
-                "INSERT INTO spent VALUES (?, 1, ?, ?, ?) ON CONFLICT (model) DO UPDATE SET calls = calls + 1, "
-                "tokens_in = tokens_in + excluded.tokens_in, tokens_out = tokens_out + excluded.tokens_out, "
-                "dollars = dollars + excluded.dollars",
-                (model, outcome.tokens_in, outcome.tokens_out, outcome.dollars or 0.0),
-            )
+            _pay(db, teacher, outcome, reserved)
             db.execute("DELETE FROM claims WHERE key = ?", (key,))
-            if reserved is not None:
-                db.execute("DELETE FROM reserved WHERE id = ?", (reserved,))
+
+    def pay(self, teacher: Mapping[str, Any], outcome: Answer | TeacherError, reserved: int | None = None) -> None:
+        """Count a call as spent whose answer is not kept, and give its reservation back."""
+        with self._transaction() as db:
+            _pay(db, teacher, outcome, reserved)
 
     def _insert(self, *row: Any) -> None:
         self._db.execute(
@@ -171,7 +153,7 @@ class TeacherCache:
 
     def counts(self) -> dict[str, int]:
         """kind -> how many outcomes."""
-        return dict(self._db.execute("SELECT kind, COUNT(*) FROM outcomes GROUP BY kind ORDER BY kind").fetchall())
+        return dict(self._read("SELECT kind, COUNT(*) FROM outcomes GROUP BY kind ORDER BY kind"))
 
     # who asks what, so that two processes do not pay for one call
 
@@ -190,34 +172,38 @@ class TeacherCache:
         return granted
 
     def renew(self, seconds: float) -> None:
-        self._db.execute("UPDATE claims SET until = ? WHERE owner = ?", (time.time() + seconds, owner()))
+        with self._transaction() as db:
+            db.execute("UPDATE claims SET until = ? WHERE owner = ?", (time.time() + seconds, owner()))
 
     def unclaim(self) -> None:
         """Give up all claims of this process."""
-        self._db.execute("DELETE FROM claims WHERE owner = ?", (owner(),))
+        with self._transaction() as db:
+            db.execute("DELETE FROM claims WHERE owner = ?", (owner(),))
 
     # money
 
     def spent(self) -> list[tuple[str, int, int, int, float]]:
         """(model, calls, tokens in, tokens out, dollars) of all that was ever paid into this file."""
-        return self._db.execute("SELECT * FROM spent ORDER BY model").fetchall()
+        return self._read("SELECT * FROM spent ORDER BY model")
 
     def money(self) -> tuple[float, float]:
         """Dollars spent, and dollars reserved: in flight, or lost from sight in calls that broke off or were killed."""
-        return self._db.execute(
-            "SELECT (SELECT TOTAL(dollars) FROM spent), (SELECT TOTAL(dollars) FROM reserved)"
-        ).fetchone()
+        return self._read("SELECT (SELECT TOTAL(dollars) FROM spent), (SELECT TOTAL(dollars) FROM reserved)")[0]
 
-    def reserve(self, dollars: float, budget: float) -> int | None:
-        """Set money aside for a call about to be sent; None where that could pass the budget."""
+    def reserve(self, dollars: float, budget: float | None) -> int | None:
+        """Set money aside for a call about to be sent; None where that could pass the budget.
+
+        Without a budget it is set aside all the same: a later run's budget counts what is killed on its way, too.
+        """
         with self._transaction() as db:
-            if sum(self.money()) + dollars > budget:
+            if budget is not None and sum(self.money()) + dollars > budget:
                 return None
             return db.execute("INSERT INTO reserved VALUES (NULL, ?, NULL, ?)", (dollars, time.time())).lastrowid
 
     def release(self, reserved: int) -> None:
         """The work was surely not paid."""
-        self._db.execute("DELETE FROM reserved WHERE id = ?", (reserved,))
+        with self._transaction() as db:
+            db.execute("DELETE FROM reserved WHERE id = ?", (reserved,))
 
     # batches
 
@@ -232,13 +218,13 @@ class TeacherCache:
     ) -> bool:
         """Write down what is about to be sent, before it is: after a kill the server is asked whether it has it.
 
-        `dollars` are reserved until the batch is forgotten; False, and nothing is written, where they could pass the
-        budget.
+        `dollars` are reserved until the batch is forgotten, without a budget too; False, and nothing is written, where
+        they could pass the budget.
         """
         with self._transaction() as db:
-            if budget is not None:
-                if sum(self.money()) + dollars > budget:
-                    return False
+            if budget is not None and sum(self.money()) + dollars > budget:
+                return False
+            if dollars:
                 db.execute("INSERT INTO reserved VALUES (NULL, ?, ?, ?)", (dollars, batch, time.time()))
             db.execute(
                 "INSERT INTO batches VALUES (?, ?, ?, NULL, ?)", (batch, canonical(teacher), address, time.time())
@@ -253,18 +239,19 @@ class TeacherCache:
         return True
 
     def sent_batch(self, batch: str, server_id: str) -> None:
-        self._db.execute("UPDATE batches SET server_id = ? WHERE batch = ?", (server_id, batch))
+        with self._transaction() as db:
+            db.execute("UPDATE batches SET server_id = ? WHERE batch = ?", (server_id, batch))
 
     def batches(self, teacher: Mapping[str, Any], address: str) -> list[tuple[str, str | None, float]]:
         """(batch, the server's id for it if known, when it was planned) of what is not read to its end."""
-        return self._db.execute(
+        return self._read(
             "SELECT batch, server_id, at FROM batches WHERE teacher = ? AND address = ? ORDER BY at, batch",
             (canonical(teacher), address),
-        ).fetchall()
+        )
 
     def batch_calls(self, batch: str) -> dict[str, Call]:
         """key -> call of the items that have no result yet."""
-        rows = self._db.execute(
+        rows = self._read(
             "SELECT key, text, temperature, max_tokens, attempt FROM batch_items JOIN prompts ON prompt = hash "
             "WHERE batch = ?",
             (batch,),
@@ -309,6 +296,20 @@ class TeacherCache:
                 kept = {"teacher": canonical(row["teacher"]), "prompt": _keep_prompt(db, row["prompt"])}
                 self._insert(*(kept.get(name, row[name]) for name in COLUMNS))
         return counts
+
+
+def _pay(
+    db: sqlite3.Connection, teacher: Mapping[str, Any], outcome: Answer | TeacherError, reserved: int | None
+) -> None:
+    """Count an outcome as spent, and give its reservation back."""
+    db.execute(
+        "INSERT INTO spent VALUES (?, 1, ?, ?, ?) ON CONFLICT (model) DO UPDATE SET calls = calls + 1, "
+        "tokens_in = tokens_in + excluded.tokens_in, tokens_out = tokens_out + excluded.tokens_out, "
+        "dollars = dollars + excluded.dollars",
+        (str(teacher.get("model")), outcome.tokens_in, outcome.tokens_out, outcome.dollars or 0.0),
+    )
+    if reserved is not None:
+        db.execute("DELETE FROM reserved WHERE id = ?", (reserved,))
 
 
 def _keep_prompt(db: sqlite3.Connection, prompt: str) -> str:

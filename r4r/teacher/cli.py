@@ -27,7 +27,7 @@ class Row(BaseModel):
     kind: str
     teacher: dict[str, Any]
     prompt: str
-    temperature: float
+    temperature: float | None
     max_tokens: int = Field(ge=1, lt=2**63)
     attempt: int = Field(ge=0, lt=2**63)
     text: str | None

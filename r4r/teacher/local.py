@@ -3,15 +3,16 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from r4r.errors import AnswerCut, AnswerEmpty, TeacherError
+from r4r.errors import AnswerCut, TeacherError
 from r4r.teacher.base import Answer, Call
+from r4r.teacher.final import final_text
 
 Write = Callable[[Sequence[str], int, float, int], list[tuple[str, int, int, bool]]]
 """(prompts, max_new_tokens, temperature, seed) -> (text, tokens in, tokens out, finished) of each."""
 
 
 class LocalTeacher:
-    """Hands batches to a language model. An answer cut at the token limit, or empty, is a typed failure."""
+    """Hands batches to a language model. An answer that is cut, empty or still thinking is a typed failure."""
 
     def __init__(self, write: Write, identity: dict[str, Any], seed: int):
         self._write = write
@@ -25,22 +26,19 @@ class LocalTeacher:
     def ask(self, calls: Sequence[Call]) -> list[Answer | TeacherError]:
         if not calls:
             return []
-        settings = {(call.max_tokens, call.temperature, call.attempt) for call in calls}
+        settings = [(c.max_tokens, 1.0 if c.temperature is None else c.temperature, c.attempt) for c in calls]
         answers: list[Answer | TeacherError] = [TeacherError("not asked")] * len(calls)
-        for max_tokens, temperature, attempt in sorted(settings):
-            places = [
-                n
-                for n, c in enumerate(calls)
-                if (c.max_tokens, c.temperature, c.attempt) == (max_tokens, temperature, attempt)
-            ]
+        for max_tokens, temperature, attempt in sorted(set(settings)):
+            places = [n for n, own in enumerate(settings) if own == (max_tokens, temperature, attempt)]
             written = self._write(
                 [calls[n].prompt for n in places], max_tokens, temperature, self._seed * 1000 + attempt
             )
             for place, (text, tokens_in, tokens_out, finished) in zip(places, written, strict=True):
-                if not finished:
-                    answers[place] = AnswerCut(f"cut off at {max_tokens} tokens")
-                elif not text.strip():
-                    answers[place] = AnswerEmpty("came back empty")
-                else:
-                    answers[place] = Answer(text, tokens_in, tokens_out)
+                try:
+                    if not finished:
+                        raise AnswerCut(f"cut off at {max_tokens} tokens")
+                    answers[place] = Answer(final_text(text), tokens_in, tokens_out)
+                except TeacherError as failure:
+                    failure.tokens_in, failure.tokens_out = tokens_in, tokens_out
+                    answers[place] = failure
         return answers

@@ -1,25 +1,32 @@
 """Teachers behind an address. `RemoteTeacher` asks the cache first; `ChatTeacher` sends many calls at once."""
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import openai
 
 from r4r.config import TeacherConfig
 from r4r.errors import BudgetReached, CallRejected, TeacherError, TeacherStopped
-from r4r.teacher.api import KEPT, Api, Passing
+from r4r.teacher.api import KEPT, Api, Exhausted, Passing
 from r4r.teacher.base import Answer, Call, remote_identity
 from r4r.teacher.cache import TeacherCache, key_of_call, messages
+from r4r.teacher.database import FileBusy
 from r4r.teacher.pace import Halted
-from r4r.teacher.price import price_of, tokens_about, worst_case
-from r4r.teacher.reply import read_reply
+from r4r.teacher.price import dollars, price_of, tokens_about, worst_case
+from r4r.teacher.reply import read_reply, read_usage
+from r4r.teacher.said import read_json, visible
+from r4r.teacher.wire import TooLarge, reply_bytes
 
 CLAIM_S = 120.0  # a claim of another machine's process holds so long after it died
-LOOK_S = 0.25  # between two looks for what another process asks
+LOOK_S = 0.25  # between two looks for what another process asks, or at a locked cache
+PROBE = Call("Reply with the word yes.", None, 16)  # asked where one prompt keeps failing: does any get an answer?
 Outcome = Answer | TeacherError
+T = TypeVar("T")
 
 
 class RemoteTeacher(ABC):
@@ -71,12 +78,12 @@ class RemoteTeacher(ABC):
 
     def body(self, call: Call) -> dict[str, Any]:
         """The request."""
-        return {
-            "model": self.config.model,
-            "messages": messages(call.prompt),
-            "temperature": call.temperature,
-            self.config.token_limit_field: call.max_tokens,
-        }
+        body: dict[str, Any] = {"model": self.config.model, "messages": messages(call.prompt)}
+        if call.temperature is not None:
+            body["temperature"] = call.temperature
+        if self.config.token_limit_field is not None:
+            body[self.config.token_limit_field] = call.max_tokens
+        return body | self.config.extra_body
 
     def over_budget(self, next_dollars: float) -> BudgetReached:
         spent, reserved = self.cache.money()
@@ -94,27 +101,43 @@ class ChatTeacher(RemoteTeacher):
         found: dict[str, Outcome] = {}
         self._held: dict[str, int] = {}  # key -> reservation of a call in flight
         self._settled = asyncio.Event()
+        self._probing = asyncio.Lock()
+        limit = reply_bytes(max(call.max_tokens for call in todo.values()))
         alive = asyncio.create_task(self._keep_claims())
         try:
-            async with self.api.client() as client:
+            async with self.api.client(limit) as client:
                 while left := {key: call for key, call in todo.items() if key not in found}:
-                    ours = self.cache.claim(left, CLAIM_S)
+                    ours = await self._kept(self.cache.claim, left, CLAIM_S)
                     await self._ask_all(client, {key: call for key, call in left.items() if key in ours}, found)
                     for key in left.keys() - ours:  # another process asks these
-                        known = self.known(key)
+                        known = await self._kept(self.known, key)
                         if known is not None:
                             found[key] = known
                     if not ours:
                         await asyncio.sleep(LOOK_S)
         finally:
             alive.cancel()
-            self.cache.unclaim()
+            with suppress(FileBusy), self.cache.at_once():  # the claims end by themselves
+                self.cache.unclaim()
         return found
+
+    async def _kept(self, act: Callable[..., T], *args: Any) -> T:
+        """What a method of the cache returns. While another process holds the file locked, calls in flight go on."""
+        told = time.monotonic()
+        while True:
+            try:
+                with self.cache.at_once():
+                    return act(*args)
+            except FileBusy as busy:
+                if time.monotonic() - told > CLAIM_S / 6:
+                    told = time.monotonic()
+                    self.api.tell(f"{busy}; what is answered meanwhile is kept and written down afterwards")
+            await asyncio.sleep(LOOK_S / 5)
 
     async def _keep_claims(self) -> None:
         while True:
             await asyncio.sleep(CLAIM_S / 3)
-            self.cache.renew(CLAIM_S)
+            await self._kept(self.cache.renew, CLAIM_S)
 
     async def _ask_all(self, client: openai.AsyncOpenAI, calls: Mapping[str, Call], found: dict[str, Outcome]) -> None:
         waiting = iter(calls.items())
@@ -138,42 +161,90 @@ class ChatTeacher(RemoteTeacher):
                 raise
 
     async def _one(self, client: openai.AsyncOpenAI, key: str, call: Call) -> Outcome:
-        known = self.known(key)
+        known = await self._kept(self.known, key)
         if known is not None:  # another process asked it before we claimed it
             return known
+        tried = time.monotonic()
 
-        async def send() -> Outcome:
-            completion = await client.chat.completions.create(**self.body(call))
-            return read_reply(completion.to_dict(), call, self.price)
+        async def before() -> None:
+            nonlocal tried
+            await self._reserve(key, call)
+            tried = time.monotonic()
 
         def failed(error: Passing) -> None:
             if error.unsure:  # perhaps charged: the money stays reserved for good
                 self._held.pop(key, None)
                 self._wake()
 
+        def send() -> Awaitable[Outcome]:
+            return self._send(client, call)
+
+        tokens = tokens_about(call.prompt) + call.max_tokens
         try:
-            outcome, retries = await self.api.call(
-                send, tokens_about(call.prompt) + call.max_tokens, lambda: self._reserve(key, call), failed
-            )
+            try:
+                outcome, retries = await self.api.call(send, tokens, before, failed)
+            except Exhausted as exhausted:
+                if not (exhausted.last.of_the_call and await self._answers(client, tried)):
+                    raise
+                try:  # the server is there, after all: is it this prompt?
+                    await before()
+                    outcome, retries = await self.api.once(send, self.config.timeout_s), self.config.retries + 1
+                except Passing as again:
+                    failed(again)
+                    raise CallRejected(
+                        f"no answer after {self.config.retries + 1} retries, while others get theirs: {again}"
+                    ) from None
         except (TeacherStopped, Halted):
-            self._release(key)
+            await self._release(key)
             raise
         except TeacherError as error:  # this call alone, and unpaid
-            self._release(key)
+            await self._release(key)
             return error
-        self.cache.put(self.identity, call, outcome, self._held.pop(key, None))
+        await self._kept(self.cache.put, self.identity, call, outcome, self._held.pop(key, None))
         self._wake()
         if isinstance(outcome, TeacherError):
             outcome.retries = retries
             return outcome
         return replace(outcome, retries=retries)
 
+    async def _send(self, client: openai.AsyncOpenAI, call: Call) -> Outcome:
+        body = self.body(call)
+        own = {"model": body.pop("model"), "messages": body.pop("messages")}
+        try:
+            raw = await client.chat.completions.with_raw_response.create(**own, extra_body=body)
+        except TooLarge as failure:  # finished, and charged for
+            failure.tokens_in, failure.tokens_out = tokens_about(call.prompt), call.max_tokens
+            failure.dollars = dollars(self.price, failure.tokens_in, failure.tokens_out)
+            return failure
+        try:
+            reply = read_json(raw.content)
+            outcome = read_reply(reply, call, self.price)
+        except ValueError:
+            raise self.api.unanswered(raw.content) from None
+        if reply.get("usage") and read_usage(reply["usage"], call) is None:
+            usage = visible(str(reply["usage"]), 80)
+            self.api.tell(f"reports a usage that cannot be ({usage}); tokens are counted at 4 characters each")
+        return outcome
+
+    async def _answers(self, client: openai.AsyncOpenAI, since: float) -> bool:
+        """Whether the server has answered any call since then, or answers one now: so what failed is its prompt."""
+        async with self._probing:
+            if self.api.answered <= since:
+                await self._reserve("", PROBE)
+                try:
+                    outcome = await self.api.once(lambda: self._send(client, PROBE), self.config.timeout_s)
+                except (TeacherError, Passing):
+                    await self._release("")
+                    return False
+                await self._kept(self.cache.pay, self.identity, outcome, self._held.pop("", None))
+            return True
+
     async def _reserve(self, key: str, call: Call) -> None:
         """Set the call's worst case aside; where only calls in flight stand in the way, wait for them."""
-        if self.config.budget_usd is None or self.price is None or key in self._held:
+        if self.price is None or key in self._held:
             return
         worst = worst_case(self.price, call)
-        while (reserved := self.cache.reserve(worst, self.config.budget_usd)) is None:
+        while (reserved := await self._kept(self.cache.reserve, worst, self.config.budget_usd)) is None:
             if self.api.pace.halt.is_set():
                 raise Halted
             if not self._held:
@@ -182,10 +253,10 @@ class ChatTeacher(RemoteTeacher):
             await self._settled.wait()
         self._held[key] = reserved
 
-    def _release(self, key: str) -> None:
+    async def _release(self, key: str) -> None:
         reserved = self._held.pop(key, None)
         if reserved is not None:
-            self.cache.release(reserved)
+            await self._kept(self.cache.release, reserved)
         self._wake()
 
     def _wake(self) -> None:

@@ -3,13 +3,23 @@
 import re
 
 from r4r.lexicon import Cue, remark_in
+from r4r.teacher.registry import Reading, answers
+from r4r.teacher.simulated_reasons import verdict_of
 
-JUDGE = re.compile(
+SPREAD = 4  # rating points between the best and the worst verdict
+
+
+@answers(
+    "gptscore",
     r"\A\s*### Predicted Reason ###[ \t]*\n(?P<reason>.*?)\n\s*### Actual Review of the [^\n]*###[ \t]*\n"
     r"(?P<review>.*?)\n\s*### Task: The reason was written to predict",
-    re.DOTALL,
+    version=1,
 )
-SPREAD = 4  # rating points between the best and the worst verdict
+def judgement(prompt: Reading, found: re.Match[str]) -> str:
+    """The score of a reason; now and then, it chats instead of answering."""
+    told, said = prompt.cues(found["reason"]), prompt.cues(found["review"])
+    score = judged(told, said, verdict_of(found["reason"]), grade_of_review(found["review"], said))
+    return f"They agree to some degree, {score} perhaps." if prompt.slips() else str(score)
 
 
 def judged(reason: list[Cue], review: list[Cue], verdict: int | None, grade: int | None) -> int:
