@@ -79,7 +79,7 @@ def _from_headings(text: str, fields: Sequence[str]) -> list[tuple[str, str]]:
         ]
     starts.sort()
     ends = [start for start, _, _ in starts[1:]] + [len(text)]
-    return [(field, _items(text[start:end])) for (_, start, field), end in zip(starts, ends, strict=True)]
+    return [(field, _items(text[start:end])) for (_, start, field), end in zip(starts, ends, strict=False)]
 
 
 def _items(body: str) -> str:

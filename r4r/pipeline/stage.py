@@ -73,7 +73,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Unkeyed:
-    """A field that changes no output, and so is in no key: an estimate for plans, a bound beyond which a build fails."""
+    """A field that changes no output, and so is in no key: an estimate for plans, a bound that stops a build."""
 
     value: Any
 
