@@ -29,7 +29,14 @@ GUARDED = {
 }
 # what one way of running the base model reads, and the others do not
 HF_ONLY = {"batch_tokens", "prefix_gb", "merge_adapters"}
-IN_PROCESS_ONLY = {"tensor_parallel", "data_parallel", "memory_share", "eager"}
+IN_PROCESS_ONLY = {
+    "tensor_parallel",
+    "data_parallel",
+    "memory_share",
+    "eager",
+    "max_num_seqs",
+    "max_num_batched_tokens",
+}
 TRAINS_EXPERTS = {"ddp", "devices", "num_nodes", "strategy", "precision", "callbacks", "micro_batch_tokens"}
 HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 

@@ -131,11 +131,13 @@ class VLLMConfig(Section):
 
     base_url: str | None = None  # of its OpenAI-compatible server, such as http://gpu7:8000/v1; null: in this process
     key_env: str | None = None  # environment variable that holds the server's key
-    unit_rows: int = Field(512, ge=1)  # rows handed over at once, and kept once all of them are done
+    unit_rows: int = Field(2048, ge=1)  # rows handed over at once, and kept once all of them are done
     # in this process
     tensor_parallel: int = Field(1, ge=1)  # GPUs that share one copy of the base model
     data_parallel: int = Field(1, ge=1)  # copies, which share the rows
-    memory_share: float = Field(0.5, gt=0, lt=1)  # of each GPU (of the memory, on CPU): leaves the rest to training
+    memory_share: float | None = Field(None, gt=0, lt=1)  # of each GPU; null: nine tenths of what is free (CPU: 0.5)
+    max_num_seqs: int = Field(512, ge=1)  # rows in flight
+    max_num_batched_tokens: int = Field(8192, ge=64)  # tokens computed at once
     eager: bool = False  # no compilation, no graphs: starts sooner, runs slower
 
     @field_validator("base_url")
@@ -155,8 +157,8 @@ class LLMConfig(Section):
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     max_length: int = Field(4096, ge=64)  # tokens of prompt plus response
     system: str | None = None  # system message; null leaves it to the chat template
-    batch_tokens: int = Field(4096, ge=64)  # padded tokens a generation or rating batch may hold
-    prefix_gb: float = Field(4.0, ge=0)  # what the filter may hold of prompts that several candidates share
+    batch_tokens: int | None = Field(None, ge=64)  # padded tokens of a batch that writes or rates; null: what fits
+    prefix_gb: float | None = Field(None, ge=0)  # held of prompts that several candidates share; null: what fits
     merge_adapters: bool = True  # writing and rating in float32: faster, for a copy of the projections' weights
     gradient_checkpointing: bool = False  # training: less memory, each layer computed twice
     engine: Literal["hf", "vllm"] = "hf"  # who writes and rates

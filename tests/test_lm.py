@@ -13,7 +13,7 @@ from r4r.lm.batches import common_prefix, plan_batches
 from r4r.lm.chat import Chat
 from r4r.lm.engine import HF
 from r4r.lm.generate import generate
-from r4r.lm.write import encode_prompts, write_batches, write_texts
+from r4r.lm.write import encode_prompts, row_seeds, write_batches, write_texts
 
 LONG = "Item review history: the user would like the music because of its melody. " * 12
 PROMPTS = ["music", LONG + "title 1", LONG + "predict the rating of this album, please", LONG, "a " * 40, "title 2: 5"]
@@ -76,11 +76,31 @@ def test_all_rows_finished_ends_generation(tiny: LanguageModel, monkeypatch: pyt
 def test_sampling_is_reproducible_by_its_seed(tiny: LanguageModel) -> None:
     prompts = [tiny.chat.prompt_ids(text) for text in PROMPTS[:3]]
     torch.manual_seed(1)
-    one = generate(tiny, prompts, 10, temperature=1.0, seed=7)
+    one = generate(tiny, prompts, 10, temperature=1.0, seeds=[7, 8, 9])
     torch.manual_seed(2)
-    assert generate(tiny, prompts, 10, temperature=1.0, seed=7) == one
-    assert generate(tiny, prompts, 10, temperature=1.0, seed=8) != one
+    assert generate(tiny, prompts, 10, temperature=1.0, seeds=[7, 8, 9]) == one
+    assert generate(tiny, prompts, 10, temperature=1.0, seeds=[8, 9, 10]) != one
     assert generate(tiny, prompts, 10) != one
+
+
+def test_a_sample_does_not_depend_on_its_batch(tiny: LanguageModel) -> None:
+    prompts = [tiny.chat.prompt_ids(text) for text in PROMPTS]
+    seeds = row_seeds(3, PROMPTS)
+    together = generate(tiny, prompts, 10, temperature=1.0, seeds=seeds)
+    alone = [generate(tiny, [p], 10, temperature=1.0, seeds=[s])[0] for p, s in zip(prompts, seeds, strict=True)]
+    assert alone == together
+    one, other = row_seeds(3, ["a", "b", "a"])[::2]
+    assert one != other, "equal prompts are different candidates"
+
+
+def test_samples_follow_the_models_probabilities(tiny: LanguageModel) -> None:
+    prompt = tiny.chat.prompt_ids("music")
+    with torch.inference_mode():
+        expected = tiny.causal(torch.tensor([prompt])).logits[0, -1].float().softmax(-1)
+    drawn = torch.tensor([out[0] for out in generate(tiny, [prompt] * 4000, 1, temperature=1.0, seeds=range(4000))])
+    for token in expected.topk(3).indices.tolist():
+        share = float((drawn == token).float().mean())
+        assert share == pytest.approx(float(expected[token]), abs=4 * float((expected[token] / 4000).sqrt()))
 
 
 def test_texts_come_in_the_order_of_their_prompts(tiny: LanguageModel) -> None:

@@ -104,9 +104,9 @@ def test_candidates_that_share_a_prompt_are_rated_as_by_hf(engine: Engine, lm: L
 
 def test_samples_follow_their_seed(engine: Engine, lm: LanguageModel) -> None:
     prompts = [lm.chat.prompt_ids("music")] * 2
-    one = engine.write(prompts, "reasoner", 12, 1.0, seed=7)
-    assert engine.write(prompts, "reasoner", 12, 1.0, seed=7) == one
-    assert engine.write(prompts, "reasoner", 12, 1.0, seed=8) != one
+    one = engine.write(prompts, "reasoner", 12, 1.0, seeds=[7, 8])
+    assert engine.write(prompts, "reasoner", 12, 1.0, seeds=[7, 8]) == one
+    assert engine.write(prompts, "reasoner", 12, 1.0, seeds=[9, 10]) != one
 
 
 def test_vllm_knows_the_variables_that_it_is_started_with() -> None:

@@ -83,7 +83,8 @@ class VLLMServer:
                 logprobs = {"top_logprobs": [shown]}
             else:
                 assert set(body["stop_token_ids"]) == set(self.lm.chat.end_ids)
-                tokens = generate(self.lm, [prompt], limit, body["temperature"], body["seed"])[0]
+                seeds = [body["seed"]] if "seed" in body else []
+                tokens = generate(self.lm, [prompt], limit, body["temperature"], seeds)[0]
         choice = {"index": 0, "text": "", "finish_reason": "stop", "logprobs": logprobs}
         return {
             "id": "cmpl-1",

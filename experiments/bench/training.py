@@ -25,7 +25,7 @@ from r4r.experts.predictor import Predictor
 from r4r.experts.reasoner import Reasoner
 from r4r.experts.reward_model import RewardModel
 from r4r.experts.summarizer import Summarizer
-from r4r.lm.base import PROJECTIONS, LanguageModel
+from r4r.lm.base import LanguageModel
 
 KINDS: dict[str, tuple[type[Expert], dict[str, Any]]] = {  # the paper's adapters
     "summarizer": (Summarizer, {"lora": {"r": 16, "alpha": 32, "dropout": 0.0}, "max_new_tokens": 48}),
@@ -60,7 +60,7 @@ def trl_trainer(lm: LanguageModel, name: str, texts: Texts, batch: int, checkpoi
             r=lora["r"],
             lora_alpha=lora["alpha"],
             lora_dropout=lora["dropout"],
-            target_modules=PROJECTIONS,
+            target_modules=lm.targets,
             task_type="CAUSAL_LM",
         ),
         args=SFTConfig(

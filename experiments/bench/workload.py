@@ -16,7 +16,7 @@ from r4r.experts.predictor import Predictor
 from r4r.experts.reasoner import Reasoner
 from r4r.experts.reward_model import RewardModel
 from r4r.experts.summarizer import Summarizer
-from r4r.lm.base import PROJECTIONS, LanguageModel
+from r4r.lm.base import LanguageModel
 from r4r.lm.engine import HF, Engine
 from r4r.lm.vllm import open_vllm
 from r4r.stages.cases import make_cases
@@ -126,7 +126,7 @@ def copy_rate(device: torch.device) -> float:
 
 def projection_weights(lm: LanguageModel) -> int:
     """Weights that each token is multiplied with, the head's left out."""
-    return sum(m.in_features * m.out_features for n, m in lm.causal.named_modules() if n.endswith(tuple(PROJECTIONS)))
+    return sum(m.in_features * m.out_features for n, m in lm.causal.named_modules() if n.endswith(tuple(lm.targets)))
 
 
 def _repeats(work: Callable[[], object], device: torch.device) -> float:

@@ -1,11 +1,9 @@
 """One base model, loaded and quantized once a job, with the experts as named LoRA adapters on it (paper section 1)."""
 
-import ctypes
+import inspect
+import json
 import os
-import platform
-import re
 import shutil
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,13 +16,12 @@ from torch import Tensor, nn
 
 from r4r.config import LLMConfig, TrainerConfig
 from r4r.errors import ModelError
+from r4r.lm.architecture import GivenStates, check_architecture, lora_targets, shares_prefixes
 from r4r.lm.chat import Chat, end_ids
+from r4r.lm.device import keep_freed_memory, pick_device, pick_dtype
 from r4r.lm.dropout import QuickDropout
-from r4r.lm.fetch import resolve
+from r4r.lm.fetch import readable_as_usual, resolve
 from r4r.progress import say
-
-PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # without one of them a CPU emulates bf16, a hundred times slower
 
 
 class Lora(BaseModel):
@@ -36,49 +33,30 @@ class Lora(BaseModel):
     dropout: float = Field(0.0, ge=0, lt=1)
 
 
-def pick_device(accelerator: str) -> torch.device:
-    """The device that a trainer setting means.
-
-    Raises:
-        ModelError: `gpu` on a machine without one.
-    """
-    if accelerator == "gpu" and not torch.cuda.is_available():
-        raise ModelError("trainer.accelerator=gpu, but PyTorch sees no GPU here; take trainer=cpu or trainer=auto")
-    return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto`: bf16 where the hardware computes in it, else float32."""
-    if name != "auto":
-        return getattr(torch, name)
-    if device.type == "cuda":
-        return torch.bfloat16
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
-    return torch.bfloat16 if flags & BF16_FLAGS else torch.float32
-
-
-def device_name(device: torch.device) -> str:
-    """The GPU's name, or the CPU's where the system tells it, else its architecture."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    known = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE)
-    return known.group(1) if known else f"{platform.machine()} CPU"
-
-
 class LanguageModel:
     """A causal language model with a chat format and named adapters.
 
     Attributes:
         causal: the transformers model; adapters are injected into it in place.
         chat: prompts and replies as token ids.
+        targets: the decoder's linear layers, which every adapter is put on (peft's `target_modules`).
+        shares_prefixes: whether a held beginning of a prompt may be taken up anywhere; see `r4r.lm.architecture`.
+        cache_argument: what the decoder's forward calls its cache.
     """
 
     def __init__(self, causal: Any, tokenizer: Any, spec: LLMConfig):
+        """
+        Raises:
+            ModelError: an architecture or a chat template that cannot be used.
+        """
+        check_architecture(causal, spec)
         self.causal = causal.eval().requires_grad_(False)
         self.spec = spec
         self.chat = Chat(tokenizer, spec.system, end_ids(causal.generation_config))
+        self.targets = lora_targets(causal, spec.name)
+        self.shares_prefixes = shares_prefixes(causal, spec.max_length)
+        takes = inspect.signature(causal.base_model.forward).parameters
+        self.cache_argument = "cache" if "cache" in takes else "past_key_values"  # transformers renamed it
         self.peft: Any = None
         self._loaded: dict[str, str] = {}
         self._merged: str | None = None
@@ -106,7 +84,8 @@ class LanguageModel:
         folder = resolve(spec.source, spec.sha256, spec.revision, cache)
         type_name = str(dtype).removeprefix("torch.")
         say(f"load  {spec.name} on {device.type} in {type_name}, quantization {spec.quantization}")
-        options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa"}
+        # the kernels are transformers' choice: SDPA, but for architectures that it does not fit (Gemma 2)
+        options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": False}
         if spec.quantization == "nf4":
             options["quantization_config"] = BitsAndBytesConfig(
                 load_in_4bit=True,
@@ -116,10 +95,11 @@ class LanguageModel:
             )
             options["device_map"] = {"": device.index or 0 if device.type == "cuda" else "cpu"}
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
             causal: Any = AutoModelForCausalLM.from_pretrained(folder, **options)
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{spec.source} is not a loadable language model: {str(error).splitlines()[0]}") from error
+        except (OSError, ValueError, ImportError) as error:
+            told = str(error).strip().splitlines()[0]
+            raise ModelError(f"{spec.source} is not a loadable language model: {told}") from error
         if spec.quantization == "nf4":
             keep_differentiable(causal)
         else:
@@ -147,8 +127,18 @@ class LanguageModel:
         return self.causal.base_model(**inputs)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Float32 logits of the given hidden states: [..., hidden] -> [..., vocabulary]."""
-        return self.causal.lm_head(hidden).float()
+        """Float32 logits of the given hidden states: [..., hidden] -> [..., vocabulary].
+
+        They take the model's own way from its decoder to its logits, whatever it scales or caps there.
+        """
+        modules, body = self.causal._modules, self.causal.base_model_prefix
+        decoder = modules[body]
+        modules[body] = GivenStates(hidden.reshape(1, -1, hidden.shape[-1]), decoder)
+        try:
+            logits = self.causal(inputs_embeds=hidden.new_empty(0), use_cache=False).logits
+        finally:
+            modules[body] = decoder
+        return logits.float().reshape(*hidden.shape[:-1], -1)
 
     # adapters
 
@@ -159,12 +149,14 @@ class LanguageModel:
             ModelError: where the base model has none of the projections that LoRA goes to.
         """
         from peft import LoraConfig
+        from transformers.pytorch_utils import Conv1D
 
         config = LoraConfig(
             r=lora.r,
             lora_alpha=lora.alpha,
             lora_dropout=lora.dropout,
-            target_modules=PROJECTIONS,
+            target_modules=self.targets,
+            fan_in_fan_out=any(isinstance(module, Conv1D) for module in self.causal.modules()),  # GPT-2
             modules_to_save=["lm_head"] if train_head else None,
             task_type="CAUSAL_LM",
         )
@@ -189,6 +181,20 @@ class LanguageModel:
         os.replace(inner if inner.exists() else temporary, folder)
         shutil.rmtree(temporary, ignore_errors=True)
         (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
+        self._settle(folder)
+
+    def _settle(self, folder: Path) -> None:
+        """Make a saved adapter's settings the same on every run: peft writes sets in any order, and a path of
+        this machine.
+
+        The base model is named as in the hub, where it comes from there.
+        """
+        path = folder / "adapter_config.json"
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings |= {"target_modules": self.targets, "base_model_name_or_path": self.spec.source.removeprefix("hub:")}
+        settings["revision"] = self.spec.revision
+        path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        readable_as_usual(folder)
 
     def load_adapter(self, name: str, folder: Path) -> None:
         """Load an adapter from disk under a name, once.
@@ -260,8 +266,7 @@ class LanguageModel:
             if name in getattr(layer, "lora_A", ()):
                 weight = layer.base_layer.weight
                 self._weights.append((layer, weight.data))
-                up, down = layer.lora_B[name].weight, layer.lora_A[name].weight
-                weight.data = torch.addmm(weight.data, up.data, down.data, alpha=layer.scaling[name])
+                weight.data = weight.data + layer.get_delta_weight(name)
                 layer.merged_adapters.append(name)
         self._merged = name
 
@@ -280,18 +285,6 @@ class LanguageModel:
     def _parameters(self, name: str) -> list[tuple[str, nn.Parameter]]:
         parts = (f".{name}.", f".{name}")
         return [(key, p) for key, p in self.peft.named_parameters() if parts[0] in key or key.endswith(parts[1])]
-
-
-def keep_freed_memory() -> None:
-    """Let the C library reuse freed blocks of any size instead of giving them back to the system.
-
-    Activations are a few MB each; returning and re-faulting their pages costs a good part of the training time on CPU.
-    """
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):  # glibc; musl has none
-            libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD: 32 MiB is the most that glibc takes
-            libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def keep_differentiable(model: nn.Module) -> None:

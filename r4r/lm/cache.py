@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache as States
 from transformers.cache_utils import DynamicLayer
 
+from r4r.lm.architecture import own_cache
 from r4r.lm.base import LanguageModel
 from r4r.lm.batches import pad
 
@@ -50,7 +51,10 @@ class Cache:
 
 
 def forward_prefix(lm: LanguageModel, prefixes: Sequence[Sequence[int]], rows: int | None = None) -> Cache:
-    """Compute the cache of the prefixes, padded on the left; one prefix may be copied to many rows."""
+    """Compute the cache of the prefixes, padded on the left; one prefix may be copied to many rows.
+
+    For models with `shares_prefixes` alone.
+    """
     ids, mask = pad(prefixes, "left", lm.device)
     _, cache = extend(lm, None, ids, mask)
     return cache if rows is None else select(cache, [0] * rows)
@@ -68,24 +72,38 @@ def extend(lm: LanguageModel, cache: Cache | None, ids: Tensor, mask: Tensor) ->
     """
     new = ids.shape[1]
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -new:]
+    states = cache.states if cache else _no_states() if lm.shares_prefixes else own_cache(lm.causal)
     out = lm.hidden(
         input_ids=ids,
         attention_mask=mask,
         position_ids=positions,
-        past_key_values=_no_states() if cache is None else cache.states,
         use_cache=True,
+        **{lm.cache_argument: states},
     )
-    return out.last_hidden_state, Cache(out.past_key_values, mask)
+    return out.last_hidden_state, Cache(states, mask)
 
 
 def select(cache: Cache, rows: Sequence[int]) -> Cache:
-    """A new cache of these rows, in this order; a row may be taken more than once."""
+    """A cache of these rows, in this order; a row may be taken more than once. Where layers hold more than keys and
+    values, the old cache is consumed."""
     index = torch.tensor(rows, device=cache.mask.device)
-    states = _no_states()
+    mask = cache.mask.index_select(0, index)
     layers: Any = cache.states.layers
+    if any(type(layer) is not RoomyLayer for layer in layers):
+        cache.states.reorder_cache(index)
+        return Cache(cache.states, mask)
+    states = _no_states()
     for number, layer in enumerate(layers):
         states.update(layer.keys.index_select(0, index), layer.values.index_select(0, index), number)
-    return Cache(states, cache.mask.index_select(0, index))
+    return Cache(states, mask)
+
+
+def cut(cache: Cache, tokens: int) -> Cache:
+    """The cache without its last tokens (it is consumed)."""
+    layers: Any = cache.states.layers
+    for layer in layers:
+        layer.keys, layer.values = layer.keys[:, :, :-tokens], layer.values[:, :, :-tokens]
+    return Cache(cache.states, cache.mask[:, :-tokens])
 
 
 def _no_states() -> States:

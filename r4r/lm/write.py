@@ -1,5 +1,7 @@
 """Texts for prompts: encode, batch by length, generate, decode."""
 
+import hashlib
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -45,22 +47,35 @@ def write_batches(
 ) -> Iterator[tuple[list[int], list[Written]]]:
     """Answers a unit of work at a time: (which prompts, their texts).
 
-    The units depend on the prompts and the engine's settings alone, so an interrupted caller finds the same ones again.
+    A text depends on its prompt and the seed (and, of equal prompts, on which one it is), never on the unit it is in.
 
     Args:
         done: places of prompts that are left out; a unit that they fill is not computed.
     """
     encoded = encode_prompts(engine, prompts, max_new_tokens)
-    for number, unit in enumerate(engine.plan([len(e) for e in encoded], max_new_tokens)):
+    seeds = row_seeds(seed, prompts)
+    for unit in engine.plan([len(e) for e in encoded], max_new_tokens):
         places = [place for place in unit if place not in done]
         if not places:
             continue
-        outs = engine.write([encoded[p] for p in places], adapter, max_new_tokens, temperature, seed * 100_003 + number)
+        own = [seeds[p] for p in places]
+        outs = engine.write([encoded[p] for p in places], adapter, max_new_tokens, temperature, own)
         texts = [
             Written(engine.chat.text(out), len(encoded[p]), len(out), bool(out) and out[-1] in engine.chat.end_ids)
             for p, out in zip(places, outs, strict=True)
         ]
         yield places, texts
+
+
+def row_seeds(seed: int, prompts: Sequence[str]) -> list[int]:
+    """A seed (31 bits) for each prompt: of the job's seed, the prompt, and how many equal ones came before."""
+    seen: Counter[str] = Counter()
+    seeds = []
+    for prompt in prompts:
+        told = f"{seed} {seen[prompt]} {prompt}".encode("utf-8", "replace")
+        seeds.append(int.from_bytes(hashlib.sha256(told).digest()[:4], "big") >> 1)
+        seen[prompt] += 1
+    return seeds
 
 
 def write_texts(

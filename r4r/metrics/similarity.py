@@ -36,8 +36,10 @@ class SentenceEncoder:
         from transformers import AutoModel, AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            model = AutoModel.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False, dtype=torch.float32
+            )
         except (OSError, ValueError) as error:
             raise ModelError(
                 f"{folder} holds no sentence encoder ({str(error).splitlines()[0]}); set metrics.similarity.source"

@@ -12,6 +12,7 @@ from r4r.lm.chat import Chat
 from r4r.lm.rating_tokens import rating_tokens
 from r4r.progress import say
 from r4r.rows import REVIEWS, TEXTS
+from r4r.scale import Scale
 from r4r.stages.rate import rate_rows
 from r4r.stages.split import evaluated
 from r4r.stages.stage import Stage, Work
@@ -87,20 +88,21 @@ def _predict(work: Work, own: Deliberation) -> dict[str, Any]:
     answers = dict(zip(written["row_id"].tolist(), written["text"], strict=True))
     encoded, unfinished = [], 0
     for row_id, prompt in zip(row_ids, prompts, strict=True):
-        ids, finished = _encode(chat, own, prompt, answers[row_id])
+        ids, finished = _encode(chat, own, prompt, answers[row_id], work.job.config.dataset.rating_scale)
         unfinished += not finished
         encoded.append(ids)
     if unfinished:
         say(f"  {unfinished} of {len(row_ids)} answers never came to a rating; it was asked for where they end")
     reasons = {row_id: own.kind.read(answer) for row_id, answer in answers.items()}
-    facts = rate_rows(work, own.expert, row_ids, encoded, reasons, own.label)
+    scale = work.job.config.dataset.rating_scale
+    facts = rate_rows(work, own.expert, row_ids, encoded, reasons, own.label, scale)
     return facts | {"answers_without_rating": unfinished}
 
 
-def _encode(chat: Chat, own: Deliberation, prompt: str, answer: str) -> tuple[list[int], bool]:
+def _encode(chat: Chat, own: Deliberation, prompt: str, answer: str, scale: Scale) -> tuple[list[int], bool]:
     """Token ids up to where the digit of the rating stands, and whether the answer had come to it."""
     head, finished = own.kind.head(answer)
-    return [*chat.prompt_ids(prompt), *rating_tokens(chat, head).prefix], finished
+    return [*chat.prompt_ids(prompt), *rating_tokens(chat, head, scale).prefix], finished
 
 
 def _inference(work: Work, own: Deliberation, rows: pd.DataFrame) -> Inference:
@@ -108,10 +110,10 @@ def _inference(work: Work, own: Deliberation, rows: pd.DataFrame) -> Inference:
     prompts = own.prompts(work, rows)
 
     def read(place: int, texts: Sequence[str]) -> tuple[list[int], bool]:
-        return _encode(work.job.engine.chat, own, prompts[place], texts[-1])
+        return _encode(work.job.engine.chat, own, prompts[place], texts[-1], scale)
 
-    limit = work.job.config.experts[own.expert]["max_new_tokens"]
-    return Inference([Round(own.expert, lambda place, texts: prompts[place], limit)], own.expert, read)
+    limit, scale = work.job.config.experts[own.expert]["max_new_tokens"], work.job.config.dataset.rating_scale
+    return Inference([Round(own.expert, lambda place, texts: prompts[place], limit)], own.expert, read, scale)
 
 
 def _asked(work: Work, own: Deliberation) -> tuple[list[str], list[int]]:

@@ -143,7 +143,7 @@ class Ratings(Stage):
         """Token ids up to where the rating's value stands, and whether the answer had come to it."""
         own = self.expert.expert
         head, finished = own.head(answer) if self.answers is not None else ("", True)
-        return [*chat.prompt_ids(own.prompt(case)), *rating_tokens(chat, head).prefix], finished
+        return [*chat.prompt_ids(own.prompt(case)), *rating_tokens(chat, head, self.shown.scale).prefix], finished
 
     def infer(self, work: Work, rows: pd.DataFrame) -> Inference:  # type: ignore[override]
         """Every step that writes, then the rating, afresh."""
@@ -165,7 +165,7 @@ class Ratings(Stage):
             ids, finished = self._encode(chat, known(place, texts[: len(read)]), answer)
             return ids, finished and self.answers is not None
 
-        return Inference([round_of(stage) for stage in writers], self.expert.place, encode)
+        return Inference([round_of(stage) for stage in writers], self.expert.place, encode, self.shown.scale)
 
 
 def predictions_stage(config: Config) -> Ratings:

@@ -147,7 +147,7 @@ class _Scorer:
         self._held: dict[int, RewardScorer] = {}
         # vLLM keeps what prompts share by itself, and is the faster the more it is given
         self._unit = UNIT if job.config.llm.engine == "hf" else len(cases)
-        self._room = job.config.llm.prefix_gb * 2**30
+        self._room = job.engine.prefix_bytes
 
     def __call__(self, pairs: Sequence[int], texts: Sequence[str | None]) -> list[float]:
         ratings: list[float] = []

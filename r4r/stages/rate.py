@@ -42,8 +42,8 @@ def rate_rows(
             places = [place for place in unit if row_ids[place] not in done]
             if not places:
                 continue
-            probabilities = engine.rate([encoded[p] for p in places], adapter)
-            decoded = decode(probabilities)
+            probabilities = engine.rate([encoded[p] for p in places], adapter, scale)
+            decoded = decode(probabilities, scale)
             rows = [
                 {"row_id": int(row_ids[p]), "label": label, "reason": reasons.get(row_ids[p])}
                 | {decoding: float(values[k]) for decoding, values in decoded.items()}

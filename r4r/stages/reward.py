@@ -98,4 +98,5 @@ class RewardScorer:
     def __call__(self, pairs: Sequence[int], texts: Sequence[str | None]) -> list[float]:
         """The reward model's expected rating for each (pair, text)."""
         prompts = [self._ids(self.cases[pair], text) for pair, text in zip(pairs, texts, strict=True)]
-        return decode(self.shared.rate(pairs, prompts))["mean"].tolist()
+        scale = self.cases[0].scale
+        return decode(self.shared.rate(pairs, prompts, scale), scale)["mean"].tolist()

@@ -8,7 +8,7 @@ import pandas as pd
 
 from r4r.config import Config, TextModelConfig
 from r4r.errors import DataError
-from r4r.lm.base import pick_device
+from r4r.lm.device import pick_device
 from r4r.lm.fetch import identity, resolve
 from r4r.metrics.rouge import MODEL as ROUGE_L
 from r4r.metrics.rouge import rouge_l

@@ -98,11 +98,9 @@ class Job:
         """The base model's tokenizer and chat format, for which no weights are loaded."""
         if "engine" in vars(self):
             return self.engine.chat
-        from r4r.lm.chat import Chat
-        from r4r.lm.fetch import resolve
+        from r4r.lm.chat import load_chat
 
-        llm = self.config.llm
-        return Chat.load(resolve(llm.source, llm.sha256, llm.revision, self.config.paths.cache), llm.system)
+        return load_chat(self.config.llm, self.config.paths.cache)
 
     @cached_property
     def engine(self) -> "Engine":

@@ -140,7 +140,9 @@ def _predict(engine: Engine, own: Inference, places: Sequence[int]) -> tuple[pd.
     }
     plan = [[list(asked)[k] for k in batch] for batch in engine.plan([len(ids) for ids, _ in asked.values()])]
     for batch in plan:
-        found = decode(engine.rate([asked[at][0] for at in batch], own.rater))[own.decoding].tolist()
+        found = decode(engine.rate([asked[at][0] for at in batch], own.rater, own.scale), own.scale)[
+            own.decoding
+        ].tolist()
         ratings |= dict(zip(batch, found, strict=True))
     ended = _now()
     table = pd.DataFrame(

@@ -1,0 +1,108 @@
+"""Model families: our logits and texts are the model's own, every linear layer is trained, or it is refused at load."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from model_families import FAMILIES, build_family
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from r4r.config import LLMConfig, TrainerConfig
+from r4r.errors import ModelError
+from r4r.lm.architecture import check_model
+from r4r.lm.base import LanguageModel, Lora
+from r4r.lm.engine import HF
+from r4r.lm.loss import Example, response_loss
+from r4r.lm.rate import SharedPrefix, rate, rate_next
+from r4r.lm.rating_tokens import rating_tokens
+from r4r.scale import PAPER, Scale
+
+REFUSED = {"qwen3_next": "mixture of experts", "mixtral": "mixture of experts", "mamba": "takes no"}
+# of each kind one: plain, a scale behind the head, a cap there and a window, fused projections, recurrent layers
+QUICK = ["granite", "gemma2", "phi3", "lfm2"]
+HISTORY = "please predict the rating of the user " * 9
+TEXTS = ["music", HISTORY + "Analysis: a", HISTORY + "Analysis: the vocals"]
+HALVES = Scale(lowest=1, highest=5, step=0.5)
+
+
+def of(names: list[str]) -> list[Any]:
+    return [pytest.param(n, marks=() if n in QUICK else (pytest.mark.slow,)) for n in names]
+
+
+def load(name: str, folder: Path, **settings: Any) -> LanguageModel:
+    spec = LLMConfig(
+        name=name, source=f"path:{build_family(name, folder / name)}", dtype="float32", max_length=1024, **settings
+    )
+    return LanguageModel.load(spec, TrainerConfig(accelerator="cpu", threads=1), folder)
+
+
+def own_logits(lm: LanguageModel, ids: list[int]) -> torch.Tensor:
+    """Of the model's own forward, of one row, at each token."""
+    with torch.inference_mode():
+        return lm.causal(torch.tensor([ids])).logits[0].float()
+
+
+def brute_force(lm: LanguageModel, prompt: list[int], scale: Scale) -> torch.Tensor:
+    """The likelihood of each value's whole string, one forward pass of the model's own a value."""
+    spelled = rating_tokens(lm.chat, scale=scale)
+    start = len(prompt) + len(spelled.prefix) - 1
+    likelihoods = []
+    for tail in spelled.tails:
+        logits = own_logits(lm, [*prompt, *spelled.prefix, *tail])
+        total = 0.0
+        for step, token in enumerate(tail):
+            ways = sorted({other[step] for other in spelled.tails if other[:step] == tail[:step] and len(other) > step})
+            total += float(logits[start + step, ways].log_softmax(-1)[ways.index(token)])
+        likelihoods.append(total)
+    return torch.tensor(likelihoods).softmax(-1)
+
+
+@pytest.mark.parametrize("name", of([name for name in FAMILIES if name not in REFUSED]))
+def test_a_family_is_read_written_and_trained_as_its_own_code_does(name: str, tmp_path: Path) -> None:
+    lm = load(name, tmp_path)
+    check_model(lm.spec, tmp_path)
+    prompts = [lm.chat.prompt_ids(text) for text in TEXTS]
+    # ratings: right-padded together, and from shared beginnings
+    for scale in (PAPER, HALVES):
+        expected = torch.stack([brute_force(lm, prompt, scale) for prompt in prompts])
+        torch.testing.assert_close(rate(lm, prompts, scale), expected, rtol=0, atol=1e-4)
+        shared = SharedPrefix(lm, prompts, [max(1, len(p) - 9) for p in prompts])
+        torch.testing.assert_close(
+            shared.rate([0, 2, 2], [prompts[n] for n in (0, 2, 1)], scale),
+            expected[[0, 2, 1]],
+            rtol=0,
+            atol=1e-4,
+        )
+    assert not torch.equal(expected[0], expected[1]), "different prompts must be told apart"
+    # texts: left-padded together, against each row alone
+    ends = list(lm.chat.end_ids)
+    for ids, found in zip(prompts, HF(lm).write(prompts, None, 6), strict=True):
+        one = torch.tensor([ids])
+        settings = {"do_sample": False, "max_new_tokens": 6, "eos_token_id": ends, "pad_token_id": 0}
+        out: Any = lm.causal.generate(one, attention_mask=torch.ones_like(one), **settings)
+        assert out[0, len(ids) :].tolist() == found
+    # training: an adapter with a gradient on every linear layer of the decoder
+    linear = {n for n, m in lm.causal.get_decoder().named_modules() if isinstance(m, nn.Linear | Conv1D)}
+    weights = lm.new_adapter("expert", Lora(r=2, alpha=4), train_head=False, seed=0)
+    reached = {n for n, m in lm.causal.get_decoder().named_modules() if hasattr(m, "lora_A")}
+    assert reached == linear
+    with torch.no_grad():  # B begins at zero, which leaves A without a gradient
+        for weight in weights:
+            weight.add_(0.01)
+    response_loss(lm, [Example(tuple(prompts[1]), tuple(lm.chat.reply_ids("the vocals")))]).backward()
+    assert all(weight.grad is not None and bool(weight.grad.any()) for weight in weights)
+    # merged into the weights, the adapter answers as beside them
+    with torch.inference_mode(), lm.using("expert"):
+        apart = rate_next(lm, prompts)
+    torch.testing.assert_close(HF(lm).rate(prompts, "expert"), apart, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", of(list(REFUSED)))
+def test_a_family_that_cannot_be_trained_whole_is_refused_without_its_weights(name: str, tmp_path: Path) -> None:
+    folder = build_family(name, tmp_path / name)
+    for weights in folder.glob("*.safetensors"):
+        weights.unlink()
+    with pytest.raises(ModelError, match=REFUSED[name]):
+        check_model(LLMConfig(name=name, source=f"path:{folder}", max_length=1024), tmp_path)
