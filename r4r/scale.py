@@ -19,9 +19,9 @@ class Scale(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    lowest: float = Field(1.0, ge=-1e6, le=1e6)
-    highest: float = Field(5.0, ge=-1e6, le=1e6)
-    step: float = Field(1.0, ge=1e-4, le=1e6)
+    lowest: float = Field(1.0, ge=-1e6, le=1e6, allow_inf_nan=False)
+    highest: float = Field(5.0, ge=-1e6, le=1e6, allow_inf_nan=False)
+    step: float = Field(1.0, ge=1e-4, le=1e6, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _check(self) -> "Scale":

@@ -19,9 +19,9 @@ def parse_rating(answer: str, scale: Scale = PAPER) -> float | None:
             sign counts where the scale has ratings below zero.
     """
     found = RATING.fullmatch(answer.strip())
-    if not found or (found["most"] and float(found["most"]) != scale.highest):
+    if not found or (found["most"] and float(found["most"]) != scale.values[-1]):
         return None
     value = float(found["value"])
     if scale.lowest < 0 and re.search(r"[-\u2212]$", answer.strip()[: found.start("value")]):
         value = -value
-    return value if scale.lowest <= value <= scale.highest else None
+    return scale.settled(value)
