@@ -15,7 +15,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-console = Console(stderr=True, highlight=False)
+from r4r.ranks import this_rank
+
+console = Console(stderr=True, highlight=False, quiet=this_rank().rank > 0)
 LOG_EVERY_S = 20.0  # how often a bar speaks where there is no terminal
 
 

@@ -4,8 +4,9 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # all heavy imports wait until a job runs: `r4r --help` must not load torch
@@ -18,21 +19,36 @@ if TYPE_CHECKING:  # all heavy imports wait until a job runs: `r4r --help` must 
 def main() -> None:
     """The command line. Exit codes: 0 done, 1 failed, 2 wrong configuration, 130 or 143 interrupted."""
     os.environ["MPLBACKEND"] = "Agg"  # we draw into files alone; a notebook's backend would not even import here
-    import hydra
-
     from r4r.errors import ConfigError
-    from r4r.overrides import conf_dir, preflight
+    from r4r.overrides import preflight
+    from r4r.ranks import this_rank
 
+    first = this_rank().rank == 0
     try:
         sys.argv[1:] = preflight(sys.argv[1:])
     except ConfigError as error:
-        print(f"r4r: {error}", file=sys.stderr)
+        if first:
+            print(f"r4r: {error}", file=sys.stderr)
         sys.exit(2)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach this function instead of Hydra's own report
+    with ExitStack() as until_the_end:
+        if not first:  # folders and records are the first process's alone
+            folder = until_the_end.enter_context(TemporaryDirectory(prefix="r4r-"))
+            sys.argv += [f"hydra.run.dir={folder}/run", f"hydra.sweep.dir={folder}/sweep"]
+        _run_hydra(first)
+
+
+def _run_hydra(first: bool) -> None:
+    import hydra
+
+    from r4r.errors import ConfigError
+    from r4r.overrides import conf_dir
+
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)()
     except KeyboardInterrupt as interrupt:
-        print("r4r: interrupted; finished stages are kept", file=sys.stderr)
+        if first:
+            print("r4r: interrupted; finished stages are kept", file=sys.stderr)
         sys.exit(143 if type(interrupt).__name__ == "Terminated" else 130)
     except Exception as error:
         if not getattr(error, "shown", False):
@@ -50,17 +66,27 @@ def job(cfg: "DictConfig") -> float | None:
 
     from r4r.checks import validate
     from r4r.errors import R4RError
+    from r4r.launch import processes_to_start, start_processes
+    from r4r.ranks import this_rank
     from r4r.records import group_choices
 
-    hydra_config = HydraConfig.get()
+    hydra_config, here = HydraConfig.get(), this_rank()
     folder = Path(hydra_config.runtime.output_dir)
     try:
+        config = validate(cfg)
+        count = 1 if config.plan else processes_to_start(config.trainer, here)
+        if count > 1:
+            for made in (folder, folder.parent / "multirun.yaml", folder.parent):  # by Hydra; they make their own
+                with suppress(OSError):
+                    made.unlink() if made.suffix else made.rmdir()
+            sys.exit(start_processes(count, config.trainer, sys.argv[1:]))
         choices = group_choices(hydra_config)
-        record = run(validate(cfg), folder, list(hydra_config.overrides.task), choices)
+        record = run(config, folder, list(hydra_config.overrides.task), choices)
     except Exception as error:
         # shown here and not in main: of a sweep's failed jobs, main would see only the first
         if isinstance(error, R4RError):
-            print(f"r4r: {error}", file=sys.stderr)
+            which = f"process {here.rank + 1} of {here.size}: " if here.rank else ""
+            print(f"r4r: {which}{error}", file=sys.stderr)
         else:
             traceback.print_exc()
         if (folder / "result.json").exists():
@@ -93,8 +119,20 @@ def run(
     def terminate(number: int, frame: Any) -> None:
         raise Terminated
 
+    from r4r.ranks import this_rank
+
+    here = this_rank()
     method = construct(config.method, "method")
     work = Job(config, Store(config.paths.artifacts))
+    if here.size > 1 and not config.plan:
+        from r4r.training.ranks import join
+
+        join(here)
+        if here.rank:
+            from r4r.stages.follow import follow
+
+            follow(work, [method.stages(work), *_reference_stages(work).values()])
+            return {}
     if config.plan:
         from r4r.stages.score_reasons import reason_score_stages
 
@@ -133,6 +171,10 @@ def run(
                 record["engine"] = work.engine.about
     finally:
         work.close()
+        if here.size > 1:
+            from r4r.training.ranks import call
+
+            call(None)
         if main_thread:
             signal.signal(signal.SIGTERM, before)
     if config.target == "result":

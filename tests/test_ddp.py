@@ -1,24 +1,29 @@
-"""Training in two processes: the adapter of one process, after a kill too, and an error where one of them fails."""
+"""Training in several processes: the adapter of one process, after a kill too, and an error where one of them fails."""
 
-import multiprocessing
 import os
 import signal
+import socket
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from r4r.experts.fit import encode, fit
-from r4r.experts.parallel import share, together
+import torch
 from safetensors.torch import load_file
 
 from r4r import run
 from r4r.config import TrainerConfig
-from r4r.errors import ConfigError, TrainingError
+from r4r.errors import ConfigError
 from r4r.experts.predictor import Predictor
+from r4r.launch import processes_to_start
 from r4r.lm.base import LanguageModel
 from r4r.overrides import preflight
+from r4r.ranks import Rank, this_rank
+from r4r.training import ranks
+from r4r.training.fit import fit
+from r4r.training.plan import Pass, count_passes, cut, share
 
 Load = Callable[..., LanguageModel]
 TEXTS = [(n, "the melody " * (1 + 5 * n % 7) + str(n), f"Predicted Rating: {1 + n % 5}.0") for n in range(7)]
@@ -32,26 +37,66 @@ class Killed(Exception):
 class Vanishing(Predictor):
     """The second of its processes is killed at the second step, as by a machine without memory."""
 
-    def training_step(self, batch: int, batch_idx: int) -> None:
-        if self.rank == 1 and batch == 1:
+    def training_step(self, batch: Pass, batch_idx: int) -> torch.Tensor:
+        if self.rank == 1 and batch.step == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        super().training_step(batch, batch_idx)
-
-
-def refusing(rank: int, join: Callable[[], None]) -> None:
-    raise ValueError("no rating here")
+        return super().training_step(batch, batch_idx)
 
 
 def train(
-    lm: LanguageModel, folder: Path, cache: Path, processes: int, expert: type[Predictor] = Predictor, dies_at: int = 0
+    lm: LanguageModel,
+    folder: Path,
+    expert: type[Predictor] = Predictor,
+    dies_at: int = 0,
+    texts: list[tuple[int, str, str]] = TEXTS,
+    **settings: Any,
 ) -> dict[str, Any]:
     def log(metrics: dict[str, float]) -> None:
         if metrics["predictor/train/step"] == dies_at:
             raise Killed
 
     folder.mkdir(exist_ok=True)
-    trainer = TrainerConfig(accelerator="cpu", threads=1, processes=processes, checkpoint_every_s=0)
-    return fit(expert(**SETTINGS), lm, "predictor", encode(lm, TEXTS), folder, trainer, 3, log, cache)
+    chosen: dict[str, Any] = {"accelerator": "cpu", "threads": 1, "checkpoint_every_s": 0, "micro_batch_tokens": 128}
+    trainer = TrainerConfig(**(chosen | settings))
+    own = expert(**SETTINGS)
+    return fit(own, lm, "predictor", own.objective.encode(lm, texts), folder, trainer, 3, log)
+
+
+def in_processes(size: int, work: Callable[[], Any]) -> list[int]:
+    """Fork processes as torchrun would start them, each of which calls `work`; their exit codes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    members = []
+    for rank in range(size):
+        member = os.fork()
+        if member:
+            members.append(member)
+            continue
+        code = 1
+        try:
+            told = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+            os.environ.update({name: str(value) for name, value in told.items()})
+            os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, TORCHELASTIC_RUN_ID="test")
+            signal.alarm(120)  # a mistake here would wait for ever
+            ranks.join(this_rank())
+            if rank:
+                ranks.called()
+            work()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    return [os.waitstatus_to_exitcode(os.waitpid(member, 0)[1]) for member in members]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "adapter" / "adapter_model.safetensors")
+
+
+# how steps are shared and cut
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
@@ -62,39 +107,107 @@ def test_every_row_falls_to_one_process(lengths: list[int], size: int) -> None:
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def test_two_processes_train_the_adapter_of_one(load_tiny: Load, tmp_path: Path, model_cache: Path) -> None:
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("budget", [8, 20, 100])
+def test_no_pass_is_over_the_budget_and_every_step_has_as_many(budget: int, size: int) -> None:
+    lengths = [9, 1, 8, 2, 7, 3, 6, 4, 12]
+    steps = [[0, 1, 2, 3], [4, 5, 6, 7], [8]]
+    passes = count_passes(steps, lengths, budget, size)
+    for step in steps:
+        of_step = [lengths[index] for index in step]
+        for rank in range(size):
+            mine = [of_step[index] for index in share(of_step, rank, size)]
+            groups = cut(mine, passes)
+            assert len(groups) == passes
+            assert sorted(row for group in groups for row in group) == list(range(len(mine)))
+            assert all(len(g) == 1 or len(g) * max(mine[row] for row in g) <= budget for g in groups if g)
+
+
+# what trains
+
+
+def test_two_processes_train_the_adapter_of_one(load_tiny: Load, tmp_path: Path) -> None:
     """They take up what one left, and have a step of one row, which leaves the second process without any."""
-    alone = train(load_tiny(), tmp_path / "alone", model_cache, 1)
+    train(load_tiny(), tmp_path / "alone")
     with pytest.raises(Killed):
-        train(load_tiny(), tmp_path / "both", model_cache, 1, dies_at=2)
-    both = train(load_tiny(), tmp_path / "both", model_cache, 2)
-    assert multiprocessing.active_children() == []
-    assert (alone["processes"], both["processes"], both["resumed_at_step"]) == (1, 2, 1)
-    assert both["steps"] == alone["steps"] == 6
-    assert both["last_loss"] == pytest.approx(alone["last_loss"], abs=1e-4)
-    one, other = (load_file(tmp_path / name / "adapter" / "adapter_model.safetensors") for name in ("alone", "both"))
+        train(load_tiny(), tmp_path / "both", dies_at=2)
+
+    def member() -> None:
+        facts = train(load_tiny(), tmp_path / "both", strategy="ddp", devices="auto")
+        assert (facts["processes"], facts["resumed_at_step"], facts["steps"]) == (2, 2, 6)
+
+    assert in_processes(2, member) == [0, 0]
+    one, other = weights(tmp_path / "alone"), weights(tmp_path / "both")
     assert one.keys() == other.keys()
     assert max(float((one[name] - other[name]).abs().max()) for name in one) < 1e-5
 
 
-def test_a_process_that_is_killed_ends_the_training(load_tiny: Load, tmp_path: Path, model_cache: Path) -> None:
-    with pytest.raises(TrainingError, match="process 2 of 2 failed: ended with exit code -9; started again"):
-        train(load_tiny(), tmp_path, model_cache, 2, Vanishing)
-    assert multiprocessing.active_children() == []
+def test_a_process_that_is_killed_ends_the_training_and_a_restart_goes_on(
+    load_tiny: Load, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def member(expert: type[Predictor]) -> None:
+        facts = train(load_tiny(), tmp_path, expert, strategy="ddp", devices="auto")
+        assert facts["resumed_at_step"] == 1
+
+    assert in_processes(2, lambda: member(Vanishing)) == [1, -signal.SIGKILL]
+    assert "another process of this training has ended; started again" in capfd.readouterr().err
     assert not (tmp_path / "adapter").exists()
+    assert in_processes(2, lambda: member(Predictor)) == [0, 0]
+    assert (tmp_path / "adapter").exists()
 
 
-def test_the_error_of_another_process_is_told() -> None:
-    told = "process 2 of 2 failed: ValueError: no rating here"
-    with pytest.raises(TrainingError, match=told), together(2, False, refusing):
-        pass
-    assert multiprocessing.active_children() == []
+# who starts them
 
 
-def test_too_few_gpus_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    with pytest.raises(TrainingError, match="processes=4, but PyTorch sees 2 GPUs"), together(4, True, print):
-        pass
+@pytest.mark.parametrize(
+    ("environment", "rank"),
+    [
+        ({}, Rank()),
+        (
+            {"TORCHELASTIC_RUN_ID": "x", "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"},
+            Rank(5, 8, 1, 4, "torchrun"),
+        ),
+        (
+            {"SLURM_STEP_ID": "0", "SLURM_PROCID": "3", "SLURM_LOCALID": "1"}
+            | {"SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "2", "SLURM_JOB_NAME": "r4r"},
+            Rank(3, 4, 1, 2, "srun"),
+        ),
+        ({"SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_JOB_NAME": "bash"}, Rank()),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_JOB_NAME": "batch"}, Rank()),  # a script, without srun
+        ({"SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "task"}, Rank()),
+    ],
+)
+def test_a_process_knows_its_rank(environment: dict[str, str], rank: Rank, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(("SLURM_", "TORCHELASTIC_"))]:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert this_rank() == rank
+
+
+def test_processes_are_as_many_as_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    def count(here: Rank | None = None, **settings: Any) -> int:
+        return processes_to_start(TrainerConfig(**settings), here or Rank())
+
+    started = Rank(0, 4, 0, 2, "torchrun")
+    assert count() == count(devices="auto", accelerator="cpu") == 1
+    assert count(devices=2, accelerator="cpu") == 2
+    assert count(started, devices="auto") == count(started, devices=2, num_nodes=2) == 1
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert count(devices="auto") == 3
+    assert count(devices="0,2") == 2
+    refused: list[tuple[Rank | None, dict[str, Any], str]] = [
+        (None, {"devices": 4}, "sees 3 GPUs"),
+        (None, {"devices": [1, 5]}, "sees 3 GPUs"),
+        (None, {"num_nodes": 2}, "by torchrun or srun"),
+        (started, {}, "take trainer=ddp"),
+        (started, {"devices": 4}, "trainer.devices=auto"),
+        (started, {"devices": "auto", "num_nodes": 3}, "leave it out"),
+    ]
+    for here, settings, told in refused:
+        with pytest.raises(ConfigError, match=told):
+            count(here, **settings)
 
 
 def test_processes_are_refused_where_no_expert_is_trained() -> None:
@@ -105,11 +218,18 @@ def test_processes_are_refused_where_no_expert_is_trained() -> None:
 def test_a_job_whose_artifacts_are_those_of_one_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], model_cache: Path
 ) -> None:
+    """The command starts two processes, of which the first alone speaks and leaves a record."""
     monkeypatch.setenv("R4R_OUTPUTS", str(tmp_path))
     monkeypatch.setenv("R4R_CACHE", str(model_cache))
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    for trainer in (["trainer=ddp", "trainer.accelerator=cpu"], ["trainer=smoke"]):
-        monkeypatch.setattr(sys, "argv", ["r4r", "experiment=smoke", "target=summarizer", *trainer])
+    argv = ["r4r", "experiment=smoke", "target=summarizer"]
+    monkeypatch.setattr(sys, "argv", [*argv, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"])
+    with pytest.raises(SystemExit) as end:
         run.main()
+    assert end.value.code == 0
+    monkeypatch.setattr(sys, "argv", [*argv, "trainer=smoke"])
+    run.main()
     said = capfd.readouterr().err
     assert said.count("build train/summarizer") == said.count("hit   train/summarizer") == 1
+    assert len(list((tmp_path / "runs").rglob("result.json"))) == 2
+    assert len(list((tmp_path / "runs").glob("*/*"))) == 2

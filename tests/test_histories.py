@@ -18,7 +18,6 @@ from r4r.rows import Case
 from r4r.stages.histories import fitted, histories, raw_tokens
 from r4r.stages.reasons import reasons_stage
 
-
 LLAMA = ("llm=llama3_8b", "recipe=paper", f"++llm.revision={'0' * 40}")  # a commit, so that no hub is asked
 
 

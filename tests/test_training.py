@@ -1,7 +1,9 @@
 """Training an adapter: the loss is transformers' own, batching does not change it, and a killed run continues."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,14 +12,20 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from r4r.config import TrainerConfig
-from r4r.errors import ModelError, TrainingError
+from r4r.errors import ConfigError, ModelError, TrainingError
 from r4r.experts.predictor import Predictor
 from r4r.lm.base import LanguageModel, Lora
 from r4r.lm.engine import HF
 from r4r.lm.loss import Example, response_loss
+from r4r.trainer_settings import TAKEN, trainer_arguments
+from r4r.training import expert as expert_module
 from r4r.training.fit import CHECKPOINT, fit
+from r4r.training.memory import tokens_for
 from r4r.training.objectives import sft
 from r4r.training.objectives.base import encode
+from r4r.training.objectives.sft import SFT
+from r4r.training.trainer import check_nodes
+from r4r.training.weights import Masters
 
 Load = Callable[..., LanguageModel]
 
@@ -40,14 +48,20 @@ def train(
     folder: Path,
     log: Callable[[dict[str, float]], None] = lambda metrics: None,
     texts: list[tuple[int, str, str]] = TEXTS,
-    micro_batch_tokens: int = 2048,
+    micro_batch_tokens: int | None = 2048,
     every_s: float = 3600,
+    trainer: dict[str, Any] | None = None,
+    valid: list[tuple[int, str, str]] | None = None,
+    start: Path | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     chosen: dict[str, Any] = {"lora": {"r": 4, "alpha": 8}, "lr": 1e-3, "epochs": 2, "batch_size": 4, "warmup": 0.1}
     folder.mkdir(exist_ok=True)
-    trainer = TrainerConfig(accelerator="cpu", micro_batch_tokens=micro_batch_tokens, checkpoint_every_s=every_s)
-    return fit(Predictor(**(chosen | settings)), lm, "predictor", encode(lm, texts), folder, trainer, 3, log)
+    own: dict[str, Any] = {"micro_batch_tokens": micro_batch_tokens, "checkpoint_every_s": every_s}
+    config = TrainerConfig(**{"accelerator": "cpu", **own, **(trainer or {})})
+    expert = Predictor(**(chosen | settings))
+    examples, held_out = (expert.objective.encode(lm, part) for part in (texts, valid or []))
+    return fit(expert, lm, "predictor", examples, folder, config, 3, log, held_out, start)
 
 
 def adapter(folder: Path) -> dict[str, Tensor]:
@@ -328,7 +342,225 @@ def test_the_seed_decides_the_adapter(load_tiny: Load, tmp_path: Path) -> None:
     assert farthest(adapter(tmp_path / "one"), adapter(tmp_path / "two")) == 0
 
 
+class Paged(torch.optim.AdamW):
+    """Marks its states as paged memory, as bitsandbytes does; where one marked is not of its making, it would exit."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.own: set[int] = set()
+
+    def step(self, closure: Any = None) -> Any:
+        for state in self.state.values():
+            for value in state.values():
+                assert id(value) in self.own or not hasattr(value, "is_paged"), "the process ends here"
+        done = super().step(closure)
+        for state in self.state.values():
+            for value in state.values():
+                value.is_paged = True
+                self.own.add(id(value))
+        return done
+
+
+def test_paged_states_are_resumed_as_ordinary_ones(
+    load_tiny: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(metrics: dict[str, float]) -> None:
+        if metrics["predictor/train/step"] == 2:
+            raise Killed
+
+    train(load_tiny(), tmp_path / "unbroken")
+    monkeypatch.setattr(
+        expert_module, "make_optimizer", lambda name, weights, lr, on_gpu: Paged(weights, lr=lr, weight_decay=0.0)
+    )
+    with pytest.raises(Killed):
+        train(load_tiny(), tmp_path / "paged", kill, every_s=0)
+    assert train(load_tiny(), tmp_path / "paged")["resumed_at_step"] == 2
+    assert farthest(adapter(tmp_path / "unbroken"), adapter(tmp_path / "paged")) == 0
+
+
+def test_gradients_add_up_in_float32() -> None:
+    """One and one, a thousand times: in bf16 a sum of ones ends at 256."""
+    model = torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False, dtype=torch.bfloat16))
+    masters = Masters(model, list(model.parameters()))
+    for _ in range(1000):
+        model(torch.ones(1, 1, dtype=torch.bfloat16)).backward()
+    (weight,) = masters.weights
+    assert weight.grad is not None
+    assert float(weight.grad) == 1000
+    with torch.no_grad():
+        weight.fill_(1.001)
+    masters.settle()
+    assert model[0].weight.dtype == torch.bfloat16
+    assert model[0].weight.item() == 1.0
+    assert type(model[0]) is torch.nn.Linear
+
+
+def test_an_adapter_of_a_bf16_model_trains_in_float32(load_tiny: Load, tmp_path: Path) -> None:
+    for name, budget in (("whole", 2048), ("parts", 64)):
+        train(load_tiny(dtype="bfloat16"), tmp_path / name, micro_batch_tokens=budget, lr=1e-2)
+    whole = adapter(tmp_path / "whole")
+    assert {weight.dtype for weight in whole.values()} == {torch.bfloat16}
+    assert farthest(whole, adapter(tmp_path / "parts")) < 2e-3  # what rounding of activations to bf16 leaves
+
+
+# memory
+
+
+def test_passes_are_halved_where_memory_runs_out(
+    load_tiny: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[int] = []
+
+    def short(lm: LanguageModel, examples: list[Example]) -> Tensor:
+        calls.append(len(examples) * max(len(e) for e in examples))
+        if calls[-1] > 300 and len(calls) > 1:  # one pass still fits, then something else takes the memory
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return response_loss(lm, examples)
+
+    monkeypatch.setattr(sft, "response_loss", short)
+    steps: list[float] = []
+    facts = train(
+        load_tiny(), tmp_path / "short", lambda m: steps.append(m["predictor/train/step"]), epochs=3, batch_size=8
+    )
+    assert max(calls[1:]) > 300
+    assert calls[-1] <= 300
+    assert steps == [1, 2, 3]
+    assert facts["passes_a_step"] > 1
+    assert "memory ran out; going on with passes of" in capfd.readouterr().err
+    train(load_tiny(), tmp_path / "roomy", epochs=3, batch_size=8, micro_batch_tokens=2048)
+    assert farthest(adapter(tmp_path / "roomy"), adapter(tmp_path / "short")) < 1e-5
+
+
+def test_an_example_that_does_not_fit_names_what_changes_no_artifact_first(
+    load_tiny: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(lm: LanguageModel, examples: list[Example]) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(sft, "response_loss", none)
+    with pytest.raises(
+        TrainingError, match=r"one example of \d+ tokens.*gradient_checkpointing=true.*quantization=nf4"
+    ):
+        train(load_tiny(), tmp_path)
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_the_size_of_a_pass_follows_from_the_free_memory(load_tiny: Load) -> None:
+    llama = load_tiny().causal.config
+    sizes = [tokens_for(free * 2**30, llama, 2, checkpointing)[0] for free in (0.001, 1) for checkpointing in (0, 1)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[1]
+    eight_b = SimpleNamespace(hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, vocab_size=128256)
+    assert 1000 < tokens_for(18 * 2**30, eight_b, 2, False)[0] < 4000  # 24 GB beside the weights in NF4
+    assert tokens_for(18 * 2**30, eight_b, 2, True)[0] > 20_000
+
+
+# objectives
+
+
+def test_the_rating_alone_is_learnt_where_asked_for(load_tiny: Load) -> None:
+    lm = load_tiny()
+    (whole,), (digit,) = (SFT(on).encode(lm, TEXTS[:1]) for on in ("response", "digit"))
+    learnt = [digit.response[place] for place in digit.places]
+    assert lm.chat.tokenizer.decode(learnt).strip() == "5.0"
+    assert SFT("digit").weight(digit) == len(learnt) < SFT().weight(whole) == len(whole.response)
+    other = replace(digit, response=tuple(t if n in digit.places else 0 for n, t in enumerate(digit.response)))
+    lengths = {len(example.places) for example in (digit, other)}
+    assert lengths == {len(learnt)}
+    with torch.no_grad():
+        assert float(response_loss(lm, [digit])) < float(response_loss(lm, [whole]))
+    with pytest.raises(TrainingError, match=r"row 1: .*loss_on=digit"):
+        SFT("digit").encode(lm, TEXTS[1:2])
+
+
+def test_an_objective_that_begins_with_another_adapter_does(load_tiny: Load, tmp_path: Path) -> None:
+    class Onward(SFT):
+        starts_from = "sft"
+
+    train(load_tiny(), tmp_path / "first", lr=1e-2)
+    train(load_tiny(), tmp_path / "onward", objective=Onward(), start=tmp_path / "first" / "adapter", lr=1e-9)
+    assert farthest(adapter(tmp_path / "first"), adapter(tmp_path / "onward")) < 1e-6
+    with pytest.raises(TrainingError, match="needs the adapter that sft trained"):
+        train(load_tiny(), tmp_path / "alone", objective=Onward())
+
+
+def test_an_objective_that_lacks_a_service_is_refused(load_tiny: Load, tmp_path: Path) -> None:
+    class Rewarded(SFT):
+        needs = frozenset({"reward"})
+
+    with pytest.raises(TrainingError, match="Rewarded needs reward"):
+        train(load_tiny(), tmp_path, objective=Rewarded())
+
+
+# what is measured, and when a training stops
+
+
+def test_held_out_texts_are_measured_after_each_epoch(load_tiny: Load, tmp_path: Path) -> None:
+    lm, seen = load_tiny(), []
+    train(lm, tmp_path, seen.append, valid=[(9, "lyrics", "the vocals"), (10, "music", "a melody")], epochs=3)
+    losses = [entry["predictor/valid/loss"] for entry in seen if "predictor/valid/loss" in entry]
+    assert len(losses) == 3
+    with torch.no_grad(), lm.using("predictor"):
+        examples = encode(lm, [(9, "lyrics", "the vocals"), (10, "music", "a melody")])
+        possible = [float(response_loss(lm, [e])) / len(e.response) for e in examples]
+    assert losses[-1] in [pytest.approx(loss, abs=1e-4) for loss in possible]  # one text to eight examples
+    steps = [entry["predictor/train/step"] for entry in seen if "predictor/valid/loss" in entry]
+    assert steps == [2, 4, 6]
+
+
+def test_a_callback_stops_a_training(load_tiny: Load, tmp_path: Path) -> None:
+    stop = {"_target_": "pytorch_lightning.callbacks.EarlyStopping", "monitor": "predictor/valid/loss"}
+    callbacks = {"callbacks": {"stop": {**stop, "min_delta": 100.0, "patience": 1}}}
+    facts = train(load_tiny(), tmp_path, trainer=callbacks, valid=TEXTS[:4], epochs=5)
+    assert (facts["epochs"], facts["steps"], facts["stopped"]) == (2, 4, "a callback stopped it")
+    facts = train(load_tiny(), tmp_path, trainer={"max_steps": 3}, epochs=5)
+    assert (facts["steps"], facts["stopped"]) == (3, "max_steps")
+
+
+@pytest.mark.parametrize(
+    ("node", "told"),
+    [
+        ({"_target_": "pytorch_lightning.callbacks.EarlyStoping"}, "there is no class"),
+        ({"_target_": "os.system", "command": "true"}, "not what Lightning takes"),
+        ({"_target_": "pytorch_lightning.callbacks.EarlyStopping", "monitr": "x"}, "monit"),
+    ],
+)
+def test_a_callback_is_checked_before_any_work(node: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        check_nodes(TrainerConfig(callbacks=[node]))
+
+
+def test_what_changes_an_adapter_is_in_its_key() -> None:
+    same = {"devices": "auto", "strategy": "ddp", "benchmark": True, "log_every_n_steps": 5, "precision": "32-true"}
+    assert TrainerConfig(**same, micro_batch_tokens=64).identity() == {}
+    callbacks = [{"_target_": "pytorch_lightning.callbacks.EarlyStopping", "monitor": "x"}]
+    told = {"max_steps": 5, "precision": "bf16-mixed", "callbacks": callbacks}
+    assert TrainerConfig(**told).identity() == told
+
+
+def test_every_argument_of_the_trainer_is_a_setting_or_refused() -> None:
+    import inspect
+
+    import pytorch_lightning as pl
+
+    names = set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"}
+    assert names == set(trainer_arguments()) <= set(TrainerConfig.model_fields)
+    assert set(TAKEN) <= names
+
+
 # refusals
+
+
+@pytest.mark.parametrize("epochs", [0, -1])
+def test_no_epoch_is_an_error(load_tiny: Load, tmp_path: Path, epochs: int) -> None:
+    with pytest.raises(TrainingError, match="trains nothing"):
+        train(load_tiny(), tmp_path, epochs=epochs)
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_eight_bits_need_a_gpu(load_tiny: Load, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="optimizer=paged_adamw_8bit works on a GPU alone"):
+        train(load_tiny(), tmp_path, optimizer="paged_adamw_8bit")
 
 
 def test_a_gradient_of_zero_is_an_error(load_tiny: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from r4r.experts.expert import Expert
-from r4r.experts.fit import encode, fit
 from workload import Texts, clock, expert_texts, load_model, matmul_rate, model_options, projection_weights
 
 from r4r.config import TrainerConfig
@@ -26,6 +24,9 @@ from r4r.experts.reasoner import Reasoner
 from r4r.experts.reward_model import RewardModel
 from r4r.experts.summarizer import Summarizer
 from r4r.lm.base import LanguageModel
+from r4r.training.expert import Expert
+from r4r.training.fit import fit
+from r4r.training.objectives.base import encode
 
 KINDS: dict[str, tuple[type[Expert], dict[str, Any]]] = {  # the paper's adapters
     "summarizer": (Summarizer, {"lora": {"r": 16, "alpha": 32, "dropout": 0.0}, "max_new_tokens": 48}),

@@ -21,7 +21,9 @@ def pick_device(accelerator: str) -> torch.device:
     """
     if accelerator == "gpu" and not torch.cuda.is_available():
         raise ModelError("trainer.accelerator=gpu, but PyTorch sees no GPU here; take trainer=cpu or trainer=auto")
-    return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+    if accelerator == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())  # where several processes train, each has its own
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -16,6 +16,7 @@ from r4r.stages.stage import Job, Stage, Work
 from r4r.store.artifact import Artifact, write_table
 from r4r.training.expert import Expert
 from r4r.training.fit import fit
+from r4r.training.trainer import check_nodes
 
 Texts = list[tuple[int, str, str]]
 """(row_id, prompt, response) of each training example."""
@@ -96,6 +97,7 @@ def train_stage(
         facts: settings beyond the expert's own that shape its training texts.
         texts: makes them from the inputs.
     """
+    check_nodes(config.trainer)
     settings = config.experts[name]
     identity = {
         "llm": llm_identity(config),

@@ -66,9 +66,13 @@ class Store:
 
     def workspace(self, stage: str, key: str) -> Path:
         """The folder that a build writes into. What a killed build left there is still there, to be resumed."""
-        path = self.path(stage, key).with_suffix(".partial")
+        path = self.workspace_path(stage, key)
         path.mkdir(parents=True, exist_ok=True)
         return path
+
+    def workspace_path(self, stage: str, key: str) -> Path:
+        """Where `workspace` is, whether or not it is there."""
+        return self.path(stage, key).with_suffix(".partial")
 
     def complete(self, stage: str, key: str, config: dict[str, Any], manifest: dict[str, Any]) -> Artifact:
         """Turn the workspace into the artifact: config, manifest last, then one rename."""

@@ -60,7 +60,7 @@ def fit(
     objective.services = dict(services or {})
     missing = sorted(objective.needs - set(objective.services))
     if missing or bool(objective.starts_from) != bool(start):
-        wanted = [*missing, *([f"the adapter of {objective.starts_from}"] if objective.starts_from else [])]
+        wanted = [*missing, *([f"the adapter that {objective.starts_from} trained"] if objective.starts_from else [])]
         raise TrainingError(
             f"{adapter}: the objective {type(objective).__name__} needs {', '.join(wanted) or 'no start'}"
         )

@@ -4,6 +4,8 @@ Processes are started by torchrun or srun. Every one of them composes the same j
 and rates, and when it comes to a training it tells the others which.
 """
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -48,6 +50,8 @@ def join(here: Rank) -> None:
         raise TrainingError("the processes of this job have parted after a failed training; start it again")
     if torch.cuda.is_available():
         torch.cuda.set_device(here.local_rank % torch.cuda.device_count())
+    if here.machines == 1 and sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a machine's own name may lead nowhere
     place = environment(here)
     distributed.init_process_group(
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",

@@ -55,7 +55,8 @@ class Masters:
         for weight, (owner, name), dtype in zip(self.weights, self._owners, self.dtypes, strict=True):
             weight.data = weight.data.to(self.device)
             if dtype != torch.float32:
-                parametrize.remove_parametrizations(owner, name, leave_parametrized=True)
+                parametrize.remove_parametrizations(owner, name, leave_parametrized=False)
+                setattr(owner, name, nn.Parameter(weight.to(dtype)))
         self._owners = []
 
 

@@ -20,8 +20,8 @@ class Objective:
     An example is any object whose `len` is the number of tokens that it takes in a pass, and `encode` makes them.
 
     Attributes:
-        starts_from: name of the expert whose trained adapter this one begins with; None: a fresh one. `fit` is handed
-            its folder as `start`.
+        starts_from: name of the objective whose adapter of the same expert this one begins with; None: a fresh
+            adapter. `fit` is handed its folder as `start`.
         needs: services that `fit` must be handed by these names (`rollouts`: writes texts with the adapter as it is;
             `reward`: scores them). They are in `services` while the expert trains.
     """
