@@ -1,6 +1,7 @@
 """The small Llama while it learns: how it starts, its embedding in parts, and its optimizer."""
 
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -83,7 +84,7 @@ def wire(layers: Any) -> None:
     head(first.q_proj.weight, 0)[size // 2 :, 0] = -key * torch.sin(turn)
     seen, note = rows(size), rows(size)
     head(first.v_proj.weight, 0).copy_(seen)
-    first.o_proj.weight[:, :size] = 0.06 * note.T
+    first.o_proj.weight[:, :size] = 0.5 * note.T
     for n in (0, 1):
         part = seen[: len(slow)] if n == 0 else seen[-len(slow) :]
         kept = note[: len(slow)] if n == 0 else note[-len(slow) :]
@@ -93,7 +94,7 @@ def wire(layers: Any) -> None:
         head(second.k_proj.weight, n)[slow] = 2.2 * kept
         copied = rows(size)
         head(second.v_proj.weight, n).copy_(copied)
-        second.o_proj.weight[:, n * size : (n + 1) * size] = 0.15 * copied.T
+        second.o_proj.weight[:, n * size : (n + 1) * size] = 1.4 * copied.T
 
 
 class Model(torch.nn.Module):
@@ -119,11 +120,13 @@ class Model(torch.nn.Module):
         self.register_buffer("word_of", torch.tensor(word_of), persistent=False)
         self.register_buffer("form_of", torch.tensor(form_of), persistent=False)
         width = SHAPE["hidden_size"]
-        self.word = torch.nn.Parameter(torch.randn(len(tokenizer), width) * 0.02)
-        self.form = torch.nn.Parameter(torch.randn(5, width) * 0.005)
-        self.token = torch.nn.Parameter(torch.randn(len(tokenizer), width) * 0.01)
-        for part, constant in ((self.word, 0.0), (self.token, 0.0), (self.form, 0.066)):
+        # Large beside a step of the optimizer, so that the circuit outlives the first hundred of them.
+        self.word = torch.nn.Parameter(torch.randn(len(tokenizer), width) * 0.18)
+        self.form = torch.nn.Parameter(torch.randn(5, width) * 0.02)
+        self.token = torch.nn.Parameter(torch.randn(len(tokenizer), width) * 0.08)
+        for part, constant in ((self.word, 0.0), (self.token, 0.0), (self.form, 0.6)):
             part.data[:, 0] = constant  # alike in all tokens: what a head that looks by place alone reads
+        self.llama.model.norm.weight.data.fill_(0.4)
 
     def embedding(self) -> torch.Tensor:
         return self.token + self.word[self.word_of] + self.form[self.form_of]
@@ -138,6 +141,16 @@ class Model(torch.nn.Module):
     def others(self) -> list[torch.nn.Parameter]:
         norms = [p for name, p in self.llama.model.named_parameters() if p.ndim == 1]
         return [self.word, self.form, self.token, *norms]
+
+    def take(self, folder: Path) -> None:
+        """Begin with the plain model in a folder."""
+        from safetensors.torch import load_file
+
+        self.llama.load_state_dict(load_file(folder / "model.safetensors"), strict=False)  # the tied head is not in it
+        with torch.no_grad():
+            self.token.copy_(self.llama.model.embed_tokens.weight)
+            self.word.zero_()
+            self.form.zero_()
 
     def folded(self) -> Any:
         """The plain Llama: the sum written into its embedding."""

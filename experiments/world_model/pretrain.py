@@ -1,6 +1,6 @@
 """Pretrain the small base model of the simulated world: `python experiments/world_model/pretrain.py --out DIR`.
 
-Resumable: the state is saved after every chapter (some hundred thousand tokens), and a killed run goes on from there.
+The state is saved after every chapter (a hundred thousand tokens); the same command goes on from there after a kill.
 """
 
 import argparse
@@ -31,6 +31,7 @@ MIX = {
 }  # fmt: skip
 PAGE_WEIGHT, REST_WEIGHT = 0.3, 0.1
 REST_SHARE = 0.1  # of a question's tokens that take part in the loss, at REST_WEIGHT / REST_SHARE: saves their logits
+WARMUP = 30  # steps
 CHAPTER = 100_000  # tokens
 LONGEST = 900  # tokens of a row
 PROBES = {"copying": "list", "intersection": "both", "reading": "review", "match": "suit", "histories": "meeting"}
@@ -63,19 +64,21 @@ def encode(rows: list[corpus.Row], tokenizer: Any) -> list[tuple[str, list[int],
     return out
 
 
-def chapter_rows(number: int, seen: int, tokenizer: Any, words: list[str]) -> list[tuple[str, list[int], list[float]]]:
-    """The rows of a chapter: about CHAPTER tokens, from worlds of its own."""
+def chapter_rows(
+    number: int, seen: int, size: int, tokenizer: Any, words: list[str]
+) -> list[tuple[str, list[int], list[float]]]:
+    """The rows of a chapter: at least `size` tokens, from worlds of its own."""
     rng = random.Random(f"chapter {number}")
     mix = {family: share for family, (enters, share) in MIX.items() if seen >= enters}
     most = 3 if seen < 2_000_000 else 6
     rows: list[tuple[str, list[int], list[float]]] = []
     tokens, world = 0, 0
-    while tokens < CHAPTER:
+    while tokens < size:
         book = corpus.book(corpus.FIRST_SEED + number * 100 + world)
         world += 1
         drawn = [
             corpus.draw(rng, family, book, words, rng.randint(1, most))
-            for family in rng.choices(list(mix), list(mix.values()), k=400)
+            for family in rng.choices(list(mix), list(mix.values()), k=min(400, size // 20))
         ]
         new = encode([row for row in drawn if row is not None], tokenizer)
         rows += new
@@ -159,89 +162,110 @@ def probe(model: Model, tokenizer: Any, words: list[str], count: int = 60) -> di
     return out
 
 
-def rate_at(seen: int, total: int, decay: float) -> float:
-    """Share of the learning rate: constant, then down to nothing over the last `decay` of the tokens."""
-    return min(1.0, max(0.0, (total - seen) / (decay * total)))
+def rate_at(step: int, seen: int, total: int, decay: float) -> float:
+    """Share of the learning rates: up in WARMUP steps, constant, down to nothing in the last `decay` of the tokens."""
+    return min(1.0, (step + 1) / WARMUP, max(0.0, (total - seen) / (decay * total)))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the state, the record and the model")
-    parser.add_argument("--tokens", type=float, default=10e6, help="tokens to see in all")
-    parser.add_argument("--decay", type=float, default=0.2, help="share of them with a falling rate")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--lr", type=float, default=5e-3)
-    parser.add_argument("--embedding-lr", type=float, default=3e-3)
-    parser.add_argument("--batch", type=int, default=1536, help="padded tokens a step")
-    parser.add_argument("--seed", type=int, default=0)
-    told = parser.parse_args()
-    torch.set_num_threads(told.threads)
-    torch.manual_seed(told.seed)
-    told.out.mkdir(parents=True, exist_ok=True)
-    from transformers import AutoTokenizer
+class Run:
+    """The model, its optimizers and its record: all that a killed run goes on from, in one file."""
 
-    if not (told.out / "tokenizer.json").exists():
-        vocabulary.build(told.out)
-    tokenizer = AutoTokenizer.from_pretrained(told.out)
-    words = [word for word in vocabulary.words() if word.isascii()]
-    model = Model(tokenizer)
-    muon = Muon(model.matrices(), lr=told.lr)
-    adam = torch.optim.AdamW(model.others(), lr=told.embedding_lr, betas=(0.9, 0.98), weight_decay=0.0)
-    record: dict[str, Any] = {"settings": vars(told) | {"out": None}, "chapters": [], "step": 0, "seen": 0}
-    path = told.out / "state.pt"
-    if path.exists():
-        state = torch.load(path)
-        model.load_state_dict(state["model"])
-        muon.load_state_dict(state["muon"])
-        adam.load_state_dict(state["adam"])
-        record = state["record"]
-    weights = sum(p.numel() for p in model.llama.parameters())
-    print(f"{weights:,} weights, {len(tokenizer)} tokens, from {record['seen']:,}", flush=True)
-    while record["seen"] < told.tokens:
-        number = len(record["chapters"])
-        start = time.process_time()
-        rows = chapter_rows(number, record["seen"], tokenizer, words)
+    def __init__(self, told: argparse.Namespace):
+        from transformers import AutoTokenizer
+
+        self.told = told
+        self.path = told.out / "state.pt"
+        told.out.mkdir(parents=True, exist_ok=True)
+        if not (told.out / "tokenizer.json").exists():
+            vocabulary.build(told.out)
+        self.tokenizer = AutoTokenizer.from_pretrained(told.out)
+        self.words = [word for word in vocabulary.words() if word.isascii()]
+        self.model = Model(self.tokenizer)
+        if told.start is not None:
+            self.model.take(told.start)
+        self.muon = Muon(self.model.matrices(), lr=told.lr)
+        self.adam = torch.optim.AdamW(self.model.others(), lr=told.embedding_lr, betas=(0.9, 0.98), weight_decay=0.0)
+        self.parts = {"model": self.model, "muon": self.muon, "adam": self.adam}
+        self.record: dict[str, Any] = {"seen": told.seen, "step": 0, "runs": [], "chapters": []}
+        if self.path.exists():
+            state = torch.load(self.path)
+            for name, part in self.parts.items():
+                part.load_state_dict(state[name])
+            self.record = state["record"]
+        settings = {name: value for name, value in vars(told).items() if name not in ("out", "start", "seen")}
+        self.record["runs"].append({"from_tokens": self.record["seen"], **settings})
+
+    def chapter(self) -> dict[str, Any]:
+        """Learn the next chapter. Returns what the record says of it."""
+        told, record = self.told, self.record
+        number, start, seen = len(record["chapters"]), time.process_time(), 0
+        rows = chapter_rows(told.first_chapter + number, record["seen"], told.chapter, self.tokenizer, self.words)
         made = time.process_time() - start
         generator = torch.Generator().manual_seed(number)
         sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
-        seen = 0
         for batch in batches(rows, told.batch, random.Random(f"order {number}")):
-            share = min(1.0, (record["step"] + 1) / 30) * rate_at(record["seen"] + seen, int(told.tokens), told.decay)
-            for optimizer, lr in ((muon, told.lr), (adam, told.embedding_lr)):
+            share = rate_at(record["step"], record["seen"] + seen, int(told.tokens), told.decay)
+            for optimizer, lr in ((self.muon, told.lr), (self.adam, told.embedding_lr)):
                 for group in optimizer.param_groups:
                     group["lr"] = lr * share
-            loss, families = loss_of(model, batch, generator)
-            model.zero_grad(set_to_none=True)
+            loss, families = loss_of(self.model, batch, generator)
+            self.model.zero_grad(set_to_none=True)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.others(), 1.0)
-            muon.step()
-            adam.step()
+            torch.nn.utils.clip_grad_norm_(self.model.others(), 1.0)
+            self.muon.step()
+            self.adam.step()
             record["step"] += 1
             seen += sum(len(ids) for _, ids, _ in batch)
             for family, parts in families.items():
                 sums[family] = [a + b for a, b in zip(sums[family], parts, strict=True)]
         record["seen"] += seen
-        used = time.process_time() - start
-        chapter = {
+        return {
             "tokens": record["seen"],
             "steps": record["step"],
-            "cpu_seconds": round(used, 1),
+            "cpu_seconds": round(time.process_time() - start, 1),
             "making_seconds": round(made, 1),
             "tokens_right": {f: round(right / n, 3) for f, (n, right, _) in sorted(sums.items()) if n},
             "answer_loss": {f: round(lost / n, 3) for f, (n, _, lost) in sorted(sums.items()) if n},
         }
-        if number % 5 == 4 or record["seen"] >= told.tokens:
-            chapter["probes"] = probe(model, tokenizer, words)
-        record["chapters"].append(chapter)
-        print(json.dumps(chapter), f"{seen / used:.0f} tok/s of CPU time", flush=True)
-        partial = told.out / "state.partial"
-        torch.save(
-            {"model": model.state_dict(), "muon": muon.state_dict(), "adam": adam.state_dict(), "record": record},
-            partial,
-        )
-        os.replace(partial, path)
-        (told.out / "record.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    model.folded().save_pretrained(told.out)
+
+    def save(self) -> None:
+        """Write the state, the record and the plain model; a kill on the way leaves the state before."""
+        state = {name: part.state_dict() for name, part in self.parts.items()} | {"record": self.record}
+        partial = self.path.with_suffix(".partial")
+        torch.save(state, partial)
+        os.replace(partial, self.path)
+        (self.told.out / "record.json").write_text(json.dumps(self.record, indent=1) + "\n", encoding="utf-8")
+        self.model.folded().save_pretrained(self.told.out)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the state, the record and the model")
+    parser.add_argument("--tokens", type=float, default=10e6, help="tokens to have seen in the end")
+    parser.add_argument("--decay", type=float, default=0.2, help="share of them with a falling rate")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--lr", type=float, default=5e-3, help="of the matrices")
+    parser.add_argument("--embedding-lr", type=float, default=2e-3, help="of all else")
+    parser.add_argument("--batch", type=int, default=1536, help="padded tokens a step")
+    parser.add_argument("--chapter", type=int, default=CHAPTER, help="tokens between two saved states")
+    parser.add_argument("--probe-every", type=int, default=5, help="chapters")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, help="folder of a model to begin with, in place of a fresh one")
+    parser.add_argument("--seen", type=int, default=0, help="with --start: the tokens that it has seen")
+    parser.add_argument("--first-chapter", type=int, default=0, help="with --start: one whose worlds it has not seen")
+    told = parser.parse_args(argv)
+    torch.set_num_threads(told.threads)
+    torch.manual_seed(told.seed)
+    run = Run(told)
+    weights = sum(p.numel() for p in run.model.llama.parameters())
+    print(f"{weights:,} weights, {len(run.tokenizer)} tokens, from {run.record['seen']:,}", flush=True)
+    while run.record["seen"] < told.tokens:
+        chapter = run.chapter()
+        run.record["chapters"].append(chapter)
+        if len(run.record["chapters"]) % told.probe_every == 0 or run.record["seen"] >= told.tokens:
+            chapter["probes"] = probe(run.model, run.tokenizer, run.words)
+        run.save()
+        print(json.dumps(chapter), flush=True)
 
 
 if __name__ == "__main__":
