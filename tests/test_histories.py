@@ -1,4 +1,4 @@
-"""How much history a prompt shows: raw reviews take what the model has room for, and a prompt that is too long is told."""
+"""How much history a prompt shows: raw reviews take what the model has room for; a prompt that is too long is told."""
 
 from dataclasses import replace
 from typing import Any
@@ -81,7 +81,7 @@ def test_raw_reviews_take_what_the_model_has_room_for(overrides: list[str], toke
 
 def test_no_room_for_so_many_raw_reviews_is_told_before_anything_runs() -> None:
     config = configured("strategy=onestep", "++llm.max_length=1024", "dataset.history.prompt=10")
-    with pytest.raises(ConfigError, match="dataset.history.prompt=10: llm.max_length=1024 has no room"):
+    with pytest.raises(ConfigError, match=r"dataset\.history\.prompt=10: llm\.max_length=1024 has no room"):
         histories(config, "reviews")
 
 

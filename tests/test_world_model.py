@@ -1,0 +1,213 @@
+"""The small base model of the simulated world: what it is, what it has seen, and what it has learnt."""
+
+import hashlib
+import importlib
+import json
+import random
+import re
+import sys
+from importlib.resources import files
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r4r.config import LLMConfig, TrainerConfig
+from r4r.errors import ModelError
+from r4r.lexicon import ASPECTS
+from r4r.lm.base import LanguageModel
+from r4r.lm.fetch import BUILTIN, identity, resolve
+from r4r.teacher.simulator import VERDICTS
+
+ROOT = Path(__file__).parents[1]
+FOLDER = BUILTIN / "simulang"
+SETTINGS = yaml.safe_load((ROOT / "conf/llm/simulang.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def corpus() -> ModuleType:
+    return _script("corpus")
+
+
+@pytest.fixture(scope="module")
+def pretrain() -> ModuleType:
+    return _script("pretrain")
+
+
+def _script(name: str) -> ModuleType:
+    sys.path.insert(0, str(ROOT / "experiments" / "world_model"))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.pop(0)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(FOLDER)
+
+
+def ids(tokenizer: Any, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+# What it is
+
+
+def test_the_weights_are_those_that_the_setting_names() -> None:
+    data = (FOLDER / "model.safetensors").read_bytes()
+    assert hashlib.sha256(data).hexdigest() == SETTINGS["sha256"]
+    assert len(data) < 16e6
+    assert resolve(SETTINGS["source"], SETTINGS["sha256"], None, Path("unused")) == FOLDER
+    with pytest.raises(ModelError, match="sha256"):
+        resolve(SETTINGS["source"], "0" * 64, None, Path("unused"))
+    assert identity(SETTINGS["source"], None, None)["content"]["model.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["nosuch", "", "..", "../tiny.py", "simulang/README.md"])
+def test_a_model_that_is_not_carried_is_refused(name: str, tmp_path: Path) -> None:
+    for ask in (
+        lambda: identity(f"builtin:{name}", None, None),
+        lambda: resolve(f"builtin:{name}", None, None, tmp_path),
+    ):
+        with pytest.raises(ModelError, match="carries no such model; it carries simulang"):
+            ask()
+
+
+def test_it_answers(tmp_path: Path) -> None:
+    model = LanguageModel.load(LLMConfig(**SETTINGS), TrainerConfig(accelerator="cpu", threads=1), tmp_path)
+    assert 1e6 < sum(p.numel() for p in model.causal.parameters()) < 5e6
+    assert not list(tmp_path.iterdir())  # nothing is copied
+    prompt = model.chat.prompt_ids("List: Melody, Guitar, Lyrics\nRepeat the list.")
+    assert model.chat.tokenizer.decode(prompt).startswith("<|bos|><|start|>user\nList")
+    assert model.chat.reply_ids("Melody")[-1] == model.chat.end_ids[0]
+
+
+# Its tokenizer
+
+
+def test_digits_are_single_tokens(tokenizer: Any) -> None:
+    for digit in "0123456789":
+        assert len(ids(tokenizer, digit)) == 1
+    assert len(ids(tokenizer, "1234567890")) == 10
+    assert tokenizer.tokenize("Predicted Rating: 4.0")[-3:] == ["4", ".", "0"]
+
+
+def test_words_of_the_world_and_of_the_prompts_are_single_tokens(tokenizer: Any) -> None:
+    texts = [
+        prompt.read_text(encoding="utf-8") for prompt in files("r4r.prompts").iterdir() if prompt.name.endswith(".txt")
+    ]
+    texts += [
+        text for words in ASPECTS.values() for part in words for text in ([part] if isinstance(part, str) else part)
+    ]
+    words = {
+        word for text in texts for word in re.findall(r"[A-Za-z]{2,}", re.sub(r"\{\w+\}", " ", text.replace("~", "s ")))
+    }
+    words -= {"sh", "rds"}
+    assert len(words) > 400
+    assert [word for word in sorted(words) if len(ids(tokenizer, " " + word)) != 1] == []
+
+
+@given(st.text())
+def test_any_text_comes_back(text: str) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+    assert tokenizer.decode(ids(tokenizer, text)) == text
+
+
+# What it has seen: nothing of the experts', nothing of an experiment's world
+
+
+def words_of(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9']+|[^\sa-z0-9']", text.lower())
+
+
+def runs(text: str, length: int) -> set[tuple[str, ...]]:
+    words = words_of(text)
+    return {tuple(words[n : n + length]) for n in range(len(words) - length + 1)}
+
+
+@pytest.fixture(scope="module")
+def seen(corpus: ModuleType, pretrain: ModuleType) -> list[str]:
+    """Rows of every family as the model reads them."""
+    rng = random.Random(5)
+    world = corpus.book(corpus.FIRST_SEED + 77)
+    rows = [
+        corpus.draw(rng, family, world, ["blue", "heavy", *"abcdefghij"], 5)
+        for family in pretrain.MIX
+        for _ in range(60)
+    ]
+    texts = [row.page + "\n" + "\n".join(f"{q}\n{a}" for q, a in row.turns) for row in rows if row is not None]
+    assert len(texts) > 900
+    return texts
+
+
+def test_no_prompt_or_format_of_the_experts_is_in_it(seen: list[str]) -> None:
+    forbidden = [
+        "###", "Positive Aspects", "Negative Aspects", "Preference Elements", "Predicted Rating",
+        "Average Past Ratings", "Output Format", "Rating:", "Analysis:", "The user cares about",
+        "The user listens mainly", "The album is praised",
+        *(verdict for forms in VERDICTS.values() for verdict in forms),
+    ]  # fmt: skip
+    for text in seen:
+        assert [phrase for phrase in forbidden if phrase.lower() in text.lower()] == []
+
+
+def test_no_five_words_of_a_prompt_are_in_it(seen: list[str]) -> None:
+    pieces = [
+        piece
+        for prompt in files("r4r.prompts").iterdir()
+        if prompt.name.endswith(".txt")
+        for piece in re.split(r"\{\w+\}", prompt.read_text(encoding="utf-8"))
+    ]
+    prompts = set().union(*(runs(piece, 5) for piece in pieces))
+    assert len(prompts) > 500
+    assert set().union(*(runs(text, 5) for text in seen)) & prompts == set()
+
+
+def test_no_world_of_an_experiment_is_in_it(corpus: ModuleType) -> None:
+    seeds = [
+        int(seed)
+        for path in (ROOT / "conf").rglob("*.yaml")
+        for seed in re.findall(r"seed: *(\d+)", path.read_text(encoding="utf-8"))
+    ]
+    assert seeds
+    assert max(seeds) < corpus.FIRST_SEED < corpus.PROBE_SEED
+    with pytest.raises(ValueError, match="experiments"):
+        corpus.book(42)
+
+
+# How it is trained
+
+
+def test_a_killed_pretraining_goes_on_as_if_nothing_had_happened(
+    pretrain: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ["--tokens", "5000", "--chapter", "2000", "--batch", "1000", "--probe-every", "9"]
+    pretrain.main(["--out", str(tmp_path / "whole"), *settings])
+    chapters = []
+
+    def killed(run: Any) -> None:
+        chapters.append(None)
+        if len(chapters) == 2:
+            raise KeyboardInterrupt
+        whole(run)
+
+    whole = pretrain.Run.save
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain.Run, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain.main(["--out", str(tmp_path / "killed"), *settings])
+    pretrain.main(["--out", str(tmp_path / "killed"), *settings])
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "killed")]
+    assert weights[0] == weights[1]
+    record = json.loads((tmp_path / "killed" / "record.json").read_text(encoding="utf-8"))
+    assert [run["from_tokens"] for run in record["runs"]] == [0, record["chapters"][0]["tokens"]]
+    assert record["chapters"][-1]["probes"]["copying"]["answers"] > 0
