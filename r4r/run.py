@@ -159,15 +159,23 @@ def plan(work: "Job", finals: "dict[str, Stage]") -> None:
         print(f"engine {described(work.config.llm)}")
     seen: set[tuple[str, str]] = set()
     counts = {"hit": 0, "build": 0}
+    code: dict[str, list[str]] = {}  # file that is not r4r's released own -> stages whose keys hold its digest
     for final in finals.values():
         for stage in final.upstream():
             if (stage.name, stage.key) in seen:
                 continue
             seen.add((stage.name, stage.key))
-            verdict = "hit" if work.store.find(stage.name, stage.key) else "build"
+            damage = work.store.damage(stage.name, stage.key)
+            verdict = "hit" if not damage and work.store.find(stage.name, stage.key) else "build"
             counts[verdict] += 1
+            for file in stage.source:
+                code.setdefault(file, []).append(stage.name)
             estimate = stage.estimate if verdict == "build" else ""
             print(f"{verdict:5}  {stage.name:24} {stage.key}  {estimate}".rstrip())
+            if damage:
+                print(f"       what lies there is damaged: {damage}; it would be set aside")
+    for file, names in code.items():
+        print(f"source {file}: its content is part of the keys of {', '.join(names)}")
     print(f"{counts['hit']} stages in the store, {counts['build']} to build; nothing was done (plan=true)")
 
 
