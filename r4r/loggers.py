@@ -105,11 +105,11 @@ def _loggable(value: Any) -> Any:
     return wandb.Table(dataframe=value) if isinstance(value, pd.DataFrame) else value
 
 
-def score_metrics(record: Mapping[str, Any], objective: str) -> dict[str, float]:
+def score_metrics(record: Mapping[str, Any], sweep_metric: str) -> dict[str, float]:
     """What a scored job logs: each label's errors and its reasons' scores, those of the job's own method without a
-    label too, so that runs of different methods share a column, and the objective of a search."""
+    label too, so that runs of different methods share a column, and what a search minimizes."""
     own = record["metrics"][0]
-    logged: dict[str, float] = {"objective": own[objective]}
+    logged: dict[str, float] = {"sweep_metric": own[sweep_metric]}
     for row in record["metrics"]:
         logged |= {f"score/{row['label']}/{row['decoding']}/{m}": row[m] for m in ("mae", "rmse")}
     logged |= {f"score/{m}": own[m] for m in ("mae", "rmse")}

@@ -17,10 +17,28 @@ if TYPE_CHECKING:  # all heavy imports wait until a job runs: `r4r --help` must 
 
 def main() -> None:
     """The command line. Exit codes: 0 done, 1 failed, 2 wrong configuration, 130 or 143 interrupted."""
+    try:
+        _command()
+    except KeyboardInterrupt as interrupt:
+        print("r4r: interrupted; finished stages are kept", file=sys.stderr)
+        sys.exit(143 if type(interrupt).__name__ == "Terminated" else 130)
+
+
+def _command() -> None:
+    from r4r.terminal import refusal, speak_any_terminal
+
+    speak_any_terminal()
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        from r4r.help import help_text
+
+        given = zip(sys.argv[1:], sys.argv[2:], strict=False)
+        print(help_text([Path(folder) for option, folder in given if option in ("--config-dir", "-cd")]))
+        return
     import hydra
 
     from r4r.errors import ConfigError
-    from r4r.overrides import conf_dir, preflight
+    from r4r.files import conf_dir
+    from r4r.overrides import preflight
 
     try:
         sys.argv[1:] = preflight(sys.argv[1:])
@@ -30,12 +48,12 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach this function instead of Hydra's own report
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)()
-    except KeyboardInterrupt as interrupt:
-        print("r4r: interrupted; finished stages are kept", file=sys.stderr)
-        sys.exit(143 if type(interrupt).__name__ == "Terminated" else 130)
     except Exception as error:
         if not getattr(error, "shown", False):
-            raise
+            told = refusal(error)
+            if told is None:
+                raise
+            print(f"r4r: {told}", file=sys.stderr)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
 
 
@@ -43,28 +61,32 @@ def job(cfg: "DictConfig") -> float | None:
     """Hydra's task: run the composed job in its own folder.
 
     Returns:
-        The headline error that `objective` names, for sweepers; None where nothing was scored.
+        The headline error that `sweep_metric` names, for sweepers; None where nothing was scored.
     """
     from hydra.core.hydra_config import HydraConfig
 
     from r4r.checks import validate
     from r4r.errors import R4RError
+    from r4r.plugins import check_job
+    from r4r.terminal import refusal
 
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     try:
+        check_job(cfg, hydra_config)
         record = run(validate(cfg), folder, list(hydra_config.overrides.task))
     except Exception as error:
         # shown here and not in main: of a sweep's failed jobs, main would see only the first
-        if isinstance(error, R4RError):
-            print(f"r4r: {error}", file=sys.stderr)
+        told = str(error) if isinstance(error, R4RError) else refusal(error)
+        if told:
+            print(f"r4r: {told}", file=sys.stderr)
         else:
             traceback.print_exc()
         if (folder / "result.json").exists():
             print(f"r4r: failed; record: {folder / 'result.json'}", file=sys.stderr)
         error.shown = True  # type: ignore[attr-defined]
         raise
-    return record["metrics"][0][cfg.objective] if record.get("metrics") else None
+    return record["metrics"][0][cfg.sweep_metric] if record.get("metrics") else None
 
 
 def run(config: "Config", folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -87,7 +109,7 @@ def run(config: "Config", folder: Path, overrides: Sequence[str] = ()) -> dict[s
     def terminate(number: int, frame: Any) -> None:
         raise Terminated
 
-    method = construct(config.method, "method")
+    method = construct(config.method, "method", config.plugins)
     work = Job(config, Store(config.paths.artifacts))
     if config.plan:
         from r4r.stages.score_reasons import reason_score_stages
@@ -114,7 +136,7 @@ def run(config: "Config", folder: Path, overrides: Sequence[str] = ()) -> dict[s
                 record["artifacts"] = {s.name: s.key for stage in stages for s in stage.upstream()}
             else:
                 record |= score(work, final, references)
-                log(score_metrics(record, config.objective))
+                log(score_metrics(record, config.sweep_metric))
                 if config.timing.rows:
                     from r4r.stages.timing import time_predictions
 
@@ -145,7 +167,7 @@ def _reference_stages(work: "Job") -> "dict[str, Stage]":
 
     nodes = work.config.references
     return {
-        name: construct(node, f"references.{name}").stages(work)
+        name: construct(node, f"references.{name}", work.config.plugins).stages(work)
         for name, node in nodes.items()
         if node["_target_"] != work.config.method["_target_"]
     }
@@ -185,8 +207,8 @@ def find_target(target: str, finals: "list[Stage]") -> "list[Stage]":
     Raises:
         ConfigError: no stage, or several names, fit.
     """
-    from r4r.checks import close_names
     from r4r.errors import ConfigError
+    from r4r.targets import close_names
 
     stages = {(stage.name, stage.key): stage for final in finals for stage in final.upstream()}
     names = {name for name, _ in stages}

@@ -89,7 +89,7 @@ def test_a_job_from_end_to_end(r4r: Any, outputs: Path, capsys: pytest.CaptureFi
     assert curves[0] == "step,name,value"
     assert any("mf/valid/rmse" in line for line in curves)
     logged = dict(line.split(",")[1:] for line in curves[1:])
-    assert logged["score/MF/mean/mae"] == logged["score/mae"] == logged["objective"]
+    assert logged["score/MF/mean/mae"] == logged["score/mae"] == logged["sweep_metric"]
     assert logged["score/MF/mean/rmse"] == logged["score/rmse"] != logged["score/mae"]
 
     assert r4r("method=mf", *SMALL, "seed=7") == 0
@@ -272,7 +272,7 @@ def test_a_methods_own_scores_are_logged_under_names_that_all_methods_share() ->
         },
     }
     logged = score_metrics(record, "rmse")
-    assert (logged["objective"], logged["score/mae"], logged["score/rmse"]) == (2.0, 1.0, 2.0)
+    assert (logged["sweep_metric"], logged["score/mae"], logged["score/rmse"]) == (2.0, 1.0, 2.0)
     assert (logged["score/rouge_l"], logged["score/Ours/rouge_l"], logged["score/Other/rouge_l"]) == (0.1, 0.1, 0.2)
     assert (logged["score/Ours/mode/mae"], logged["score/Other/mean/rmse"]) == (2.0, 4.0)
 

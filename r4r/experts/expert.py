@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytorch_lightning as pl
 import torch
+from pydantic import Field
 from torch import nn
 
 from r4r.errors import TrainingError
@@ -15,6 +16,8 @@ from r4r.lm.batches import plan_batches
 from r4r.lm.loss import Example, response_loss
 
 CHECKPOINT = "checkpoint.pt"
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class Expert(pl.LightningModule):
@@ -29,12 +32,12 @@ class Expert(pl.LightningModule):
     def __init__(
         self,
         lora: Lora,
-        lr: float,
-        epochs: int,
-        batch_size: int,
-        warmup: float,
+        lr: Positive,
+        epochs: Count,
+        batch_size: Count,
+        warmup: Annotated[float, Field(ge=0)],
         train_lm_head: bool = False,
-        max_grad_norm: float = 1.0,
+        max_grad_norm: Positive = 1.0,
     ):
         """
         Args:
@@ -196,13 +199,13 @@ class Writer(Expert):
     def __init__(
         self,
         lora: Lora,
-        lr: float,
-        epochs: int,
-        batch_size: int,
-        warmup: float,
-        max_new_tokens: int,
+        lr: Positive,
+        epochs: Count,
+        batch_size: Count,
+        warmup: Annotated[float, Field(ge=0)],
+        max_new_tokens: Count,
         train_lm_head: bool = False,
-        max_grad_norm: float = 1.0,
+        max_grad_norm: Positive = 1.0,
     ):
         super().__init__(lora, lr, epochs, batch_size, warmup, train_lm_head, max_grad_norm)
         self.max_new_tokens = max_new_tokens

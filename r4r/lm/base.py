@@ -30,7 +30,7 @@ BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # without one of them a CPU em
 class Lora(BaseModel):
     """Shape of an adapter (SPEC section 2)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     r: int = Field(16, ge=1)
     alpha: int = Field(32, ge=1)
     dropout: float = Field(0.0, ge=0, lt=1)

@@ -47,7 +47,7 @@ def source_identity(thing: Any) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for name, defined in _modules(thing):
-        found |= _counted(name) if _loaded(name) or _files(name) else _typed_in(name, defined)
+        found |= _counted(name) if _loaded(name) or module_files(name) else _typed_in(name, defined)
     return dict(sorted(found.items()))
 
 
@@ -98,7 +98,7 @@ def _modules(thing: Any, depth: int = 0, top: str = "") -> Iterator[tuple[str, A
 @functools.cache
 def _counted(name: str) -> dict[str, str]:
     """Digests of a module and of what it imports, as far as they count."""
-    start = [(name, path) for path in _loaded(name)] or list(_files(name))
+    start = [(name, path) for path in _loaded(name)] or list(module_files(name))
     top = name.partition(".")[0]
     waiting = [module for module in start if _counts(module, top)]
     seen: dict[Path, Module] = {}
@@ -108,7 +108,7 @@ def _counted(name: str) -> dict[str, str]:
             continue
         seen[path] = dotted, path
         for imported in _imports(dotted, path):
-            waiting += [module for module in _files(imported) if module[1] not in seen and _counts(module, top)]
+            waiting += [module for module in module_files(imported) if module[1] not in seen and _counts(module, top)]
     found = {}
     for dotted, path in seen.values():
         own = dotted.partition(".")[0] == "r4r"
@@ -137,7 +137,7 @@ def _loaded(name: str) -> list[Path]:
 
 
 @functools.cache
-def _files(name: str) -> tuple[Module, ...]:
+def module_files(name: str) -> tuple[Module, ...]:
     """The modules whose files run when a dotted name is imported; what follows a module's name is left out."""
     top, *rest = name.split(".")
     if top in sys.stdlib_module_names:
