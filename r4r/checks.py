@@ -1,20 +1,20 @@
 """Is this configuration right? Every fault at once, as sentences, before any model loads."""
 
 import difflib
-import importlib
 import inspect
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast, get_args, get_type_hints
+from typing import Any, cast, get_args
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, ValidationError
 
 from r4r.config import Config
 from r4r.errors import ConfigError
 from r4r.files import conf_dir
+from r4r.targets import close_names, constructor_schema, fitting, misplaced, setting_names
 
 # what only some methods read: an override of these that no method of the job uses is refused
 GUARDED = {
@@ -38,15 +38,17 @@ IN_PROCESS_ONLY = {
     "max_num_batched_tokens",
 }
 TRAINS_EXPERTS = {"ddp", "devices", "num_nodes", "strategy", "precision", "callbacks", "micro_batch_tokens"}
-HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
+LARGEST = 2**32 - 1  # of any whole number; what libraries take as a seed
 
 
-def validate(cfg: DictConfig) -> Config:
+def validate(cfg: DictConfig, classes: bool = True) -> Config:
     """The typed configuration of a composed job; folders become absolute, from where the command is run.
 
+    Args:
+        classes: false leaves the classes that a `_target_` names alone: importing them takes seconds.
     Raises:
         ConfigError: with every fault found: missing values, dead interpolations, unknown keys, wrong types and values,
-            and settings that the constructor of a `_target_` does not take.
+            classes that may not stand where they do, and settings that their constructors do not take.
     """
     cfg = OmegaConf.create({key: cfg._get_node(key) for key in cfg if key != "hydra"}, flags={"allow_objects": True})
     problems = _unresolved(cfg)
@@ -56,18 +58,25 @@ def validate(cfg: DictConfig) -> Config:
     unmounted = _unmounted(values)
     folders = values.get("paths")
     if isinstance(folders, dict):
-        values["paths"] = {k: Path(v).expanduser().absolute() if isinstance(v, str) else v for k, v in folders.items()}
+        values["paths"] = {
+            k: Path(v).expanduser().absolute() if v and isinstance(v, str) else v for k, v in folders.items()
+        }
+    problems += misplaced(values)
+    found = _too_large(values)
     config = None
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        problems += [text for key, text in _sentences(error, Config, "") if key not in dead]
-    for where, node in _targets(values):
-        found = _constructor_problems(where, unmounted.get(where, node))
-        problems += [text for key, text in found if key not in dead]
-    if config and config.timing.rows:
-        problems += _untimed(config)
-    if config and not problems:
+        found = [*_sentences(error, Config, ""), *found]
+    problems += [text for key, text in dict(reversed(found)).items() if key not in dead][::-1]
+    if classes:
+        plugins = plugins_in(values)
+        for where, node in _targets(values):
+            found = _constructor_problems(where, unmounted.get(where, node), plugins)
+            problems += [text for key, text in found if key not in dead]
+        if config and config.timing.rows:
+            problems += _untimed(config)
+    if config and classes and not problems:
         from r4r.teacher_reach import beyond_simulator
 
         problems += beyond_simulator(config)
@@ -83,6 +92,31 @@ def validate(cfg: DictConfig) -> Config:
     return config.model_copy(
         update={"experts": {k: v for k, v in config.experts.items() if f"experts.{k}" not in unmounted}}
     )
+
+
+def plugins_in(values: Mapping[Any, Any] | DictConfig) -> tuple[str, ...]:
+    """The modules that a configuration lists as plugins; none where the list is none."""
+    listed = values.get("plugins")
+    return tuple(map(str, listed)) if isinstance(listed, list | ListConfig) else ()
+
+
+def named_classes(cfg: DictConfig) -> set[str]:
+    """The classes that a composed configuration names."""
+    nodes = [node.get("_target_") for _, node in _targets(cfg)]
+    return {target for target in nodes if isinstance(target, str)}
+
+
+def _too_large(node: Any, path: str = "") -> list[tuple[str, str]]:
+    """(key, sentence) for every whole number beyond what any setting means."""
+    if isinstance(node, dict):
+        return [
+            fault for key, inner in node.items() for fault in _too_large(inner, f"{path}.{key}" if path else str(key))
+        ]
+    if isinstance(node, list):
+        return [fault for index, inner in enumerate(node) for fault in _too_large(inner, f"{path}.{index}")]
+    if isinstance(node, int) and abs(node) > LARGEST:
+        return [(path, f"{path}={node}: should be at most {LARGEST}")]
+    return []
 
 
 def _unmounted(values: Mapping[Any, Any]) -> dict[str, dict[Any, Any]]:
@@ -102,7 +136,7 @@ def _unmounted(values: Mapping[Any, Any]) -> dict[str, dict[Any, Any]]:
 def _untimed(config: Config) -> list[str]:
     """A sentence where predictions are to be timed and the method says that it has none to time."""
     try:
-        uses = getattr(locate(str(config.method.get("_target_"))), "uses", {"timing"})
+        uses = getattr(fitting("method", str(config.method.get("_target_")), config.plugins), "uses", {"timing"})
     except ConfigError:  # reported with the other targets
         return []
     if "timing" in uses:
@@ -111,28 +145,34 @@ def _untimed(config: Config) -> list[str]:
     return [f"timing.rows={config.timing.rows}: method={config.method.get('name')} {why}"]
 
 
-def construct(node: Mapping[str, Any], where: str) -> Any:
+def construct(node: Mapping[str, Any], where: str, plugins: Iterable[str] = ()) -> Any:
     """The object that a checked `_target_` node describes, its settings coerced to the constructor's types.
 
+    Args:
+        where: dotted key of the node, which says what kind of class belongs there.
+        plugins: modules outside r4r that may be imported.
     Raises:
         ConfigError: where the settings do not fit the constructor.
     """
-    problems = _constructor_problems(where, node)
+    plugins = tuple(plugins)
+    problems = _constructor_problems(where, node, plugins)
     if problems:
         raise ConfigError([text for _, text in problems])
-    target = locate(str(node["_target_"]))
-    settings = _model(target).model_validate({k: v for k, v in node.items() if k not in HYDRA_KEYS})
+    target = fitting(where, str(node["_target_"]), plugins)
+    settings = constructor_schema(target).model_validate({k: v for k, v in node.items() if k != "_target_"})
     return target(**{name: getattr(settings, name) for name in settings.model_fields_set})
 
 
 def ignored(cfg: DictConfig, overrides: Iterable[str]) -> list[str]:
     """A sentence for every command-line override that no method of this job reads."""
-    nodes = [cfg.get("method"), *(cfg.get("references") or {}).values()]
+    named = {"method": cfg.get("method")}
+    named |= {f"references.{name}": node for name, node in (cfg.get("references") or {}).items()}
+    nodes = list(named.values())
     used: set[str] = set()
     trained: set[str] = set()
-    for node in nodes:
+    for where, node in named.items():
         try:
-            target = locate(str(node["_target_"]))
+            target = fitting(where, str(node["_target_"]), plugins_in(cfg))
         except Exception:  # a broken target is validate's to report
             return []
         uses = getattr(target, "uses", None)
@@ -179,18 +219,9 @@ def _unread(inner: str, override: str, cfg: DictConfig) -> str:
     return ""
 
 
-def close_names(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence that says what was probably meant, or what there is."""
-    known = sorted(set(known))
-    near = difflib.get_close_matches(word, known, n=3, cutoff=0.55)
-    near += [name for name in known if len(word) > 2 and word in name and name not in near][: 3 - len(near)]
-    if near:
-        return f"did you mean {' or '.join(near)}?"
-    return f"known: {', '.join(known)}" if 0 < len(known) <= 20 else "see r4r --cfg job for what there is"
-
-
 def settable(cfg: DictConfig) -> set[str]:
-    """Dotted keys that the schemas know, whether or not a YAML file spells them out."""
+    """Dotted keys that the schemas know, whether or not a YAML file spells them out; `<node>.*` where a class's source
+    does not tell its settings."""
     found: set[str] = set()
 
     def walk(model: type[BaseModel], path: str) -> None:
@@ -202,31 +233,14 @@ def settable(cfg: DictConfig) -> set[str]:
 
     walk(Config, "")
     for where, node in _targets(cfg):
-        try:
-            target = locate(str(node.get("_target_")))
-        except ConfigError:  # validate's to report
-            continue
-        walk(_model(target), f"{where}.")
+        found |= node_settings(where, str(node.get("_target_")), plugins_in(cfg))
     return found
 
 
-def locate(path: str) -> Any:
-    """The class or function at a dotted path.
-
-    Raises:
-        ConfigError: naming the close ones where there is none.
-    """
-    module_name, _, name = path.rpartition(".")
-    if not module_name:
-        raise ConfigError([f"_target_={path}: must be a dotted path, such as package.module.Class"])
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ConfigError([f"_target_={path}: cannot import {module_name} ({error})"]) from error
-    if not hasattr(module, name):
-        own = [n for n, v in vars(module).items() if getattr(v, "__module__", None) == module_name]
-        raise ConfigError([f"_target_={path}: {module_name} has no {name}; {close_names(name, own)}"])
-    return getattr(module, name)
+def node_settings(where: str, target: str, plugins: tuple[str, ...]) -> set[str]:
+    """Dotted keys of the settings that the class at a node takes; `<node>.*` where its source does not tell them."""
+    names = setting_names(target, plugins)
+    return {f"{where}.*"} if names is None else {f"{where}.{name}" for name in names}
 
 
 def _unresolved(cfg: DictConfig) -> list[str]:
@@ -277,52 +291,22 @@ def _targets(values: Mapping[Any, Any]) -> list[tuple[str, Mapping[Any, Any]]]:
     return found
 
 
-def _constructor_problems(where: str, node: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _constructor_problems(where: str, node: Mapping[str, Any], plugins: tuple[str, ...]) -> list[tuple[str, str]]:
     """(key, sentence) for every setting that the node's constructor would not take."""
     path = node.get("_target_")
     if not isinstance(path, str):
         hint = f"mount it with +expert@{where}=..." if where.startswith("experts.") else "it names the class to build"
         return [(where, f"{where}: has no _target_; {hint}")]
     try:
-        target = locate(path)
+        target = fitting(where, path, plugins)
     except ConfigError as error:
         return [(where, f"{where}.{problem}") for problem in error.problems]
-    model = _model(target)
+    model = constructor_schema(target)
     try:
-        model.model_validate({key: value for key, value in node.items() if key not in HYDRA_KEYS})
+        model.model_validate({key: value for key, value in node.items() if key != "_target_"})
     except ValidationError as error:
         return _sentences(error, model, where)
     return []
-
-
-def _model(target: Any) -> type[BaseModel]:
-    """A closed schema of a constructor's settings.
-
-    Parameters whose type is a class of live objects (a language model, a store) are handed in by code: they are no
-    settings, so a configuration may not name them.
-    """
-    function = target.__init__ if inspect.isclass(target) else target
-    hints = get_type_hints(function, include_extras=True)
-    fields: dict[str, Any] = {}
-    is_open = False
-    for name, parameter in inspect.signature(target).parameters.items():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            is_open = True
-        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
-            continue
-        kind = hints.get(name, Any)
-        if _is_setting(kind):
-            fields[name] = (kind, ... if parameter.default is parameter.empty else parameter.default)
-    config = ConfigDict(extra="allow" if is_open else "forbid", protected_namespaces=())
-    return create_model(target.__name__, __config__=config, **fields)
-
-
-def _is_setting(kind: Any) -> bool:
-    try:
-        TypeAdapter(kind)
-    except PydanticSchemaGenerationError:
-        return False
-    return True
 
 
 def _sentences(error: ValidationError, model: type[BaseModel], prefix: str) -> list[tuple[str, str]]:

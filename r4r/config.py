@@ -5,7 +5,7 @@ Groups that name a `_target_` (method, expert) are checked against that construc
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -17,13 +17,17 @@ from r4r.trainer_settings import TrainerConfig
 class Section(BaseModel):
     """A group of settings: typed, closed (an unknown key is an error) and read-only."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""What numpy and Lightning take as a seed."""
 
 
 class WorldConfig(Section):
     """Size and planted effects of the simulated review world."""
 
-    seed: int = 0
+    seed: Seed = 0
     users: int = Field(80, ge=4)
     items: int = Field(40, ge=4)
     reviews_per_user: int = Field(10, ge=2)  # mean
@@ -53,7 +57,7 @@ class PrepareConfig(Section):
     valid_fraction: float = Field(0.1, gt=0, lt=1)
     test_fraction: float = Field(0.1, gt=0, lt=1)
     sample_users: int | None = Field(None, ge=1)  # after k_core: the most active users of a seeded draw, then k_core
-    sample_seed: int = 0
+    sample_seed: Seed = 0
 
 
 class HistoryConfig(Section):
@@ -76,7 +80,7 @@ class PoolsConfig(Section):
 class EvaluateConfig(Section):
     split: Literal["valid", "test"] = "test"
     max_rows: int | None = Field(None, ge=1)  # a seeded sample of the split; null takes every row
-    seed: int = 0
+    seed: Seed = 0
 
 
 class DatasetConfig(Section):
@@ -92,7 +96,7 @@ class DatasetConfig(Section):
     columns: dict[str, str] = {}  # source=custom: canonical column -> column of the file
     scale: Scale | None = None  # of the ratings; null: whole ratings from 1 to 5, and other ones are an error
     quoting: Literal["auto", "double", "backslash", "none"] = "auto"  # CSV, TSV: what quotation marks are (readers.py)
-    tau: float = 0.1  # acceptance threshold of the reason filter (paper 4.1.4)
+    tau: float = Field(0.1, ge=0, allow_inf_nan=False)  # acceptance threshold of the reason filter (paper 4.1.4)
     max_bad_fraction: float = Field(0.01, ge=0, le=1)  # malformed raw rows tolerated before it is an error
     strict: bool = False  # fail at the first malformed raw row
     max_review_chars: int = Field(20_000, ge=100)  # longer reviews are cut, and counted
@@ -321,7 +325,7 @@ class TimingConfig(Section):
     """What a prediction costs (paper Table 6), measured after scoring."""
 
     rows: int = Field(0, ge=0)  # predictions to time, at most: a seeded sample of the evaluated rows; 0: none
-    seed: int = 0
+    seed: Seed = 0
     warmup: int = Field(2, ge=1)  # predictions before the clock starts
 
 
@@ -341,14 +345,22 @@ class PathsConfig(Section):
     artifacts: Path
     cache: Path  # converted models
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_filled(cls, value: Any) -> Any:
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("is empty; name a folder, or leave it out")
+        return value
+
 
 class Config(Section):
     """The whole job, as composed by Hydra and resolved."""
 
-    seed: int
+    seed: Seed
     target: str  # stage to stop at; "result" runs the method and scores it
     plan: bool  # print what each stage would do, and do nothing
-    minimize: Literal["mae", "rmse"] = "mae"  # the error that the job returns to a sweeper
+    plugins: tuple[str, ...] = ()  # modules outside r4r whose classes a _target_ may name; trusted as code is
+    sweep_metric: Literal["mae", "rmse"] = "mae"  # what the job returns to a sweeper, and logs under this name
     name: str  # the job's name in records and W&B
     experiment: str | None = None
     dataset: DatasetConfig

@@ -1,9 +1,11 @@
-"""What tells one file from another, at any size."""
+"""Files and folders: what tells one file from another at any size, and where the configuration lies."""
 
 import hashlib
+import os
 from pathlib import Path
 
 END = 2**20
+FOLDERS = ("R4R_DATA", "R4R_OUTPUTS", "R4R_CACHE")  # environment variables
 
 
 def fingerprint(path: Path) -> str:
@@ -20,3 +22,10 @@ def conf_dir() -> Path:
     """The configuration folder: inside an installed package, or at the top of a checkout."""
     inside = Path(__file__).parent / "conf"
     return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
+
+
+def forget_empty_folders() -> None:
+    """Take an empty R4R_OUTPUTS, R4R_DATA or R4R_CACHE for one that is not set: as a folder it would be the root."""
+    for name in FOLDERS:
+        if not os.environ.get(name, "unset").strip():
+            del os.environ[name]

@@ -157,13 +157,13 @@ def _loggable(value: Any) -> Any:
     return wandb.Table(dataframe=value) if isinstance(value, pd.DataFrame) else value
 
 
-def score_metrics(record: Mapping[str, Any], objective: str) -> dict[str, float]:
+def score_metrics(record: Mapping[str, Any], sweep_metric: str) -> dict[str, float]:
     """What a scored job logs: each label's errors with their standard errors, its p against the job's own method, and
     its reasons' scores; those of the own method without a label too, so that runs of different methods share a column;
-    the number of rows; the tokens that were trained on; and the objective of a search."""
+    the number of rows; the tokens that were trained on; and what a search minimizes."""
     own = record["metrics"][0]
     errors = ("mae", "mae_se", "rmse", "rmse_se")
-    logged: dict[str, float] = {"objective": own[objective], "score/n": own["n"]}
+    logged: dict[str, float] = {"sweep_metric": own[sweep_metric], "score/n": own["n"]}
     for row in record["metrics"]:
         logged |= {f"score/{row['label']}/{row['decoding']}/{m}": row[m] for m in errors}
     logged |= {f"score/{m}": own[m] for m in errors}

@@ -1,32 +1,29 @@
 """The command line, checked before Hydra composes: every misspelt group, option and key at once."""
 
 import difflib
-import re
+import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.utils import create_config_search_path, get_args_parser
-from hydra.core.config_search_path import SearchPathQuery
+from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, OverrideType
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from r4r.checks import close_names, ignored, settable, validate
+from r4r.arguments import given, slips
+from r4r.checks import ignored, node_settings, settable, validate
+from r4r.composing import compose, make_loader, no_option
 from r4r.errors import ConfigError
-from r4r.files import conf_dir
+from r4r.files import conf_dir as conf_dir
+from r4r.models_named import register_models
+from r4r.plugins import foreign_plugins, pin_sources, trusted_plugins
+from r4r.targets import close_names, strange_to_hydra
 
-EXTRAS = {  # options of Hydra's own groups that come with an extra of the package
-    "hydra/launcher/joblib": "joblib",
-    "hydra/launcher/submitit_slurm": "slurm",
-    "hydra/sweeper/optuna": "optuna",
-}
 MAX_VARIANTS = 60  # jobs of a sweep that are checked ahead; each is checked again when it starts
 
 
@@ -56,16 +53,27 @@ def preflight(argv: list[str]) -> list[str]:
     Raises:
         ConfigError: with every fault found.
     """
+    argv = given(argv)
+    faults = list(slips(argv))
+    if faults:
+        raise ConfigError(faults)
     args = get_args_parser().parse_args(argv)
     if args.help or args.hydra_help or args.shell_completion or args.info:
         return argv
+    if args.cfg and args.multirun:
+        raise ConfigError(["--cfg and -m: a sweep is many configurations; show one of them, without -m"])
     if args.config_dir and not Path(args.config_dir).is_dir():
         raise ConfigError([f"--config-dir {args.config_dir}: there is no such folder"])
+    register_models(args.overrides)
     loader = make_loader(args.config_dir)
     name = args.config_name or "config"
-    checked = check_overrides(args.overrides, loader, name, multirun=bool(args.multirun))
-    problems = list(checked.problems)
+    multirun = bool(args.multirun)
+    checked = check_overrides(args.overrides, loader, name, multirun)
+    problems, valid = list(checked.problems), []
     if not args.cfg:
+        problems += _unswept(args.overrides, loader, name, multirun)
+        named = not problems  # names first: what is imported to check values takes seconds
+        trusted = trusted_plugins(args.overrides, loader, name)
         unused: list[dict[str, str]] = []  # of each variant: key -> what is wrong with its override
         for variant in checked.variants:
             try:
@@ -73,43 +81,46 @@ def preflight(argv: list[str]) -> list[str]:
             except ConfigError as error:
                 problems += error.problems
                 continue
+            unsafe = [*strange_to_hydra(cfg), *foreign_plugins(cfg, trusted)]
+            problems += unsafe
             try:
-                validate(cfg)
+                validate(cfg, classes=named and not unsafe)
             except ConfigError as error:
                 problems += error.problems
-            unused.append({sentence.split("=")[0]: sentence for sentence in ignored(cfg, variant)})
+            if named and not unsafe:
+                valid.append(cfg)
+                unused.append({sentence.split("=")[0]: sentence for sentence in ignored(cfg, variant)})
         # in a sweep over methods, an override stands if any of the jobs uses it
         if unused:
             problems += sorted(text for key, text in unused[0].items() if all(key in job for job in unused))
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
+    pin_sources(valid)
+    for note in dict.fromkeys(note for cfg in valid for note in notes(cfg, args.overrides)):
+        print(f"r4r: {note}", file=sys.stderr)
     return [checked.spelt.get(argument, argument) for argument in argv]
 
 
-def make_loader(extra_dir: str | None = None) -> ConfigLoaderImpl:
-    """Hydra's loader over `conf/`, and over the user's own folder first."""
-    path = create_config_search_path(str(conf_dir()))
-    if extra_dir:
-        extra = f"file://{Path(extra_dir).absolute()}"
-        path.prepend(provider="command-line", path=extra, anchor=SearchPathQuery(provider="schema"))
-    return ConfigLoaderImpl(config_search_path=path)
+def notes(cfg: DictConfig, overrides: Sequence[str]) -> list[str]:
+    """What is worth a second look in a job that can run."""
+    recipe = OmegaConf.select(cfg, "hydra.runtime.choices.recipe")
+    source = str(OmegaConf.select(cfg, "llm.source"))
+    asked = any(text.lstrip("+").startswith("recipe=") for text in overrides)
+    if recipe != "small" or asked or not source.startswith(("hub:", "path:")):
+        return []
+    made_for = "which is made for the bundled model (lr 1e-3)"
+    return [f"llm.source={source} with recipe=small, {made_for}; the paper's is recipe=paper"]
 
 
-def compose(loader: ConfigLoaderImpl, name: str, overrides: list[str]) -> DictConfig:
-    """The composed job, with Hydra's own settings under `hydra`. Not to be written into: equal calls share it.
-
-    Raises:
-        ConfigError: Hydra's complaint in one sentence.
-    """
-    return _composed(loader, name, tuple(overrides))
-
-
-@lru_cache(maxsize=MAX_VARIANTS)
-def _composed(loader: ConfigLoaderImpl, name: str, overrides: tuple[str, ...]) -> DictConfig:
-    try:
-        return loader.load_configuration(name, list(overrides), run_mode=RunMode.RUN)
-    except HydraException as error:
-        raise ConfigError([_one_sentence(error, loader)]) from error
+def _unswept(overrides: Sequence[str], loader: ConfigLoaderImpl, name: str, multirun: bool) -> list[str]:
+    """A sentence where a preset brings a sweep that this command would drop."""
+    if multirun or "hydra.mode=MULTIRUN" in overrides:
+        return []
+    axes = [axis.partition("=")[0] for axis in _own_axes(overrides, loader, name)]
+    if not axes:
+        return []
+    preset = next(text for text in overrides if text.lstrip("+").startswith("experiment"))
+    return [f"{preset}: is a sweep over {', '.join(axes)}; add -m, or give each of them a value"]
 
 
 def check_overrides(
@@ -166,6 +177,11 @@ def _check_overrides(overrides: Sequence[str], loader: ConfigLoaderImpl, name: s
             problems.append(f"{text}: these presets bring sweeps of their own; give each its own command")
             continue
         parsed = [parser.parse_override(choice) for choice in choices]
+        if isinstance(override.value(), list) and _takes_one(override.key_or_group, loader):
+            listed = ",".join(map(str, override.value()))
+            job = f"-m {override.get_key_element()}={listed}"
+            problems.append(f"{text}: a job has one {override.key_or_group}; for a job each: {job}")
+            continue
         if loader.repository.group_exists(override.key_or_group):
             faults = [fault for choice in parsed for fault in _option_faults(choice, loader)]
             problems += faults
@@ -178,12 +194,15 @@ def _check_overrides(overrides: Sequence[str], loader: ConfigLoaderImpl, name: s
     composed = [compose(loader, name, variant) for variant in _variants(groups)]
     written = {key for cfg in composed for key in _dotted(cfg)}
     known = written | {key for cfg in composed for key in settable(cfg)}
+    plugins = trusted_plugins(overrides, loader, name)
+    for override in [each for parsed in keys for each in parsed if each.key_or_group.endswith("._target_")]:
+        known |= node_settings(override.key_or_group.removesuffix("._target_"), str(override.value()), plugins)
     kept = list(groups)
     spelt: dict[str, str] = {}
     for parsed in keys:
         first, key = parsed[0], parsed[0].key_or_group
         lines = [str(override.input_line) for override in parsed]
-        if not (first.is_add() or first.is_force_add()) and key not in known:
+        if not (first.is_add() or first.is_force_add()) and key not in known and not _open(key, known):
             problems.append(f"{lines[0]}: there is no key or group '{key}'; {_near(key, known, loader)}")
             continue
         if first.type is OverrideType.CHANGE and key not in written:
@@ -191,6 +210,11 @@ def _check_overrides(overrides: Sequence[str], loader: ConfigLoaderImpl, name: s
             spelt |= {text: f"++{text}" for text in overrides if text.startswith(f"{key}=")}
         kept.append(lines)
     return Checked(_variants(kept), problems, spelt)
+
+
+def _takes_one(group: str, loader: ConfigLoaderImpl) -> bool:
+    """Whether a key is a group of which a job holds one option. Presets may be several."""
+    return group != "experiment" and loader.repository.group_exists(group)
 
 
 def _swept(presets: list[str], loader: ConfigLoaderImpl, name: str) -> bool:
@@ -228,7 +252,7 @@ def _option_faults(override: Override, loader: ConfigLoaderImpl) -> list[str]:
         if "${" in str(option):
             continue
         if not loader.repository.config_exists(f"{group}/{option}"):
-            faults.append(f"{override.get_key_element()}={option}: {_no_option(group, str(option), loader)}")
+            faults.append(f"{override.get_key_element()}={option}: {no_option(group, str(option), loader)}")
     return faults
 
 
@@ -273,6 +297,11 @@ def _dotted(node: Any, path: str = "") -> Iterable[str]:
             yield f"{path}.{index}"
 
 
+def _open(key: str, known: set[str]) -> bool:
+    """Whether a key lies in a node whose settings only its class can tell."""
+    return any(f"{key[:at]}.*" in known for at, letter in enumerate(key) if letter == ".")
+
+
 def _near(key: str, known: set[str], loader: ConfigLoaderImpl) -> str:
     """Close names among the key's siblings, or the same name elsewhere, or what there is."""
     parent, _, leaf = key.rpartition(".")
@@ -284,23 +313,3 @@ def _near(key: str, known: set[str], loader: ConfigLoaderImpl) -> str:
     if elsewhere and not difflib.get_close_matches(leaf, siblings, n=1, cutoff=0.75):
         return f"did you mean {' or '.join(elsewhere[:4])}?"
     return close_names(leaf, siblings) if siblings else close_names(key, own)
-
-
-def _one_sentence(error: HydraException, loader: ConfigLoaderImpl) -> str:
-    text = " ".join(part for part in (str(error), str(error.__cause__ or "")) if part).strip()
-    missing = re.search(r"(?:In '([^']*)': )?Could not (?:find|load) '([^']+)/([^'/]+)'", text)
-    if missing:
-        source, group, option = missing.groups()
-        head = f"conf/{source}.yaml: " if source else ""
-        return head + _no_option(group, option, loader)
-    return re.sub(r"\s+", " ", text.split("\n\n")[0])
-
-
-def _no_option(group: str, option: str, loader: ConfigLoaderImpl) -> str:
-    known = loader.get_group_options(group)
-    extra = EXTRAS.get(f"{group}/{option}")
-    if extra:
-        hint = f"it comes with the extra {extra}: pip install '.[{extra}]'"
-    else:
-        hint = close_names(option, known) if known else f"conf/{group} holds no options"
-    return f"{group} has no option '{option}'; {hint}"

@@ -19,6 +19,26 @@ if TYPE_CHECKING:  # all heavy imports wait until a job runs: `r4r --help` must 
 def main() -> None:
     """The command line. Exit codes: 0 done, 1 failed, 2 wrong configuration, 130 or 143 interrupted."""
     os.environ["MPLBACKEND"] = "Agg"  # we draw into files alone; a notebook's backend would not even import here
+    try:
+        _command()
+    except KeyboardInterrupt as interrupt:
+        from r4r.ranks import this_rank
+
+        if this_rank().rank == 0:
+            print("r4r: interrupted; finished stages are kept", file=sys.stderr)
+        sys.exit(143 if type(interrupt).__name__ == "Terminated" else 130)
+
+
+def _command() -> None:
+    from r4r.terminal import speak_any_terminal
+
+    speak_any_terminal()
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        from r4r.help import help_text
+
+        given = zip(sys.argv[1:], sys.argv[2:], strict=False)
+        print(help_text([Path(folder) for option, folder in given if option in ("--config-dir", "-cd")]))
+        return
     from r4r.errors import ConfigError
     from r4r.overrides import preflight
     from r4r.ranks import this_rank
@@ -42,17 +62,17 @@ def _run_hydra(first: bool) -> None:
     import hydra
 
     from r4r.errors import ConfigError
-    from r4r.overrides import conf_dir
+    from r4r.files import conf_dir
+    from r4r.terminal import refusal
 
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)()
-    except KeyboardInterrupt as interrupt:
-        if first:
-            print("r4r: interrupted; finished stages are kept", file=sys.stderr)
-        sys.exit(143 if type(interrupt).__name__ == "Terminated" else 130)
     except Exception as error:
         if not getattr(error, "shown", False):
-            raise
+            told = refusal(error)
+            if told is None:
+                raise
+            print(f"r4r: {told}", file=sys.stderr)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
 
 
@@ -60,19 +80,22 @@ def job(cfg: "DictConfig") -> float | None:
     """Hydra's task: run the composed job in its own folder.
 
     Returns:
-        The headline error that `minimize` names, for sweepers; None where nothing was scored.
+        The headline error that `sweep_metric` names, for sweepers; None where nothing was scored.
     """
     from hydra.core.hydra_config import HydraConfig
 
     from r4r.checks import validate
     from r4r.errors import R4RError
     from r4r.launch import processes_to_start, start_processes
+    from r4r.plugins import check_job
     from r4r.ranks import this_rank
     from r4r.records import group_choices
+    from r4r.terminal import refusal
 
     hydra_config, here = HydraConfig.get(), this_rank()
     folder = Path(hydra_config.runtime.output_dir)
     try:
+        check_job(cfg, hydra_config)
         config = validate(cfg)
         count = 1 if config.plan else processes_to_start(config.trainer, here)
         if count > 1:
@@ -84,16 +107,17 @@ def job(cfg: "DictConfig") -> float | None:
         record = run(config, folder, list(hydra_config.overrides.task), choices)
     except Exception as error:
         # shown here and not in main: of a sweep's failed jobs, main would see only the first
-        if isinstance(error, R4RError):
+        told = str(error) if isinstance(error, R4RError) else refusal(error)
+        if told:
             which = f"process {here.rank + 1} of {here.size}: " if here.rank else ""
-            print(f"r4r: {which}{error}", file=sys.stderr)
+            print(f"r4r: {which}{told}", file=sys.stderr)
         else:
             traceback.print_exc()
         if (folder / "result.json").exists():
             print(f"r4r: failed; record: {folder / 'result.json'}", file=sys.stderr)
         error.shown = True  # type: ignore[attr-defined]
         raise
-    return record["metrics"][0][cfg.minimize] if record.get("metrics") else None
+    return record["metrics"][0][cfg.sweep_metric] if record.get("metrics") else None
 
 
 def run(
@@ -122,7 +146,7 @@ def run(
     from r4r.ranks import this_rank
 
     here = this_rank()
-    method = construct(config.method, "method")
+    method = construct(config.method, "method", config.plugins)
     work = Job(config, Store(config.paths.artifacts))
     if here.size > 1 and not config.plan:
         from r4r.training.ranks import join
@@ -158,7 +182,7 @@ def run(
                 record["artifacts"] = {s.name: s.key for stage in stages for s in stage.upstream()}
             else:
                 record |= score(work, final, references)
-                log(score_metrics(record, config.minimize))
+                log(score_metrics(record, config.sweep_metric))
                 if config.timing.rows:
                     from r4r.stages.timing import time_predictions
 
@@ -193,7 +217,7 @@ def _reference_stages(work: "Job") -> "dict[str, Stage]":
 
     nodes = work.config.references
     return {
-        name: construct(node, f"references.{name}").stages(work)
+        name: construct(node, f"references.{name}", work.config.plugins).stages(work)
         for name, node in nodes.items()
         if node["_target_"] != work.config.method["_target_"]
     }
@@ -207,15 +231,23 @@ def plan(work: "Job", finals: "dict[str, Stage]") -> None:
         print(f"engine {described(work.config.llm)}")
     seen: set[tuple[str, str]] = set()
     counts = {"hit": 0, "build": 0}
+    code: dict[str, list[str]] = {}  # file that is not r4r's released own -> stages whose keys hold its digest
     for final in finals.values():
         for stage in final.upstream():
             if (stage.name, stage.key) in seen:
                 continue
             seen.add((stage.name, stage.key))
-            verdict = "hit" if work.store.find(stage.name, stage.key) else "build"
+            damage = work.store.damage(stage.name, stage.key)
+            verdict = "hit" if not damage and work.store.find(stage.name, stage.key) else "build"
             counts[verdict] += 1
+            for file in stage.source:
+                code.setdefault(file, []).append(stage.name)
             estimate = stage.estimate if verdict == "build" else ""
             print(f"{verdict:5}  {stage.name:24} {stage.key}  {estimate}".rstrip())
+            if damage:
+                print(f"       what lies there is damaged: {damage}; it would be set aside")
+    for file, names in code.items():
+        print(f"source {file}: its content is part of the keys of {', '.join(names)}")
     print(f"{counts['hit']} stages in the store, {counts['build']} to build; nothing was done (plan=true)")
 
 
@@ -225,8 +257,8 @@ def find_target(target: str, finals: "list[Stage]") -> "list[Stage]":
     Raises:
         ConfigError: no stage, or several names, fit.
     """
-    from r4r.checks import close_names
     from r4r.errors import ConfigError
+    from r4r.targets import close_names
 
     stages = {(stage.name, stage.key): stage for final in finals for stage in final.upstream()}
     names = {name for name, _ in stages}

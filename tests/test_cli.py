@@ -88,7 +88,7 @@ def test_a_job_from_end_to_end(r4r: Any, outputs: Path, capsys: pytest.CaptureFi
     assert curves[0] == "step,name,value"
     assert any("mf/valid/rmse" in line for line in curves)
     logged = dict(line.split(",")[1:] for line in curves[1:])
-    assert logged["score/MF/mean/mae"] == logged["score/mae"] == logged["objective"]
+    assert logged["score/MF/mean/mae"] == logged["score/mae"] == logged["sweep_metric"]
     assert logged["score/MF/mean/rmse"] == logged["score/rmse"] != logged["score/mae"]
 
     assert r4r("method=mf", *SMALL, "seed=7") == 0

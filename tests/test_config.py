@@ -5,7 +5,7 @@ import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +17,7 @@ from r4r.checks import construct, ignored, validate
 from r4r.errors import ConfigError
 from r4r.overrides import compose, conf_dir, make_loader, preflight
 from r4r.stages.reasons import threshold
+from r4r.targets import constructor_schema, fitting
 
 LOADER = make_loader()
 GROUPS = [g for g in LOADER.list_groups("") if g != "hydra"]
@@ -171,6 +172,39 @@ def leaves(node: DictConfig, path: str = "") -> Iterator[str]:
             yield f"{path}{key}"
 
 
+def schema_numbers(section: BaseModel, path: str = "") -> Iterator[tuple[str, bool]]:
+    """(dotted key, whether whole) of every number that a group's schema has, left null or not."""
+    for name, field in type(section).model_fields.items():
+        value, kinds = getattr(section, name), get_args(field.annotation) or (field.annotation,)
+        if isinstance(value, BaseModel):
+            yield from schema_numbers(value, f"{path}{name}.")
+        elif int in kinds or float in kinds or type(value) in (int, float):
+            yield f"{path}{name}", float not in kinds and type(value) is not float
+
+
+def test_every_number_is_bounded() -> None:
+    """Each number of the configuration, and of every method's and expert's constructor, refuses what it cannot mean."""
+    experts = [f"+expert@experts.{name}={name}" for name in ("onestep", "cot", "exp3rt")]
+    methods = [
+        f"+method@references.{n}={n}" for n in ("daml", "deepconn", "fewshot", "narre", "reason4rec", "reward_check")
+    ]
+    cfg = composed("metrics=offline", "timing=paper", *experts, *methods, "+method@references.saver=rec_saver")
+    config = validate(cfg)
+    whole = OmegaConf.create(config.model_dump(mode="json"))
+    nodes = {f"{group}.{name}.": node for group in ("experts", "references") for name, node in whole[group].items()}
+    numbers = dict(schema_numbers(config))
+    for path, node in nodes.items():
+        classes = constructor_schema(fitting(path[:-1], node["_target_"])).model_validate(
+            {key: value for key, value in OmegaConf.to_container(node).items() if key != "_target_"}
+        )
+        numbers |= dict(schema_numbers(classes, path))
+    assert len(numbers) > 150
+    for value in (float("nan"), float("inf"), -1, 2**40):
+        wrong = {key for key, is_whole in numbers.items() if is_whole or value != 2**40}
+        found = problems(changed(whole, **{key.replace(".", "__"): value for key in wrong}))
+        assert not wrong - {text.split("=")[0] for text in found}, value
+
+
 DEFAULT = changed(composed())
 OmegaConf.update(DEFAULT, "hydra", None, force_add=True)
 KEYS = sorted(key for key in leaves(DEFAULT) if not key.startswith(("hydra", "dataset.columns")))
@@ -218,6 +252,8 @@ class Probe:
     ):
         self.name, self.shape, self.engine, self.share = name, shape, engine, share
 
+    def stages(self, job: object) -> None: ...
+
 
 @pytest.fixture
 def probe(monkeypatch: pytest.MonkeyPatch) -> str:
@@ -230,9 +266,9 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_a_constructor_is_the_schema_of_its_settings(default: DictConfig, probe: str) -> None:
     good = {"_target_": probe, "name": "p", "shape": {"width": 2}, "share": 1}
-    validate(changed(default, references={"probe": good}))
+    validate(changed(default, references={"probe": good}, plugins=["probe_module"]))
     bad = {"_target_": probe, "shape": {"width": 0, "wdth": 1}, "share": 3, "engine": {}}
-    found = problems(changed(default, references={"probe": bad}))
+    found = problems(changed(default, references={"probe": bad}, plugins=["probe_module"]))
     for sentence in (
         "references.probe.name: has no value; set references.probe.name=...",
         "references.probe.shape.width=0: should be greater than or equal to 1",
@@ -245,7 +281,7 @@ def test_a_constructor_is_the_schema_of_its_settings(default: DictConfig, probe:
 
 
 def test_construct_builds_with_the_constructors_types(probe: str) -> None:
-    got = construct({"_target_": probe, "name": "p", "shape": {"width": "3"}, "share": 1}, "method")
+    got = construct({"_target_": probe, "name": "p", "shape": {"width": "3"}, "share": 1}, "method", ["probe_module"])
     assert got.shape == Shape(width=3)
     assert isinstance(got.share, float)
 

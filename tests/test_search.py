@@ -144,7 +144,7 @@ def test_the_wandb_sweep_is_the_presets_search() -> None:
     space, fixed = create_params_from_overrides([f"{k}={v}" for k, v in cfg.hydra.sweeper.params.items()])
     assert fixed == {}
     assert {key: wandb_distribution(node) for key, node in SWEEP["parameters"].items()} == space
-    assert (cfg.minimize, cfg.dataset.evaluate.split, cfg.hydra.sweeper.direction) == ("rmse", "valid", "minimize")
+    assert (cfg.sweep_metric, cfg.dataset.evaluate.split, cfg.hydra.sweeper.direction) == ("rmse", "valid", "minimize")
     assert SWEEP["metric"]["goal"] == "minimize"
     assert (SWEEP["method"], SWEEP["run_cap"]) == ("bayes", cfg.hydra.sweeper.n_trials)
     assert SWEEP["command"] == ["r4r", "experiment=tune", "${args_no_hyphens}"]

@@ -1,10 +1,14 @@
 """Artifacts: a key names all that matters, a build survives a kill, and no artifact is made twice."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +24,7 @@ from r4r.errors import DataError
 from r4r.overrides import compose, make_loader
 from r4r.rows import SUMMARIES
 from r4r.stages.stage import Job, Stage, Work
-from r4r.store.artifact import MANIFEST, Store, write_table
+from r4r.store.artifact import MANIFEST, Artifact, Store, write_table
 from r4r.store.journal import Journal
 from r4r.store.key import key_of
 
@@ -73,13 +77,15 @@ def test_the_order_of_settings_does_not_matter() -> None:
     )
 
 
-def test_the_keys_of_the_default_job_are_pinned() -> None:
+def test_the_keys_of_the_default_job_are_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Artifacts of earlier versions stay valid as long as this holds.
 
     A key may change only where the stage's output changes: a prompt, a default setting, or a bumped VERSION. Then
     write the new keys (this test shows them) into golden/keys.json in the same change. A key that changes for another
     reason (a setting that does not affect the output got into it) makes everyone build again for nothing.
     """
+    monkeypatch.setattr("r4r.stages.stage.source_identity", lambda thing: {})  # of a checkout that is worked on
+    monkeypatch.setattr("r4r.stages.stage.source_of", lambda target: {})
     found = keys(configured())
     assert found == json.loads(GOLDEN.read_text(encoding="utf-8")), json.dumps(found, indent=2)
 
@@ -179,7 +185,7 @@ def test_a_folder_without_manifest_is_no_artifact(tmp_path: Path) -> None:
     store.complete("split", "k", {"a": 1}, {"rows": 2})
     found = store.find("split", "k")
     assert found is not None
-    assert found.manifest == {"rows": 2}
+    assert found.manifest["rows"] == 2
     assert sorted(path.name for path in found.path.iterdir()) == ["config.yaml", MANIFEST]
 
 
@@ -264,3 +270,146 @@ def test_the_lock_of_a_killed_process_is_free_again(tmp_path: Path) -> None:
 
         with Store(tmp_path).locked("split", "k", waiting):
             assert len(waited) == 1
+
+
+def made(store: Store) -> Artifact:
+    with store.locked("train/x", "k"):
+        work = store.workspace("train/x", "k")
+        (work / "adapter").mkdir(mode=0o700)
+        (work / "adapter" / "weights").write_bytes(b"w" * 100)
+        (work / "adapter" / "weights").chmod(0o600)
+        (work / "facts.json").write_text("{}")
+        return store.complete("train/x", "k", {"a": 1}, {"rows": 2})
+
+
+def edit_manifest(folder: Path, **values: Any) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(manifest | values))
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "weights has 50 bytes": lambda folder: os.truncate(folder / "adapter" / "weights", 50),
+    "the content of adapter/weights": lambda folder: flip(folder / "adapter" / "weights"),
+    "adapter/weights is missing": lambda folder: (folder / "adapter" / "weights").unlink(),
+    "facts.json is missing": lambda folder: (folder / "facts.json").unlink(),
+    "config.yaml": lambda folder: flip(folder / "config.yaml"),
+    "adapter/other is not of it": lambda folder: (folder / "adapter" / "other").write_bytes(b"x"),
+    "it has no manifest.json": lambda folder: (folder / MANIFEST).unlink(),
+    "manifest.json cannot be read": lambda folder: os.truncate(folder / MANIFEST, 30),
+    "is not as it was written": lambda folder: edit_manifest(folder, rows=3),
+    "manifest.json is not": lambda folder: (folder / MANIFEST).write_text("[1]"),
+}
+
+
+@pytest.mark.parametrize("told", DAMAGES)
+def test_a_damaged_artifact_is_named_set_aside_and_built_anew(
+    tmp_path: Path, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started: list[float] = []
+    _, stage = counting_stage(started)
+    stage = replace(stage, build=adapter_build(started))
+    store = Store(tmp_path)
+    path = Job(configured(), store).materialize(stage).path
+    DAMAGES[told](path)
+    damage = store.damage(stage.name, stage.key)
+    assert damage is not None
+    assert told in damage
+    assert store.find(stage.name, stage.key) is None
+    again = Job(configured(), store).materialize(stage)
+    assert len(started) == 2
+    assert "damaged: before" in capsys.readouterr().err
+    assert store.damage(stage.name, stage.key, whole=True) is None
+    assert sorted(entry.name for entry in path.parent.iterdir()) == [stage.key, f"{stage.key}.damaged-1"]
+    assert (again.path / "adapter" / "weights").read_bytes() == b"w" * 100
+
+
+def adapter_build(started: list[float]) -> Callable[[Work], dict[str, Any]]:
+    def build(work: Work) -> dict[str, Any]:
+        started.append(time.monotonic())
+        (work.folder / "adapter").mkdir(exist_ok=True)
+        (work.folder / "adapter" / "weights").write_bytes(b"w" * 100)
+        (work.folder / "facts.json").write_text("{}")
+        return {"rows": 2}
+
+    return build
+
+
+def test_another_experts_adapter_in_an_artifacts_place_is_noticed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    artifact = made(store)
+    os.rename(artifact.path, store.path("train/x", "other"))
+    assert store.damage("train/x", "other") == "it is that of train/x k"
+
+
+def test_large_files_are_read_at_their_first_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("r4r.store.artifact.LARGE", 50)
+    store = Store(tmp_path)
+    weights = made(store).path / "adapter" / "weights"
+    flip(weights)
+    assert store.find("train/x", "k") is not None
+    assert store.damage("train/x", "k", whole=True) == "the content of adapter/weights is not what was written"
+
+
+def test_files_have_the_mode_that_the_umask_gives(tmp_path: Path) -> None:
+    artifact = made(Store(tmp_path))
+    (tmp_path / "plain").touch()
+    (tmp_path / "folder").mkdir()
+    wanted = [(tmp_path / name).stat().st_mode for name in ("plain", "folder")]
+    entries = [artifact.path, *artifact.path.rglob("*")]
+    assert {entry.stat().st_mode for entry in entries} == set(wanted)
+
+
+def test_whoever_waits_for_a_lock_that_is_removed_does_not_share_it(tmp_path: Path) -> None:
+    """Six jobs take the same lock again and again, each removing the file: never two at once, and nothing is left."""
+    inside: list[int] = []
+
+    def run() -> None:
+        for _ in range(40):
+            with Store(tmp_path).locked("split", "k"):
+                inside.append(1)
+                assert len(inside) == 1
+                time.sleep(0)
+                inside.pop()
+
+    with ThreadPoolExecutor(6) as pool:
+        for done in [pool.submit(run) for _ in range(6)]:
+            done.result()
+    assert list((tmp_path / "split").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "null",
+        "[]",
+        "3",
+        '{"unit": "1"}',
+        '{"unit": "1", "rows": 3, "sha256": "0"}',
+        "{",
+        '{"unit": "1", "rows": [{"a": 2}], "sha256": "b16e"}',
+        "\x00" * 9,
+    ],
+)
+def test_a_damaged_journal_line_costs_its_unit_and_is_kept_aside(
+    tmp_path: Path, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "k.partial").mkdir()
+    path = tmp_path / "k.partial" / "rows.jsonl"
+    for number in range(3):
+        Journal(path).append(str(number), [{"a": number}])
+    lines = path.read_text().splitlines()
+    lines[1] = line
+    path.write_text("\n".join(lines) + "\n")
+    damaged = path.read_text()
+    journal = Journal(path)
+    assert [unit in journal for unit in "012"] == [True, False, True]
+    assert "damaged lines (2)" in " ".join(capsys.readouterr().err.split())
+    assert (tmp_path / "k.partial.rows.jsonl.damaged").read_text() == damaged
+    journal.append("1", [{"a": 1}])
+    assert sorted(row["a"] for row in Journal(path).rows()) == [0, 1, 2]

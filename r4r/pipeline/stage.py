@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel
 
 from r4r.store.key import key_of
+from r4r.store.source import source_identity, source_of
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,18 @@ class Stage:
         return {"class": type(self).__name__, **plain({f.name: getattr(self, f.name) for f in fields(self)}, self.name)}
 
     @cached_property
+    def source(self) -> dict[str, str]:
+        """File -> digest of the code outside of r4r's release that shapes the output: that of the stage's class and of
+        every class that its fields name by `_target_`."""
+        found = source_identity(type(self))
+        for target in named_targets(self.config):
+            found |= source_of(target)
+        return dict(sorted(found.items()))
+
+    @cached_property
     def key(self) -> str:
-        return key_of(self.name, self.version, self.config, {name: stage.key for name, stage in self.inputs.items()})
+        config = {**self.config, "source": self.source} if self.source else self.config
+        return key_of(self.name, self.version, config, {name: stage.key for name, stage in self.inputs.items()})
 
     def upstream(self) -> Iterator["Stage"]:
         """This stage and all that it depends on, inputs first, each once."""
@@ -114,6 +125,18 @@ def plain(value: Any, where: str) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"{where}: a {type(value).__name__} has no identity that an artifact's key could hold")
+
+
+def named_targets(config: Any) -> Iterator[str]:
+    """Every class that a stage's configuration names by `_target_`, at any depth."""
+    if isinstance(config, dict):
+        if isinstance(config.get("_target_"), str):
+            yield config["_target_"]
+        for inner in config.values():
+            yield from named_targets(inner)
+    elif isinstance(config, list | tuple):
+        for inner in config:
+            yield from named_targets(inner)
 
 
 def _stages_in(value: Any, path: str) -> Iterator[tuple[str, Stage]]:

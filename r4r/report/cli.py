@@ -104,8 +104,8 @@ def report(argv: Sequence[str]) -> int:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    from r4r.checks import close_names
     from r4r.report.tables import CASES, NAMES, REASONS, TABLES
+    from r4r.targets import close_names
 
     parser = argparse.ArgumentParser(
         "r4r-report", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r4r.config import Config
+from r4r.pipeline.stage import named_targets
 from r4r.progress import say
 from r4r.provenance import machine
 from r4r.store.artifact import Artifact, Store
 from r4r.store.key import key_of
+from r4r.store.source import source_identity, source_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +42,8 @@ class Stage:
 
     Attributes:
         name: folder below the store; also what `target=` names.
-        version: bumped by hand when the code changes the output.
+        version: bumped by hand when the code changes the output; code that is not r4r's released own counts by its
+            digests (see `source`).
         config: everything that changes the output (see `key_of`).
         inputs: the stages that it reads, by the name under which `build` finds them.
         build: writes files into `work.folder` and returns facts for the manifest (tokens, dollars, counts).
@@ -57,8 +60,18 @@ class Stage:
     infer: "Callable[[Work, pd.DataFrame], Inference] | None" = None
 
     @cached_property
+    def source(self) -> dict[str, str]:
+        """File -> digest of the code outside of r4r's release that shapes the output: that of the build and of every
+        class that the configuration names by `_target_`."""
+        found = source_identity(self.build) | source_identity(self.infer)
+        for target in named_targets(self.config):
+            found |= source_of(target)
+        return dict(sorted(found.items()))
+
+    @cached_property
     def key(self) -> str:
-        return key_of(self.name, self.version, self.config, {name: stage.key for name, stage in self.inputs.items()})
+        config = {**self.config, "source": self.source} if self.source else self.config
+        return key_of(self.name, self.version, config, {name: stage.key for name, stage in self.inputs.items()})
 
     def upstream(self) -> Iterator["Stage"]:
         """This stage and all that it depends on, inputs first, each once."""
@@ -134,6 +147,8 @@ class Job:
         return self._ready[name]
 
     def _hit(self, stage: Stage) -> Artifact | None:
+        if self.store.damage(stage.name, stage.key, whole=True):
+            return None
         found = self.store.find(stage.name, stage.key)
         if found:
             self.hits.append(stage.name)
@@ -146,6 +161,10 @@ class Job:
             found = self._hit(stage)  # whoever held the lock may have built it
             if found:
                 return found
+            damage = self.store.damage(stage.name, stage.key, whole=True)
+            if damage:
+                aside = self.store.set_aside(stage.name, stage.key)
+                say(f"damaged: {stage.name} {stage.key} ({damage}); set aside as {aside}, and built anew")
             say(f"build {stage.name} {stage.key}")
             started = time.monotonic()
             folder = self.store.workspace(stage.name, stage.key)
@@ -155,6 +174,7 @@ class Job:
                 "key": stage.key,
                 "version": stage.version,
                 "inputs": {name: before.key for name, before in stage.inputs.items()},
+                "source": stage.source,
                 "wall_s": round(time.monotonic() - started, 2),
                 **facts,
                 **machine(),

@@ -1,0 +1,291 @@
+"""Classes that a configuration names by `_target_`: where it may, which it may, and what their constructors take.
+
+A class is code that runs. So a `_target_` is refused, before anything is imported, unless it stands at a place that
+takes one and its module belongs to r4r or to what `plugins` lists; and unless the class then is of the kind that
+belongs there.
+"""
+
+import ast
+import difflib
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, PydanticSchemaGenerationError, TypeAdapter, create_model
+
+from r4r.errors import ConfigError
+from r4r.store.source import module_files
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a place takes.
+
+    Attributes:
+        name: in a sentence, with its article.
+        fits: whether a class is one.
+    """
+
+    name: str
+    fits: Callable[[type], bool]
+
+
+def _is_expert(found: type) -> bool:
+    return any(base.__name__ == "Expert" and base.__module__.startswith("r4r.") for base in found.__mro__)
+
+
+METHOD = Kind("a method, which has stages(job)", lambda found: callable(getattr(found, "stages", None)))
+EXPERT = Kind("an expert, a class derived from r4r's Expert", _is_expert)
+PLACES = {"method": METHOD, "references.*": METHOD, "experts.*": EXPERT}  # dotted key, * for any one name
+# Hydra's own classes: sweepers, launchers, samplers, callbacks, log handlers
+HYDRAS = ("hydra.", "hydra_plugins.", "optuna.samplers.", "r4r.search.", "logging.", "colorlog.")
+LOG_NODES = ("job_logging", "hydra_logging")
+LOG_CLASSES = ("class", "()", "factory")
+
+
+def place_of(where: str) -> Kind | None:
+    """What the node at a dotted key takes; None where no class is named."""
+    depth = where.count(".")
+    return next(
+        (kind for place, kind in PLACES.items() if place.count(".") == depth and fnmatchcase(where, place)), None
+    )
+
+
+def misplaced(values: Mapping[Any, Any]) -> list[str]:
+    """A sentence for every `_target_` of a resolved configuration at a place that takes none."""
+    places = ", ".join(PLACES)
+    return [
+        f"{where + '.' if where else ''}_target_={target}: no class is named here; a _target_ belongs to {places}"
+        for where, target in _named(values)
+        if place_of(where) is None
+    ]
+
+
+def _named(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key of the node, class) of every `_target_`, at any depth."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield path, node["_target_"]
+        for key, inner in node.items():
+            yield from _named(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(node, list | tuple):
+        for index, inner in enumerate(node):
+            yield from _named(inner, f"{path}.{index}")
+
+
+def strange_to_hydra(cfg: Any) -> list[str]:
+    """A sentence for every class that Hydra's own settings would build and that is neither Hydra's nor a search's."""
+    found = []
+    node = cfg._get_node("hydra") if isinstance(cfg, DictConfig) else None
+    for where, value in _hydra_classes(node, "hydra"):
+        if not (isinstance(value, str) and value.startswith(HYDRAS)):
+            found.append(f"{where}={value}: Hydra may build its own classes alone; take it out")
+    return found
+
+
+def _hydra_classes(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    logs = path.split(".")[1:2] in ([name] for name in LOG_NODES)
+    if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
+        for key in node:
+            where = f"{path}.{key}"
+            if key == "_target_" or (logs and key in LOG_CLASSES):
+                yield where, _resolved(node, key)
+            else:
+                yield from _hydra_classes(node._get_node(key), where)
+    elif isinstance(node, ListConfig) and not node._is_none() and not node._is_missing():
+        for index in range(len(node)):
+            yield from _hydra_classes(node._get_node(index), f"{path}.{index}")
+    elif logs and node is not None and str(node).startswith("ext://") and not str(node).startswith("ext://sys.std"):
+        yield path, str(node)
+
+
+def _resolved(node: DictConfig, key: Any) -> Any:
+    try:
+        return node[key]
+    except OmegaConfBaseException:
+        return OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[call-overload,index]
+
+
+def forbidden(path: str, plugins: Sequence[str]) -> str | None:
+    """Why a class may not be imported, in words; None where it may."""
+    if not all(part.isidentifier() for part in path.split(".")) or "." not in path:
+        return "must be a dotted path, such as package.module.Class"
+    module = path.rpartition(".")[0]
+    if any(module == known or module.startswith(f"{known}.") for known in ("r4r", *plugins)):
+        return None
+    return f"is not r4r's own; where you trust its code, name its module: plugins=[{module}]"
+
+
+def locate(path: str, plugins: Sequence[str] = ()) -> Any:
+    """The class at a dotted path.
+
+    Raises:
+        ConfigError: it may not be imported or there is none; names the close ones.
+    """
+    fault = forbidden(path, plugins)
+    if fault:
+        raise ConfigError([f"_target_={path}: {fault}"])
+    module_name, _, name = path.rpartition(".")
+    see_plugins(plugins)
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigError([f"_target_={path}: cannot import {module_name} ({error})"]) from error
+    except Exception as error:
+        if module_name.partition(".")[0] == "r4r":
+            raise
+        told = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no detail'}"
+        raise ConfigError([f"_target_={path}: importing {module_name} fails ({told})"]) from error
+    if not hasattr(module, name):
+        own = [n for n, v in vars(module).items() if getattr(v, "__module__", None) == module_name]
+        raise ConfigError([f"_target_={path}: {module_name} has no {name}; {close_names(name, own)}"])
+    return getattr(module, name)
+
+
+def see_plugins(plugins: Sequence[str]) -> None:
+    """Have plugins found where the command is run, too: a console script looks among installed packages alone."""
+    if plugins and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
+def fitting(where: str, path: str, plugins: Sequence[str] = ()) -> type:
+    """The class at a dotted path, of the kind that the node at `where` takes.
+
+    Raises:
+        ConfigError: it may not be imported, there is none, or it is of another kind.
+    """
+    found = locate(path, plugins)
+    kind = place_of(where)
+    if kind is not None and not (inspect.isclass(found) and kind.fits(found)):
+        raise ConfigError([f"_target_={path}: is not {kind.name}"])
+    return found
+
+
+def constructor_schema(target: Any) -> type[BaseModel]:
+    """A closed schema of a constructor's settings.
+
+    Parameters whose type is a class of live objects (a language model, a store) are handed in by code: they are no
+    settings, so a configuration may not name them.
+    """
+    function = target.__init__ if inspect.isclass(target) else target
+    hints = get_type_hints(function, include_extras=True)
+    fields: dict[str, Any] = {}
+    is_open = False
+    for name, parameter in inspect.signature(target).parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            is_open = True
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        kind = hints.get(name, Any)
+        if _is_setting(kind):
+            fields[name] = (kind, ... if parameter.default is parameter.empty else parameter.default)
+    config = ConfigDict(extra="allow" if is_open else "forbid", protected_namespaces=(), allow_inf_nan=False)
+    return create_model(target.__name__, __config__=config, **fields)
+
+
+def _is_setting(kind: Any) -> bool:
+    try:
+        TypeAdapter(kind)
+    except PydanticSchemaGenerationError:
+        return False
+    return True
+
+
+# the names of a constructor's settings, read from its source: importing it may take ten seconds
+
+
+@lru_cache(maxsize=256)
+def setting_names(path: str, plugins: tuple[str, ...] = ()) -> frozenset[str] | None:
+    """Dotted names of the settings that the class at a dotted path takes, without importing it.
+
+    Returns:
+        None where the source does not tell: an open constructor, a class made at run time, a module that is not there.
+    """
+    if forbidden(path, plugins):
+        return None
+    see_plugins(plugins)
+    module, _, name = path.rpartition(".")
+    found = _constructor(module, name)
+    if found is None:
+        return None
+    where, function = found
+    arguments = function.args
+    if arguments.kwarg:
+        return None
+    names: set[str] = set()
+    for argument in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]:
+        if argument.arg == "self":
+            continue
+        names.add(argument.arg)
+        names |= {f"{argument.arg}.{inner}" for inner in _group_fields(where, argument.annotation)}
+    return frozenset(names)
+
+
+@lru_cache(maxsize=256)
+def _tree(module: str) -> ast.Module | None:
+    files = module_files(module)
+    if not files or files[-1][0] != module or files[-1][1].suffix != ".py":
+        return None
+    try:
+        return ast.parse(Path(files[-1][1]).read_bytes())
+    except (SyntaxError, ValueError):
+        return None
+
+
+def _definition(module: str, name: str, depth: int = 0) -> tuple[str, ast.ClassDef] | None:
+    """The module and syntax tree of a class, followed through `from ... import`."""
+    tree = _tree(module)
+    for node in ast.walk(tree) if tree and depth < 5 else ():
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return module, node
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    return _definition(node.module, alias.name, depth + 1)
+    return None
+
+
+def _constructor(module: str, name: str) -> tuple[str, ast.FunctionDef] | None:
+    """The module and syntax tree of a class's `__init__`, its own or a base's."""
+    found = _definition(module, name)
+    if found is None:
+        return None
+    where, definition = found
+    for node in definition.body:
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+            return where, node
+    for base in definition.bases:
+        inherited = _constructor(where, base.id) if isinstance(base, ast.Name) else None
+        if inherited:
+            return inherited
+    return None
+
+
+def _group_fields(module: str, annotation: ast.expr | None) -> set[str]:
+    """Fields of the group of settings that a parameter's annotation names."""
+    found = set()
+    for node in ast.walk(annotation) if annotation else ():
+        definition = _definition(module, node.id) if isinstance(node, ast.Name) else None
+        for line in definition[1].body if definition else ():
+            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+                found.add(line.target.id)
+    return found
+
+
+def close_names(word: str, known: Iterable[str]) -> str:
+    """The end of a sentence that says what was probably meant, or what there is."""
+    known = sorted(set(known))
+    near = difflib.get_close_matches(word, known, n=3, cutoff=0.55)
+    near += [name for name in known if len(word) > 2 and word in name and name not in near][: 3 - len(near)]
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"known: {', '.join(known)}" if 0 < len(known) <= 20 else "see r4r --cfg job for what there is"
