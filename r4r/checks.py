@@ -288,7 +288,18 @@ def _targets(values: Mapping[Any, Any]) -> list[tuple[str, Mapping[Any, Any]]]:
                     found.append((f"{group}.{name}", node))
                     if isinstance(node.get("objective"), groups):
                         found.append((f"{group}.{name}.objective", node["objective"]))
-    return found
+    return found + _lightnings(values.get("trainer"))
+
+
+def _lightnings(trainer: Any) -> list[tuple[str, Mapping[str, Any]]]:
+    """(dotted key, node) of the trainer's callbacks and strategy that name a class."""
+    groups = dict | DictConfig
+    if not isinstance(trainer, groups):
+        return []
+    callbacks = trainer.get("callbacks") or {}
+    named = callbacks.items() if isinstance(callbacks, groups) else enumerate(callbacks)
+    nodes = [("strategy", trainer.get("strategy")), *((f"callbacks.{name}", node) for name, node in named)]
+    return [(f"trainer.{where}", node) for where, node in nodes if isinstance(node, groups)]
 
 
 def _constructor_problems(where: str, node: Mapping[str, Any], plugins: tuple[str, ...]) -> list[tuple[str, str]]:

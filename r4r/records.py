@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from r4r.checks import locate
+from r4r.targets import locate
 from r4r.config import Config
 from r4r.errors import ModelError, R4RError
 from r4r.provenance import machine
@@ -156,7 +156,7 @@ def _reads(config: Config) -> dict[str, Any]:
     """
 
     def of(node: Mapping[str, Any]) -> list[str] | None:
-        target = locate(str(node["_target_"]))
+        target = locate(str(node["_target_"]), config.plugins)
         uses = getattr(target, "uses", None)
         if uses is None:
             return None

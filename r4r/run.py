@@ -240,7 +240,7 @@ def plan(work: "Job", finals: "dict[str, Stage]") -> None:
             damage = work.store.damage(stage.name, stage.key)
             verdict = "hit" if not damage and work.store.find(stage.name, stage.key) else "build"
             counts[verdict] += 1
-            for file in stage.source:
+            for file in stage.unreleased:
                 code.setdefault(file, []).append(stage.name)
             estimate = stage.estimate if verdict == "build" else ""
             print(f"{verdict:5}  {stage.name:24} {stage.key}  {estimate}".rstrip())

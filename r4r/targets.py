@@ -33,19 +33,35 @@ class Kind:
     Attributes:
         name: in a sentence, with its article.
         fits: whether a class is one.
+        libraries: packages beside r4r whose classes may stand there.
     """
 
     name: str
     fits: Callable[[type], bool]
+    libraries: tuple[str, ...] = ()
 
 
-def _is_expert(found: type) -> bool:
-    return any(base.__name__ == "Expert" and base.__module__.startswith("r4r.") for base in found.__mro__)
+def _derived(base: str, library: str = "r4r") -> Callable[[type], bool]:
+    """Whether a class derives from the class of that name in a package, which is not imported for it."""
+
+    def fits(found: type) -> bool:
+        return any(c.__name__ == base and c.__module__.partition(".")[0] == library for c in found.__mro__)
+
+    return fits
 
 
+LIGHTNING = "pytorch_lightning"
 METHOD = Kind("a method, which has stages(job)", lambda found: callable(getattr(found, "stages", None)))
-EXPERT = Kind("an expert, a class derived from r4r's Expert", _is_expert)
-PLACES = {"method": METHOD, "references.*": METHOD, "experts.*": EXPERT}  # dotted key, * for any one name
+CALLBACK = Kind("a callback of pytorch_lightning", _derived("Callback", LIGHTNING), (LIGHTNING,))
+PLACES = {  # dotted key, * for any one name
+    "method": METHOD,
+    "references.*": METHOD,
+    "reason_source": Kind("a reason source, a class derived from r4r's ReasonSource", _derived("ReasonSource")),
+    "experts.*": Kind("an expert, a class derived from r4r's Expert", _derived("Expert")),
+    "experts.*.objective": Kind("an objective, a class derived from r4r's Objective", _derived("Objective")),
+    "trainer.callbacks.*": CALLBACK,
+    "trainer.strategy": Kind("a strategy of pytorch_lightning", _derived("Strategy", LIGHTNING), (LIGHTNING,)),
+}
 # Hydra's own classes: sweepers, launchers, samplers, callbacks, log handlers
 HYDRAS = ("hydra.", "hydra_plugins.", "optuna.samplers.", "r4r.search.", "logging.", "colorlog.")
 LOG_NODES = ("job_logging", "hydra_logging")
@@ -163,8 +179,8 @@ def fitting(where: str, path: str, plugins: Sequence[str] = ()) -> type:
     Raises:
         ConfigError: it may not be imported, there is none, or it is of another kind.
     """
-    found = locate(path, plugins)
     kind = place_of(where)
+    found = locate(path, (*plugins, *kind.libraries) if kind else plugins)
     if kind is not None and not (inspect.isclass(found) and kind.fits(found)):
         raise ConfigError([f"_target_={path}: is not {kind.name}"])
     return found

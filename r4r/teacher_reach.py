@@ -47,9 +47,10 @@ def beyond_simulator(config: Config) -> list[str]:
 
 def _needed(config: Config) -> Iterator[Stage]:
     """The stages that this job would need, scores of reasons included where a method of the job learns to write."""
-    from r4r.checks import construct, locate
+    from r4r.checks import construct
     from r4r.run import find_target
     from r4r.stages.score_reasons import reason_score_stages
+    from r4r.targets import locate
 
     # no key is read here, so a base model or a metric's model that must be asked for on a hub need not be
     planned = config.model_copy(
@@ -60,12 +61,12 @@ def _needed(config: Config) -> Iterator[Stage]:
     )
     job = Job(planned, Store(config.paths.artifacts))
     nodes = {"method": config.method} | {f"references.{name}": node for name, node in config.references.items()}
-    finals = {where: construct(node, where).stages(job) for where, node in nodes.items()}
+    finals = {where: construct(node, where, config.plugins).stages(job) for where, node in nodes.items()}
     if config.target != "result":
         for stage in find_target(config.target, list(finals.values())):
             yield from stage.upstream()
         return
     for where, final in finals.items():
         yield from final.upstream()
-        if "experts" in getattr(locate(str(nodes[where]["_target_"])), "uses", {"experts"}):
+        if "experts" in getattr(locate(str(nodes[where]["_target_"]), config.plugins), "uses", {"experts"}):
             yield from reason_score_stages(planned, final).values()

@@ -54,7 +54,7 @@ class Stage:
         return {"class": type(self).__name__, **plain({f.name: getattr(self, f.name) for f in fields(self)}, self.name)}
 
     @cached_property
-    def source(self) -> dict[str, str]:
+    def unreleased(self) -> dict[str, str]:
         """File -> digest of the code outside of r4r's release that shapes the output: that of the stage's class and of
         every class that its fields name by `_target_`."""
         found = source_identity(type(self))
@@ -64,7 +64,7 @@ class Stage:
 
     @cached_property
     def key(self) -> str:
-        config = {**self.config, "source": self.source} if self.source else self.config
+        config = {**self.config, "source": self.unreleased} if self.unreleased else self.config
         return key_of(self.name, self.version, config, {name: stage.key for name, stage in self.inputs.items()})
 
     def upstream(self) -> Iterator["Stage"]:

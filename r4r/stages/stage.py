@@ -60,7 +60,7 @@ class Stage:
     infer: "Callable[[Work, pd.DataFrame], Inference] | None" = None
 
     @cached_property
-    def source(self) -> dict[str, str]:
+    def unreleased(self) -> dict[str, str]:
         """File -> digest of the code outside of r4r's release that shapes the output: that of the build and of every
         class that the configuration names by `_target_`."""
         found = source_identity(self.build) | source_identity(self.infer)
@@ -70,7 +70,7 @@ class Stage:
 
     @cached_property
     def key(self) -> str:
-        config = {**self.config, "source": self.source} if self.source else self.config
+        config = {**self.config, "source": self.unreleased} if self.unreleased else self.config
         return key_of(self.name, self.version, config, {name: stage.key for name, stage in self.inputs.items()})
 
     def upstream(self) -> Iterator["Stage"]:
@@ -174,7 +174,7 @@ class Job:
                 "key": stage.key,
                 "version": stage.version,
                 "inputs": {name: before.key for name, before in stage.inputs.items()},
-                "source": stage.source,
+                "source": stage.unreleased,
                 "wall_s": round(time.monotonic() - started, 2),
                 **facts,
                 **machine(),
