@@ -38,7 +38,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for place, path in STOCK.items():
         lines += [
             f"class {place.title()}({path}):",
-            f"    def prompt(self, *about): return 'asked by {place}\\n' + super().prompt(*about)",
+            f"    def prompt(self, *about): return super().prompt(*about) + '\\nasked by {place}'",
             f"    def target(self, *about): return 'learnt by {place} ' + super().target(*about)",
         ]
         text = f"defaults: [{place}]\n_target_: own_experts.{place.title()}\n"
@@ -95,14 +95,14 @@ def test_a_swapped_expert_is_trained_writes_and_rates(
         (lessons,) = (tmp_path / "artifacts" / "train").glob(f"{place}.lessons/*/data.parquet")
         table = pd.read_parquet(lessons)
         assert len(table) > 3
-        assert table["prompt"].str.startswith(f"asked by {place}\n").all()
+        assert table["prompt"].str.endswith(f"\nasked by {place}").all()
         assert table["response"].str.startswith(f"learnt by {place} ").all()
         for stage in ASKED[place]:
-            assert any(f"asked by {place}\n" in prompt for prompt in told[stage]), (stage, place)
+            assert any(f"\nasked by {place}" in prompt for prompt in told[stage]), (stage, place)
     for stage in ("summaries", "predict/test"):
         last = "summarizer" if stage == "summaries" else swapped[-1]
         if last in swapped:
-            assert all(prompt.startswith(f"asked by {last}\n") for prompt in told[stage])
+            assert all(prompt.endswith(f"\nasked by {last}") for prompt in told[stage])
 
 
 def test_another_class_is_another_key(r4r: Callable[..., int], own: Path, tmp_path: Path, told: Told, capsys) -> None:  # type: ignore[no-untyped-def]

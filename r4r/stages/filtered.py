@@ -127,7 +127,7 @@ class FilteredReasons(Stage):
         report = acceptance(table, pairs) | {"teacher_failures": failures.to_dict()}
         write_json(work.folder / "acceptance.json", report)
         plot_acceptance(table, self.tau, work.folder / "acceptance.png")
-        kept = table[table["accepted"]].sort_values("row_id")
+        kept = table[table["accepted"].astype(bool)].sort_values("row_id")
         say(f"  accepted a reason for {len(kept)} of {pairs} pairs; candidates: {report['by_cause']}")
         if kept.empty:
             raise DataError(
