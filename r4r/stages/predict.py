@@ -14,6 +14,7 @@ from r4r.lm.rating_tokens import rating_tokens
 from r4r.lm.write import encode_prompts
 from r4r.progress import bar
 from r4r.rows import PREDICTIONS, REASONS, REVIEWS, Case
+from r4r.stages.estimate import Estimate
 from r4r.stages.histories import case_facts, case_inputs, known_cases, one_line, pool_rows
 from r4r.stages.pools import pools_stage
 from r4r.stages.reason import evaluated_reasons_stage, reasoner_stage, training_reasons_stage
@@ -65,7 +66,7 @@ def predictions_stage(config: Config) -> Stage:
     if reasons_first(config):
         inputs["reason"] = evaluated_reasons_stage(config)
     split = config.dataset.evaluate.split
-    takes = f"one forward pass a {split} row"
+    takes = Estimate(lambda known: known.evaluated, f"{split} rows")
     return Stage(f"predict/{split}", VERSION, identity, inputs, _build, takes, _inference)
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 from r4r.config import Config
 from r4r.experts.reasoner import Reasoner
 from r4r.rows import REASONS, REVIEWS
+from r4r.stages.estimate import Estimate
 from r4r.stages.histories import case_facts, case_inputs, known_cases
 from r4r.stages.reasons import reasons_stage
 from r4r.stages.split import evaluated
@@ -27,7 +28,8 @@ def reasoner_stage(config: Config) -> Stage:
 def training_reasons_stage(config: Config) -> Stage:
     """Artifact: `data.parquet` (rows.REASONS), the Reasoner's own reasons for the pairs that taught it."""
     inputs = case_inputs(config) | {"reasoner": reasoner_stage(config), "reasons": reasons_stage(config)}
-    return Stage("reason/experts", VERSION, _identity(config), inputs, _build_training, "one text a kept pair")
+    takes = Estimate(lambda known: known.experts, "pairs at most")
+    return Stage("reason/experts", VERSION, _identity(config), inputs, _build_training, takes)
 
 
 def evaluated_reasons_stage(config: Config) -> Stage:
@@ -35,7 +37,8 @@ def evaluated_reasons_stage(config: Config) -> Stage:
     identity = _identity(config) | {"evaluate": config.dataset.evaluate.model_dump(mode="json")}
     inputs = case_inputs(config) | {"reasoner": reasoner_stage(config)}
     split = config.dataset.evaluate.split
-    return Stage(f"reason/{split}", VERSION, identity, inputs, _build_evaluated, f"one text a {split} row")
+    takes = Estimate(lambda known: known.evaluated, f"{split} rows")
+    return Stage(f"reason/{split}", VERSION, identity, inputs, _build_evaluated, takes)
 
 
 def _identity(config: Config) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from r4r.experts.summarizer import Summarizer, clean_summary
 from r4r.progress import say
 from r4r.rows import REVIEWS, SUMMARIES
 from r4r.stages.cases import history_rows
+from r4r.stages.estimate import Estimate
 from r4r.stages.split import split_stage
 from r4r.stages.stage import Stage, Work
 from r4r.stages.teach import review_prompts, teacher_summaries_stage
@@ -31,7 +32,8 @@ def summaries_stage(config: Config) -> Stage:
         "max_new_tokens": config.experts["summarizer"]["max_new_tokens"],
     }
     inputs = {"split": split_stage(config), "summarizer": summarizer_stage(config)}
-    return Stage("summaries", VERSION, identity, inputs, _build, "one text a history row")
+    takes = Estimate(lambda known: known.history, "reviews")
+    return Stage("summaries", VERSION, identity, inputs, _build, takes)
 
 
 def _facts(config: Config) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 from r4r.config import Config
 from r4r.experts.expert import Expert
 from r4r.experts.fit import encode, fit
+from r4r.stages.estimate import Estimate
 from r4r.stages.identity import llm_identity, prompt_texts
 from r4r.stages.stage import Job, Stage, Work
 from r4r.store.artifact import Artifact
@@ -46,7 +47,9 @@ def train_stage(
         expert = make_expert(work.job.config, name)
         return fit(expert, lm, name, examples, work.folder, config.trainer, config.seed, work.job.log, cache)
 
-    return Stage(f"train/{name}", VERSION, identity, inputs, build, f"{settings['epochs']} epochs")
+    pool = {"summarizer": "summaries", "reward_model": "reward"}.get(name, "experts")
+    takes = Estimate(lambda known: getattr(known, pool), "examples at most", settings["epochs"])
+    return Stage(f"train/{name}", VERSION, identity, inputs, build, takes)
 
 
 def use_adapter(job: Job, name: str, artifact: Artifact) -> None:
