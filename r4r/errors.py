@@ -34,6 +34,10 @@ class TrainingError(R4RError):
     """Training cannot start or would silently learn nothing."""
 
 
+class StoreError(R4RError):
+    """Artifacts cannot be found, handed on or taken in."""
+
+
 class TeacherError(R4RError):
     """A teacher call gave nothing to learn from. Never stored as an answer, never training data.
 

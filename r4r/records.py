@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from r4r.targets import locate
 from r4r.config import Config
 from r4r.errors import ModelError, R4RError
 from r4r.provenance import machine
 from r4r.stages.stage import Job, Stage
 from r4r.store.artifact import write_json
+from r4r.targets import locate
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -225,30 +225,38 @@ def _reference_stages(work: "Job") -> "dict[str, Stage]":
 
 def plan(work: "Job", finals: "dict[str, Stage]") -> None:
     """Print each stage once, inputs first: whether it is in the store, its key, and what a build would take."""
+    from r4r.stages.estimate import counts, described, minutes
+
     if work.config.llm.engine == "vllm":
         from r4r.lm.engine import described
 
         print(f"engine {described(work.config.llm)}")
-    seen: set[tuple[str, str]] = set()
-    counts = {"hit": 0, "build": 0}
+    stages = list({(stage.name, stage.key): stage for final in finals.values() for stage in final.upstream()}.values())
+    known = counts(work.config, stages, work.store)
+    hits, unknown, whole = 0, [], 0.0
     code: dict[str, list[str]] = {}  # file that is not r4r's released own -> stages whose keys hold its digest
-    for final in finals.values():
-        for stage in final.upstream():
-            if (stage.name, stage.key) in seen:
-                continue
-            seen.add((stage.name, stage.key))
-            damage = work.store.damage(stage.name, stage.key)
-            verdict = "hit" if not damage and work.store.find(stage.name, stage.key) else "build"
-            counts[verdict] += 1
-            for file in stage.unreleased:
-                code.setdefault(file, []).append(stage.name)
-            estimate = stage.estimate if verdict == "build" else ""
-            print(f"{verdict:5}  {stage.name:24} {stage.key}  {estimate}".rstrip())
-            if damage:
-                print(f"       what lies there is damaged: {damage}; it would be set aside")
+    for stage in stages:
+        for file in stage.unreleased:
+            code.setdefault(file, []).append(stage.name)
+        damage = work.store.damage(stage.name, stage.key)
+        if not damage and work.store.find(stage.name, stage.key):
+            hits += 1
+            print(f"hit    {stage.name:24} {stage.key}")
+            continue
+        words, seconds = described(stage, known, work.store)
+        whole += seconds or 0.0
+        unknown += [stage.name] if seconds is None else []
+        print(f"build  {stage.name:24} {stage.key}  {words}".rstrip())
+        if damage:
+            print(f"       what lies there is damaged: {damage}; it would be set aside")
     for file, names in code.items():
         print(f"source {file}: its content is part of the keys of {', '.join(names)}")
-    print(f"{counts['hit']} stages in the store, {counts['build']} to build; nothing was done (plan=true)")
+    if len(stages) > hits:
+        rest = f"; no rate yet for {len(unknown)} of them: {', '.join(unknown)}" if unknown else ""
+        print(
+            f"{minutes(whole)} in all by this machine's earlier builds{rest}" if whole else "no earlier build to go by"
+        )
+    print(f"{hits} stages in the store, {len(stages) - hits} to build; nothing was done (plan=true)")
 
 
 def find_target(target: str, finals: "list[Stage]") -> "list[Stage]":

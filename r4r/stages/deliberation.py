@@ -19,6 +19,7 @@ from r4r.lm.rating_tokens import rating_tokens
 from r4r.pipeline.stage import Stage
 from r4r.progress import say
 from r4r.rows import REVIEWS, TEXTS, Case
+from r4r.stages.estimate import Estimate
 from r4r.stages.histories import Histories, fitted, histories
 from r4r.stages.identity import llm_identity
 from r4r.stages.lessons import Pairs, StepLessons, Thought, with_thoughts
@@ -58,8 +59,10 @@ class Written(Stage):
         return f"write/{self.expert.place}/{which}"
 
     @property
-    def estimate(self) -> str:
-        return "one text a kept pair" if isinstance(self.rows, Pairs) else f"one text a {self.rows.split} row"
+    def estimate(self) -> Estimate:
+        if isinstance(self.rows, Pairs):
+            return Estimate(lambda known: known.experts, "pairs at most")
+        return Estimate(lambda known: known.evaluated, f"{self.rows.split} rows")
 
     def build(self, work: Work) -> dict[str, Any]:
         if isinstance(self.rows, Pairs):
@@ -103,8 +106,8 @@ class Ratings(Stage):
         return f"predict/{self.evaluate.split}"
 
     @property
-    def estimate(self) -> str:
-        return f"one forward pass a {self.evaluate.split} row"
+    def estimate(self) -> Estimate:
+        return Estimate(lambda known: known.evaluated, f"{self.evaluate.split} rows")
 
     def build(self, work: Work) -> dict[str, Any]:
         rows = evaluated_rows(self.evaluate, work.of(self.shown.split).table(REVIEWS))

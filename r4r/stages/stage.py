@@ -11,6 +11,7 @@ from r4r.config import Config
 from r4r.pipeline.stage import named_targets
 from r4r.progress import say
 from r4r.provenance import machine
+from r4r.stages.estimate import Estimate
 from r4r.store.artifact import Artifact, Store
 from r4r.store.key import key_of
 from r4r.store.source import source_identity, source_of
@@ -47,7 +48,7 @@ class Stage:
         config: everything that changes the output (see `key_of`).
         inputs: the stages that it reads, by the name under which `build` finds them.
         build: writes files into `work.folder` and returns facts for the manifest (tokens, dollars, counts).
-        estimate: what a build would take, in words, for `plan=true`.
+        estimate: what a build would take, for `plan=true`: a number of rows, or words.
         infer: of predictions by the job's own language model: the steps that give them for some rows (rows.REVIEWS).
     """
 
@@ -56,7 +57,7 @@ class Stage:
     config: dict[str, Any]
     inputs: dict[str, "Stage"]
     build: Callable[[Work], dict[str, Any]]
-    estimate: str = ""
+    estimate: str | Estimate = ""
     infer: "Callable[[Work, pd.DataFrame], Inference] | None" = None
 
     @cached_property

@@ -8,6 +8,7 @@ from r4r.pipeline.stage import Stage
 from r4r.progress import say
 from r4r.rows import REVIEWS, SUMMARIES
 from r4r.stages.cases import rows_of
+from r4r.stages.estimate import Estimate
 from r4r.stages.mounted import Asked, asked
 from r4r.stages.split import split_stage
 from r4r.stages.stage import Work
@@ -57,8 +58,8 @@ class Summaries(Stage):
         return "summaries"
 
     @property
-    def estimate(self) -> str:
-        return "one text a history row"
+    def estimate(self) -> Estimate:
+        return Estimate(lambda known: known.history, "reviews")
 
     def build(self, work: Work) -> dict[str, Any]:
         rows, own = rows_of(self.source, work.of(self.split).table(REVIEWS)), self.expert.expert

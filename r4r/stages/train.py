@@ -10,6 +10,7 @@ from r4r.config import Config
 from r4r.errors import DataError
 from r4r.pipeline.stage import Stage as Declared
 from r4r.rows import LESSONS
+from r4r.stages.estimate import Estimate
 from r4r.stages.identity import llm_identity, prompt_texts
 from r4r.stages.mounted import Mounted, mounted
 from r4r.stages.stage import Job, Stage, Work
@@ -45,8 +46,8 @@ class Training(Declared):
         return f"train/{self.expert.place}"
 
     @property
-    def estimate(self) -> str:
-        return f"{self.expert.node['epochs']} epochs"
+    def estimate(self) -> Estimate:
+        return _takes(self.expert.place, self.expert.node["epochs"])
 
     def build(self, work: Work) -> dict[str, Any]:
         table = work.of(self.lessons).table(LESSONS)
@@ -83,6 +84,11 @@ def _fit(work: Work, place: str, expert: Expert, texts: Texts, seed: int) -> dic
     return fit(expert, lm, place, examples, work.folder, work.job.config.trainer, seed, work.job.log)
 
 
+def _takes(place: str, epochs: int) -> Estimate:
+    pool = {"summarizer": "summaries", "reward_model": "reward"}.get(place, "experts")
+    return Estimate(lambda known: getattr(known, pool), "examples at most", epochs)
+
+
 def make_expert(config: Config, name: str) -> Expert:
     """The expert that the strategy mounted at experts.<name>."""
     return mounted(config, name).expert
@@ -111,4 +117,4 @@ def train_stage(
     def build(work: Work) -> dict[str, Any]:
         return _fit(work, name, make_expert(config, name), texts(work), config.seed)
 
-    return Stage(f"train/{name}", 2, identity, inputs, build, f"{settings['epochs']} epochs")
+    return Stage(f"train/{name}", 2, identity, inputs, build, _takes(name, settings["epochs"]))

@@ -1,0 +1,266 @@
+"""The command `r4r-store`: what lies in the store, whether it is whole, what nobody uses, and how to hand it on."""
+
+import argparse
+import fcntl
+import json
+import os
+import shutil
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r4r.errors import R4RError, StoreError
+from r4r.store.artifact import MANIFEST, Store
+from r4r.terminal import refusal, speak_any_terminal
+
+DAY = 86400.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A folder or lock file below the store's root.
+
+    Attributes:
+        stage, key: of the artifact that it is, was or would become.
+        state: whole (as far as its manifest's presence tells), partial, damaged or lock.
+    """
+
+    path: Path
+    stage: str
+    key: str
+    state: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.stage}/{self.path.name}"
+
+    def size(self) -> int:
+        """Bytes."""
+        files = [self.path] if self.path.is_file() else [file for file in self.path.rglob("*") if file.is_file()]
+        return sum(file.stat().st_size for file in files)
+
+    def age(self) -> float:
+        """Days since anything in it changed."""
+        newest = max(path.lstat().st_mtime for path in [self.path, *self.path.rglob("*")])
+        return (time.time() - newest) / DAY
+
+
+def entries(root: Path) -> Iterator[Entry]:
+    """All that lies in a store, by stage and key."""
+    for folder, folders, files in os.walk(root):
+        stage = Path(folder).relative_to(root).as_posix()
+        for name in sorted([*folders, *files]):
+            key, _, rest = name.partition(".")
+            if len(key) != 16 or set(key) - set("0123456789abcdef"):
+                continue
+            kinds = {"": "whole", "lock": "lock", "partial": "partial"}
+            state = kinds.get(rest, "damaged")
+            yield Entry(Path(folder) / name, stage, key, state)
+        folders[:] = sorted(name for name in folders if len(name.partition(".")[0]) != 16)
+
+
+def users(outputs: Path) -> dict[tuple[str, str], list[str]]:
+    """(stage, key) -> folders of the runs whose records name the artifact."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for file in sorted(outputs.rglob("result.json")):
+        try:
+            artifacts = json.loads(file.read_bytes()).get("artifacts") or {}
+            named = [(str(stage), str(key)) for stage, key in artifacts.items()]
+        except (OSError, ValueError, AttributeError):
+            print(f"{file}: no record, left out", file=sys.stderr)
+            continue
+        for artifact in named:
+            found.setdefault(artifact, []).append(str(file.parent.relative_to(outputs)))
+    return found
+
+
+def show(store: Store, outputs: Path) -> None:
+    """Print every artifact: its size and the runs that use it."""
+    used, total = users(outputs), 0
+    for entry in entries(store.root):
+        if entry.state == "lock":
+            continue
+        size = entry.size()
+        total += size
+        runs = used.get((entry.stage, entry.key), [])
+        note = (
+            entry.state if entry.state != "whole" else f"{len(runs)} runs: {', '.join(runs[:3])}" if runs else "no run"
+        )
+        print(f"{_human(size):>9}  {entry.name:45} {note}{', ...' if len(runs) > 3 else ''}")
+    print(f"{_human(total)} in {store.root}")
+
+
+def verify(store: Store) -> int:
+    """Read every byte of every artifact; print what is damaged.
+
+    Returns:
+        How many are.
+    """
+    checked = bad = 0
+    for entry in entries(store.root):
+        if entry.state == "whole":
+            checked += 1
+            damage = store.damage(entry.stage, entry.key, whole=True)
+            if damage:
+                bad += 1
+                print(f"damaged  {entry.name}: {damage}")
+    print(f"{checked} artifacts read, {bad} damaged" + ("; the next job that needs one sets it aside" if bad else ""))
+    return bad
+
+
+def collect(store: Store, outputs: Path, days: float, delete: bool) -> None:
+    """Name, and with `delete` remove, what no run's record uses and nothing has changed for so many days."""
+    used, total = users(outputs), 0
+    for entry in list(entries(store.root)):
+        why = {"damaged": "set aside", "partial": "unfinished", "lock": "left by a kill"}.get(
+            entry.state, "no run uses it"
+        )
+        if entry.state == "whole" and (entry.stage, entry.key) in used:
+            continue
+        if not entry.path.exists() or entry.age() < days or _held(store, entry):
+            continue
+        size = entry.size()
+        total += size
+        print(f"{'removed' if delete else 'would remove'} {_human(size):>9}  {entry.name} ({why})")
+        if delete and entry.path.is_dir():
+            gone = entry.path.with_name(f".{entry.path.name}.gone")  # first out of sight: nobody reads half of it
+            os.replace(entry.path, gone)
+            shutil.rmtree(gone)
+        elif delete:
+            entry.path.unlink(missing_ok=True)
+    print(f"{_human(total)} {'removed' if delete else 'would be removed; --delete does it'}")
+
+
+def _held(store: Store, entry: Entry) -> bool:
+    """Whether a job is building the key now."""
+    lock = store.path(entry.stage, entry.key).with_suffix(".lock")
+    try:
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def export(store: Store, names: Sequence[str], file: Path) -> None:
+    """Write artifacts and all that they were made from into one tar file, each with its manifest's digests.
+
+    Raises:
+        StoreError: an artifact is not there, or damaged.
+    """
+    whole = {entry.key: entry for entry in entries(store.root) if entry.state == "whole"}
+    waiting = [_named(whole, name) for name in names]
+    chosen: dict[str, Entry] = {}
+    while waiting:
+        entry = waiting.pop()
+        damage = store.damage(entry.stage, entry.key, whole=True)
+        if damage:
+            raise StoreError(f"{entry.name} is damaged ({damage}); run the job that uses it again first")
+        chosen[entry.key] = entry
+        for name, key in json.loads((entry.path / MANIFEST).read_bytes())["inputs"].items():
+            if key not in whole:
+                raise StoreError(f"{entry.name} was made from {name} {key}, which is not in {store.root}")
+            waiting += [whole[key]] if key not in chosen else []
+    with tarfile.open(file, "x") as tar:
+        for key in sorted(chosen):
+            tar.add(chosen[key].path, arcname=chosen[key].name)
+    print(f"{file}: {len(chosen)} artifacts, {_human(file.stat().st_size)}")
+
+
+def _named(whole: dict[str, Entry], name: str) -> Entry:
+    found = [entry for entry in whole.values() if name in (entry.key, entry.name, str(entry.path))]
+    if len(found) != 1:
+        raise StoreError(f"{name}: there is no such artifact; r4r-store list shows STAGE/KEY of each")
+    return found[0]
+
+
+def take_in(store: Store, file: Path) -> None:
+    """Add the artifacts of an exported file that are not here yet, each read and checked first.
+
+    Raises:
+        StoreError: the file is no export, or an artifact in it is damaged; then nothing is added.
+    """
+    store.root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=store.root, prefix=".import-") as folder:
+        there = Store(Path(folder))
+        try:
+            with tarfile.open(file) as tar:
+                tar.extractall(folder, filter="data")
+        except (tarfile.TarError, EOFError) as error:
+            raise StoreError(f"{file}: is no export of a store ({error})") from error
+        found = [entry for entry in entries(there.root) if entry.state == "whole"]
+        for entry in found:
+            damage = there.damage(entry.stage, entry.key, whole=True)
+            if damage:
+                raise StoreError(f"{file}: {entry.name} is damaged ({damage}); nothing was taken in")
+        added = 0
+        for entry in found:
+            with store.locked(entry.stage, entry.key):
+                if store.find(entry.stage, entry.key) is None:
+                    if store.path(entry.stage, entry.key).exists():
+                        store.set_aside(entry.stage, entry.key)
+                    os.replace(entry.path, store.path(entry.stage, entry.key))
+                    added += 1
+    print(f"{len(found)} artifacts in {file}: {added} added, {len(found) - added} were here")
+
+
+def _human(size: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line. Exit codes: 0 done, 1 something is damaged or could not be done, 2 wrong arguments."""
+    speak_any_terminal()
+    outputs = Path(os.environ.get("R4R_OUTPUTS", "").strip() or "multirun_outputs")
+    parser = argparse.ArgumentParser(prog="r4r-store", description="The artifacts of finished stages.")
+    parser.add_argument("--outputs", type=Path, default=outputs, help="default: R4R_OUTPUTS, here %(default)s")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="every artifact, its size and the runs that use it")
+    commands.add_parser("verify", help="read every byte of every artifact")
+    gc = commands.add_parser("gc", help="name what no run uses; --delete removes it")
+    gc.add_argument("--days", type=float, default=7.0, help="leave what changed within so many days (%(default)s)")
+    gc.add_argument("--delete", action="store_true")
+    out = commands.add_parser("export", help="artifacts, and what they were made from, as one tar file")
+    out.add_argument("file", type=Path)
+    out.add_argument("artifacts", nargs="+", metavar="STAGE/KEY")
+    commands.add_parser("import", help="add an exported file's artifacts").add_argument("file", type=Path)
+    args = parser.parse_args(argv)
+    store = Store(args.outputs / "artifacts")
+    try:
+        sys.exit(_run(args, store))
+    except R4RError as error:
+        print(f"r4r-store: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"r4r-store: {refusal(error) or error}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _run(args: Any, store: Store) -> int:
+    if args.command != "import" and not store.root.is_dir():
+        raise StoreError(f"there is no store at {store.root}; --outputs names another folder")
+    if args.command == "list":
+        show(store, args.outputs)
+    elif args.command == "verify":
+        return 1 if verify(store) else 0
+    elif args.command == "gc":
+        collect(store, args.outputs, args.days, args.delete)
+    elif args.command == "export":
+        export(store, args.artifacts, args.file)
+    else:
+        take_in(store, args.file)
+    return 0
+
+
+if __name__ == "__main__":
+    main()
