@@ -19,7 +19,12 @@ from r4r.lm.rate import SharedPrefix, rate, rate_next
 from r4r.lm.rating_tokens import rating_tokens
 from r4r.scale import PAPER, Scale
 
-REFUSED = {"qwen3_next": "mixture of experts", "mixtral": "mixture of experts", "mamba": "takes no"}
+REFUSED = {
+    "qwen3_next": "mixture of experts",
+    "mixtral": "mixture of experts",
+    "falcon_h1": "Mamba's kernels pass LoRA by",
+    "mamba": "takes no",
+}
 # of each kind one: plain, a scale behind the head, a cap there and a window, fused projections, recurrent layers
 QUICK = ["granite", "gemma2", "phi3", "lfm2"]
 HISTORY = "please predict the rating of the user " * 9
