@@ -111,3 +111,14 @@ def test_a_family_that_cannot_be_trained_whole_is_refused_without_its_weights(na
         weights.unlink()
     with pytest.raises(ModelError, match=REFUSED[name]):
         check_model(LLMConfig(name=name, source=f"path:{folder}", max_length=1024), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in REFUSED])
+def test_a_whole_job_runs_on_a_family(
+    name: str, r4r: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("R4R_CACHE", str(tmp_path / "cache"))
+    source = f"llm.source=path:{build_family(name, tmp_path / name)}"
+    code = r4r("experiment=smoke", source, f"llm.name={name}", "++llm.dtype=float32", f"paths.outputs={tmp_path}/out")
+    assert code == 0, capsys.readouterr().err

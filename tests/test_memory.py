@@ -54,7 +54,7 @@ def test_a_shape_is_read_off_the_configuration_alone(llama3: LLMConfig, tmp_path
 
 
 def test_llama_3_8b_on_the_usual_cards() -> None:
-    """Its weights take 16 GB in bf16 and under 6 in NF4: with these it trains on a card of 16 GB, with those from 24."""
+    """Its weights take 16 GB in bf16 and under 6 in NF4: with these it trains on 16 GB, with those from 24 on."""
     assert SHAPE.weights_bytes("none") == pytest.approx(16.06e9, rel=0.01)
     assert SHAPE.weights_bytes("nf4") == pytest.approx(5.7e9, rel=0.02)
     packed = [fit(SHAPE, card, "nf4", checkpointing=True) for card in CARDS_GB]

@@ -44,6 +44,8 @@ def train_stage(
         lm, cache = work.job.lm, config.paths.cache
         examples = encode(lm, texts(work))
         expert = make_expert(work.job.config, name)
+        if "engine" in vars(work.job):
+            work.job.engine.rest()  # the training has the GPU to itself
         return fit(expert, lm, name, examples, work.folder, config.trainer, config.seed, work.job.log, cache)
 
     return Stage(f"train/{name}", VERSION, identity, inputs, build, f"{settings['epochs']} epochs")
