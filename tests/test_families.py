@@ -19,7 +19,12 @@ from r4r.lm.rate import SharedPrefix, rate, rate_next
 from r4r.lm.rating_tokens import rating_tokens
 from r4r.scale import PAPER, Scale
 
-REFUSED = {"qwen3_next": "mixture of experts", "mixtral": "mixture of experts", "mamba": "takes no"}
+REFUSED = {
+    "qwen3_next": "mixture of experts",
+    "mixtral": "mixture of experts",
+    "falcon_h1": "Mamba's kernels pass LoRA by",
+    "mamba": "takes no",
+}
 # of each kind one: plain, a scale behind the head, a cap there and a window, fused projections, recurrent layers
 QUICK = ["granite", "gemma2", "phi3", "lfm2"]
 HISTORY = "please predict the rating of the user " * 9
@@ -106,3 +111,14 @@ def test_a_family_that_cannot_be_trained_whole_is_refused_without_its_weights(na
         weights.unlink()
     with pytest.raises(ModelError, match=REFUSED[name]):
         check_model(LLMConfig(name=name, source=f"path:{folder}", max_length=1024), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in REFUSED])
+def test_a_whole_job_runs_on_a_family(
+    name: str, r4r: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("R4R_CACHE", str(tmp_path / "cache"))
+    source = f"llm.source=path:{build_family(name, tmp_path / name)}"
+    code = r4r("experiment=smoke", source, f"llm.name={name}", "++llm.dtype=float32", f"paths.outputs={tmp_path}/out")
+    assert code == 0, capsys.readouterr().err

@@ -1,5 +1,7 @@
 """Training an adapter: the loss is transformers' own, batching does not change it, and a killed run continues."""
 
+import json
+import stat
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -262,6 +264,20 @@ def test_an_adapter_stays_apart_where_it_would_be_rounded_away(load_tiny: Load, 
     own = base_weights(lm)
     HF(lm).rate([lm.chat.prompt_ids("music")], "predictor")
     assert all(torch.equal(weight, own[name]) for name, weight in base_weights(lm).items())
+
+
+def test_a_saved_adapters_settings_are_the_same_on_every_run(load_tiny: Load, tmp_path: Path) -> None:
+    saved = []
+    for number in range(2):
+        train(load_tiny(), tmp_path / str(number))
+        saved.append((tmp_path / str(number) / "adapter" / "adapter_config.json").read_bytes())
+    settings = json.loads(saved[0])
+    assert saved[0] == saved[1]
+    assert settings["target_modules"] == sorted(settings["target_modules"])
+    assert str(tmp_path) not in saved[0].decode()
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "0/adapter").iterdir()}
+    (tmp_path / "usual").touch()
+    assert modes == {stat.S_IMODE((tmp_path / "usual").stat().st_mode)}
 
 
 def test_only_the_adapter_is_saved(load_tiny: Load, tmp_path: Path) -> None:

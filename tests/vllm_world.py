@@ -12,6 +12,7 @@ from r4r.lm.generate import generate
 from r4r.lm.rate import rate_next
 from r4r.lm.rating_tokens import rating_tokens
 from r4r.lm.tiny import build_tiny
+from r4r.scale import PAPER, Scale
 
 HISTORY = "Item review history: the user would like the music because of its melody. " * 6
 PROMPTS = ["music", HISTORY + "title 1", HISTORY + "predict the rating, please", HISTORY, "a " * 40, "title 2: 5"]
@@ -45,14 +46,21 @@ def save_adapter(lm: LanguageModel, name: str, folder: Path, seed: int) -> Path:
     return folder
 
 
+SCALES = [PAPER, Scale(lowest=0.5, highest=5, step=0.5), Scale(lowest=1, highest=10)]
+
+
 def farthest(engine: Engine, lm: LanguageModel, adapter: str | None) -> float:
-    """The largest difference of a probability between this engine's ratings and hf's; texts are asserted equal."""
+    """The largest difference of a probability between this engine's ratings and hf's, on any scale; texts are asserted
+    equal."""
     prompts = [lm.chat.prompt_ids(text) for text in PROMPTS]
     same_texts(lm, adapter, prompts, engine.write(prompts, adapter, 16))
-    encoded = [[*ids, *rating_tokens(lm.chat).prefix] for ids in prompts]
-    with lm.using(adapter):
-        expected = rate_next(lm, encoded)
-    return float((engine.rate(encoded, adapter) - expected).abs().max())
+    gaps = []
+    for scale in SCALES:
+        encoded = [[*ids, *rating_tokens(lm.chat, scale=scale).prefix] for ids in prompts]
+        with lm.using(adapter):
+            expected = rate_next(lm, encoded, scale)
+        gaps.append(float((engine.rate(encoded, adapter, scale) - expected).abs().max()))
+    return max(gaps)
 
 
 def same_texts(lm: LanguageModel, adapter: str | None, prompts: Sequence[list[int]], found: list[list[int]]) -> None:

@@ -69,6 +69,14 @@ def check_architecture(causal: Any, spec: LLMConfig) -> None:
         raise ModelError(f"{spec.name}: r4r cannot use models of the kind '{kind}', whose decoder {what}")
     if not any(isinstance(layer, CacheLayerMixin) for layer in own_cache(causal).layers):
         raise ModelError(f"{spec.name}: r4r cannot use models of the kind '{kind}', which have no attention")
+    if any(hasattr(module, "ssm_state_size") for module in causal.modules()):  # of every Mamba in transformers
+        raise ModelError(f"{spec.name}: r4r cannot train models of the kind '{kind}': Mamba's kernels pass LoRA by")
+    try:
+        weight = causal.get_output_embeddings().weight
+        with torch.no_grad():
+            head(causal, torch.zeros(1, 1, weight.shape[-1], dtype=weight.dtype, device=weight.device))
+    except Exception as error:  # each architecture that goes another way fails in its own way
+        raise ModelError(f"{spec.name}: r4r cannot take the logits of models of the kind '{kind}'") from error
     lora_targets(causal, spec.name)
     longest = getattr(text_config(causal), "max_position_embeddings", None) or spec.max_length
     if spec.max_length > longest:
@@ -141,6 +149,14 @@ def shares_prefixes(causal: Any, max_length: int) -> bool:
     )
 
 
+class States(BaseModelOutputWithPastAndCrossAttentions):
+    """A decoder's output that has nothing but its hidden states, whatever more a model asks for (images, experts)."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
 class GivenStates(nn.Module):
     """Stands in a model's decoder's place, and answers with hidden states that were computed before.
 
@@ -150,10 +166,23 @@ class GivenStates(nn.Module):
     def __init__(self, hidden: torch.Tensor, decoder: nn.Module):
         super().__init__()
         self.hidden = hidden
-        self.__dict__["decoder"] = decoder  # no module of this one, whose parameters would move with it
+        self.__dict__["_decoder"] = decoder  # no module of this one, whose parameters would move with it
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["decoder"], name)
+        return getattr(self.__dict__["_decoder"], name)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=self.hidden)
+        return States(last_hidden_state=self.hidden)
+
+
+def head(causal: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """Logits of given hidden states, [..., hidden] -> [..., vocabulary], by the model's own way from its decoder to its
+    logits, whatever it scales or caps there."""
+    modules, name = causal._modules, causal.base_model_prefix
+    decoder = modules[name]
+    modules[name] = GivenStates(hidden.reshape(1, -1, hidden.shape[-1]), decoder)
+    try:
+        logits = causal(inputs_embeds=hidden.new_empty(0), use_cache=False).logits
+    finally:
+        modules[name] = decoder
+    return logits.reshape(*hidden.shape[:-1], -1)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from r4r.config import LLMConfig, TrainerConfig
 from r4r.errors import ModelError
-from r4r.lm.architecture import GivenStates, check_architecture, lora_targets, shares_prefixes
+from r4r.lm.architecture import check_architecture, head, lora_targets, shares_prefixes
 from r4r.lm.chat import Chat, end_ids
 from r4r.lm.device import keep_freed_memory, pick_device, pick_dtype
 from r4r.lm.dropout import QuickDropout
@@ -127,18 +127,8 @@ class LanguageModel:
         return self.causal.base_model(**inputs)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Float32 logits of the given hidden states: [..., hidden] -> [..., vocabulary].
-
-        They take the model's own way from its decoder to its logits, whatever it scales or caps there.
-        """
-        modules, body = self.causal._modules, self.causal.base_model_prefix
-        decoder = modules[body]
-        modules[body] = GivenStates(hidden.reshape(1, -1, hidden.shape[-1]), decoder)
-        try:
-            logits = self.causal(inputs_embeds=hidden.new_empty(0), use_cache=False).logits
-        finally:
-            modules[body] = decoder
-        return logits.float().reshape(*hidden.shape[:-1], -1)
+        """Float32 logits of the given hidden states: [..., hidden] -> [..., vocabulary]."""
+        return head(self.causal, hidden).float()
 
     # adapters
 

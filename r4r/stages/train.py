@@ -81,6 +81,8 @@ def use_adapter(job: Job, name: str, artifact: Artifact) -> None:
 def _fit(work: Work, place: str, expert: Expert, texts: Texts, seed: int) -> dict[str, Any]:
     lm = work.job.lm
     examples = expert.objective.encode(lm, texts)
+    if "engine" in vars(work.job):
+        work.job.engine.rest()  # the training has the GPU to itself
     return fit(expert, lm, place, examples, work.folder, work.job.config.trainer, seed, work.job.log)
 
 

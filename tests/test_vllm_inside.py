@@ -1,0 +1,106 @@
+"""vLLM in this process, against a stand-in for its package: what it is started with, and that it makes room."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from r4r.config import LLMConfig, VLLMConfig
+from r4r.lm.rating_tokens import rating_tokens
+from r4r.lm.vllm import open_vllm
+from r4r.lm.vllm_inside import InProcess
+from r4r.scale import Scale
+
+
+class FakeEngine:
+    """Says one token, and remembers what it was asked for."""
+
+    def __init__(self, settings: Any):
+        self.settings, self.told = settings, []
+        self.most_logprobs = 0
+
+    async def generate(self, prompt: Any, params: Any, number: str, lora_request: Any) -> Any:
+        self.told.append("generate")
+        wanted = getattr(params, "logprob_token_ids", [])
+        self.most_logprobs = max(self.most_logprobs, len(wanted))
+        logprobs = [{token: SimpleNamespace(logprob=-float(token)) for token in wanted}] if wanted else None
+        yield SimpleNamespace(outputs=[SimpleNamespace(token_ids=[7], logprobs=logprobs)])
+
+    async def sleep(self, level: int) -> None:
+        self.told.append(f"sleep {level}")
+
+    async def wake_up(self) -> None:
+        self.told.append("wake")
+
+    def shutdown(self) -> None:
+        self.told.append("shutdown")
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[FakeEngine]:
+    """The engines that were started."""
+    engines: list[FakeEngine] = []
+
+    def start(settings: Any) -> FakeEngine:
+        engines.append(FakeEngine(settings))
+        return engines[-1]
+
+    modules = {name: ModuleType(name) for name in ("vllm", "vllm.sampling_params", "vllm.v1.engine.exceptions")}
+    modules["vllm"].__dict__.update(
+        __version__="0.32.0",
+        AsyncEngineArgs=SimpleNamespace,
+        SamplingParams=SimpleNamespace,
+        AsyncLLMEngine=SimpleNamespace(from_engine_args=start),
+    )
+    modules["vllm.sampling_params"].__dict__["RequestOutputKind"] = SimpleNamespace(FINAL_ONLY=2)
+    modules["vllm.v1.engine.exceptions"].__dict__["EngineDeadError"] = type("EngineDeadError", (Exception,), {})
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    return engines
+
+
+@pytest.fixture
+def engine(started: list[FakeEngine], model_cache: Path) -> Iterator[InProcess]:
+    own = VLLMConfig(max_num_seqs=99, memory_share=0.4)
+    made = open_vllm(LLMConfig(name="t", source="tiny:", max_length=512, engine="vllm", vllm=own), [16], model_cache)
+    assert isinstance(made, InProcess)
+    yield made
+    made.close()
+
+
+def test_vllm_is_started_with_the_jobs_limits(engine: InProcess, started: list[FakeEngine]) -> None:
+    assert engine.write([[1, 2], [3]], None, 4) == [[7], [7]]
+    settings = started[0].settings
+    assert (settings.max_num_seqs, settings.max_num_batched_tokens) == (99, 8192)
+    assert settings.gpu_memory_utilization == 0.4
+    assert settings.enable_sleep_mode is False, "vLLM on a CPU knows no sleep"
+
+
+def test_vllm_sleeps_while_an_expert_is_trained_and_wakes_by_itself(
+    engine: InProcess, started: list[FakeEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_device", torch.device("cuda"))
+    engine.rest()
+    assert started == [], "there is nothing to put to sleep yet"
+    engine.write([[1]], None, 4)
+    engine.rest()
+    engine.rest()
+    engine.write([[1], [2]], None, 4)
+    assert started[0].settings.enable_sleep_mode is True
+    assert started[0].told == ["generate", "sleep 1", "wake", "generate", "generate"]
+
+
+def test_no_request_asks_for_more_log_probabilities_than_vllm_gives(
+    engine: InProcess, started: list[FakeEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scale = Scale(lowest=0, highest=100)
+    monkeypatch.setattr("r4r.lm.vllm_base.MOST_LOGPROBS", 3)
+    found = engine.rate([[1, 2], [3]], None, scale)
+    spelled = rating_tokens(engine.chat, scale=scale)
+    logits = [-torch.tensor([branch.tokens] * 2).float() for branch in spelled.branches]
+    assert started[0].most_logprobs == 3
+    torch.testing.assert_close(found, spelled.probabilities(logits), rtol=0, atol=1e-6)
