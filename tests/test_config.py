@@ -75,6 +75,8 @@ def test_the_default_job_is_the_documented_one(default: DictConfig) -> None:
 def test_every_option_makes_a_valid_job(group: str, option: str) -> None:
     override = f"expert@experts.{option}={option}" if group == "expert" else f"{group}={option}"
     own = ["dataset.name=wine", "dataset.category=Wine", "dataset.reviews=wine.csv"] if option == "custom" else []
+    if group == "dataset" and not option.startswith("simulated"):
+        own.append("teacher=openai")  # the default one reads the simulated world alone
     if option in ("onestep", "cot") and group == "expert":
         own.append(f"strategy={option}")  # mounts it, so that it can be swapped
     if option in ("rec_saver", "exp3rt") and group == "expert":

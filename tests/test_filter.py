@@ -8,7 +8,6 @@ import pytest
 
 from r4r.errors import TeacherError
 from r4r.reasons.filter import Pair, generate_then_filter
-from r4r.reasons.leak import leaks_rating
 from r4r.rows import CANDIDATES
 
 PAIRS = [Pair(10, 5.0, "review of 10"), Pair(11, 2.0, "review of 11"), Pair(12, 4.0, "review of 12")]
@@ -139,50 +138,3 @@ def test_failures_all_the_way_leave_a_pair_without_candidates() -> None:
     rows, failures = world.run(max_hinted=2)
     assert rows == []
     assert [str(failure) for failure in failures] == ["no 0", "no 1", "no 2"]
-
-
-LEAKS = [
-    "The user would give it 4 stars.",
-    "A five-star album",
-    "she is the star of the show",  # any mention of stars counts (SPEC 3.3)
-    "Rating: 4",
-    "the user rated it four",
-    "The user's rating of 4 shows it",
-    "They would rate it 5",
-    "would be rated as high as 4.5",
-    "ratings between four and five",
-    "I would call it 4/5",
-    "4 out of 5",
-    "four out of five",
-    "4.5/5",
-    "a solid 4.0",
-    "(4.0)",
-    "It is a 5.0.",
-    "STARS",
-]
-CLEAN = [
-    "The user will enjoy the melody.",
-    "Track 5 has a strong melody",
-    "an album of 5 songs",
-    "14.0 minutes of noise",
-    "version 4.05 of the pedal",
-    "released in 2004",
-    "a starting point for the user",
-    "this frustrated the user over four songs",
-    "the operating noise of 5 fans",
-    "one of the best, generating two hits",
-    "1 of 12 songs",
-    "4 out of 12 songs",
-    "price of 3.50",
-    "The user rated similar albums highly. Two songs stand out.",
-]
-
-
-@pytest.mark.parametrize("text", LEAKS)
-def test_a_leak_is_seen(text: str) -> None:
-    assert leaks_rating(text)
-
-
-@pytest.mark.parametrize("text", CLEAN)
-def test_what_is_no_leak_passes(text: str) -> None:
-    assert not leaks_rating(text)

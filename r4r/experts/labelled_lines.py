@@ -78,8 +78,8 @@ def _from_headings(text: str, fields: Sequence[str]) -> list[tuple[str, str]]:
             for match in re.finditer(f"{alone}|{within}", text, re.IGNORECASE | re.MULTILINE)
         ]
     starts.sort()
-    ends = [start for start, _, _ in starts[1:]] + [len(text)]
-    return [(field, _items(text[start:end])) for (_, start, field), end in zip(starts, ends, strict=False)]
+    ends = [*(start for start, _, _ in starts[1:]), *([len(text)] if starts else [])]
+    return [(field, _items(text[start:end])) for (_, start, field), end in zip(starts, ends, strict=True)]
 
 
 def _items(body: str) -> str:

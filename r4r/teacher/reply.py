@@ -87,7 +87,7 @@ def _check_end(reason: Any, refusal: Any, choice: Mapping[str, Any], call: Call)
     Raises:
         AnswerRefused, AnswerCut, AnswerBroken: the answer did not come to its own end.
     """
-    ended = reason.lower() if isinstance(reason, str) else reason
+    ended = None if reason is None else str(reason).lower()
     if refusal:
         raise AnswerRefused("refused")
     if ended in ENDED:
