@@ -17,7 +17,7 @@ from r4r.data.download import RECORD, facts, raw_file
 from r4r.errors import DataError
 from r4r.overrides import compose, make_loader
 from r4r.stages.identity import dataset_identity
-from r4r.stages.split import all_rows
+from r4r.stages.split import all_items, all_rows
 from r4r.stages.stage import Job
 from r4r.store.artifact import Store
 
@@ -44,6 +44,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
+        if self.path == "/page.gz":  # of a proxy that wants a login, say
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write(b"<html>log in</html>")
+            return
         if self.path != "/file.gz":
             self.send_error(404)
             return
@@ -144,6 +150,24 @@ def test_a_failed_download_is_one_sentence_with_path_address_and_remedy(tmp_path
         assert part in message
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/file.gz", "no address", "missing", "page"])
+def test_a_failed_download_leaves_nothing_behind(tmp_path, server, url):
+    names = {"missing": "other", "page": "page"}
+    url = server.url.replace("file", names[url]) if url in names else url
+    with pytest.raises(DataError, match="web page" if url.endswith("page.gz") else "failed"):
+        raw_file(tmp_path / "data", "sub/file.gz", url, None, "reviews")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "data").mkdir()
+    with pytest.raises(DataError):
+        raw_file(tmp_path / "data", "sub/file.gz", url, None, "reviews")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "data"]  # which was there before
+
+
+def test_a_download_leaves_the_file_and_its_record(tmp_path, server):
+    path = fetch(tmp_path, server.url)
+    assert {each.name for each in path.parent.iterdir()} == {path.name, path.name + RECORD}
+
+
 def test_a_file_without_an_address_is_asked_for(tmp_path):
     with pytest.raises(DataError, match=r"sub/file.gz.*no download address is set.*R4R_DATA.*paths.data"):
         fetch(tmp_path, None)
@@ -228,6 +252,7 @@ def test_a_file_that_was_downloaded_anew_and_differs_is_noticed_where_the_split_
     job = Job(config, Store(config.paths.artifacts))
     rows = all_rows(job)
     assert job.built == ["split"]
+    assert set(all_items(job)["item_id"]) == set(rows["item_id"])
     path.write_text(path.read_text().replace("text 5,", "text five,"))
     downloaded()
     later = Job(config, Store(config.paths.artifacts))

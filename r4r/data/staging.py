@@ -144,9 +144,9 @@ def batches(records: Iterator[Record], check: ReviewCheck, tell: Told | None = N
 
 
 def _more(dataset: DatasetConfig, layout: Layout, needed: list[str]) -> list[str]:
-    """The columns that tell more of an item; those that dataset.columns names are added to the needed ones."""
+    """The columns that tell more of an item; those to which dataset.columns gives another name are needed."""
     names = {"categories": layout.categories, "description": layout.description}
-    needed += [name for key, name in names.items() if name and key in dataset.columns]
+    needed += [name for key, name in names.items() if name and dataset.columns.get(key, key) != key]
     return [name for name in names.values() if name]
 
 

@@ -39,7 +39,9 @@ def table1(con: duckdb.DuckDBPyConnection, scale: Scale) -> dict[str, Any]:
         )
         history[side] = {"mean": round(mean, 2), "median": float(median), "max": int(most)}
     found = con.execute("SELECT rating, count(*) AS n FROM final GROUP BY rating").fetchnumpy()
-    of_value = np.bincount(scale.places(found["rating"]), weights=found["n"], minlength=len(scale.values))
+    of_value = np.bincount(
+        scale.places(np.asarray(found["rating"], dtype=float)), weights=found["n"], minlength=len(scale.values)
+    )
     bands = {name: int(of_value[low : high + 1].sum()) for name, low, high in scale.bands()}
     spans = con.execute("SELECT split, min(timestamp), max(timestamp) FROM final GROUP BY split ORDER BY 2").fetchall()
     return {
