@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from report_records import configured
 
 from r4r import run
 from r4r.checks import validate
@@ -24,7 +25,6 @@ from r4r.loggers import case_tables
 from r4r.overrides import compose, make_loader
 from r4r.report import case_page, cli
 from r4r.report.case_page import Html, element
-from r4r.report.records import strategies
 from r4r.stages.split import split_stage, targets
 from r4r.stages.stage import Job, Stage, Work
 from r4r.store.artifact import Store
@@ -98,8 +98,10 @@ class World:
         artifacts = {"split": "split0", "predict/test": key}
         if method == "reason4rec":
             artifacts["summaries"] = "summaries0"
-        evaluate = {"split": "test"}
-        history = {"prompt": 2, "source": "train", "review_tokens": 512, "raw_tokens": 96}
+        config, choices = configured(f"method={method}", f"strategy={strategy}", seed=seed)
+        config["dataset"]["name"] = self.dataset
+        config["dataset"]["history"] |= {"prompt": 2, "source": "train", "review_tokens": 512, "raw_tokens": 96}
+        config["paths"]["artifacts"] = str(self.folder / "artifacts")
         made = {
             "status": status,
             "error": None if status == "ok" else {"kind": "ModelError", "message": self.words("failure")},
@@ -107,13 +109,8 @@ class World:
             "dataset": self.dataset,
             "seed": seed,
             "started": "2026-01-01T00:00:00+00:00",
-            "config": {
-                "dataset": {"name": self.dataset, "evaluate": evaluate, "history": history},
-                "strategy": strategies()[strategy].model_dump(),
-                "reason_source": {"name": "filtered"},
-                "llm": {"name": "small"},
-                "paths": {"artifacts": str(self.folder / "artifacts")},
-            },
+            "choices": choices,
+            "config": config,
         }
         if status == "ok":
             score = {"decoding": "mean", "n": 8, "mae": 1.0, "mae_se": 0.1, "rmse": 1.0, "rmse_se": 0.1}
@@ -259,7 +256,7 @@ def test_a_failed_job_and_one_that_was_never_run_are_named(world: World) -> None
     page = world.report()
     for text in (page.shown, world.markdown):
         assert "EXP3RT, seed 42: failed with ModelError: text of failure" in text
-        assert "Rec-SAVER: no record for seed 42; run r4r -m experiment=figure5 dataset=simulated" in text
+        assert "Rec-SAVER: no record; run r4r -m experiment=figure5 dataset=simulated" in text
     assert "Nothing to show: failed with ModelError: text of failure" in page.shown
     assert page.shown.count("Nothing to show: no record for seed 42") == len(page.cases) == 8
 

@@ -37,9 +37,8 @@ class World:
         shapes = [values.shape for values in (self.first, self.second)]
         rows = shapes[0][-1] if self.truth is None else self.truth.size
         if rows == 0 or shapes[0] != shapes[1] or len(shapes[0]) != 2 or shapes[0][0] == 0 or shapes[0][1] != rows:
-            counts = [self.truth.size] if self.truth is not None else []
-            *some, last = [*counts, *(shape[-1] for shape in shapes)]
-            told = f"{', '.join(map(str, some))} and {last} rows"
+            sizes = [values.shape[-1] for values in (self.truth, self.first, self.second) if values is not None]
+            told = f"{', '.join(map(str, sizes[:-1]))} and {sizes[-1]} rows"
             raise DataError(f"a paired bootstrap needs equal, non-empty columns; got {told}")
 
 

@@ -6,20 +6,25 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
+from pydantic import ValidationError
 
 from r4r.config import HistoryConfig
 from r4r.data.history import HistoryIndex
 from r4r.errors import DataError
-from r4r.report.cells import Block, blocks, chosen
+from r4r.report.blocks import blocks
+from r4r.report.candidates import of_preset
+from r4r.report.cells import Block
 from r4r.report.compare import find
 from r4r.report.records import Run
-from r4r.report.tables import ALSO, CASES, axes
+from r4r.report.settings import Ask
+from r4r.report.tables import ALSO, CASES
 from r4r.report.text import Document, Grid, Text
 from r4r.rows import PREDICTIONS, REVIEWS, SUMMARIES
 from r4r.store.artifact import Artifact
 
 DETAIL = "detail.parquet"
 LIMIT = 24  # cases a data set
+EVERYTHING = Ask()
 SAMPLE_SEED = 0
 Review = dict[str, Any]  # a row of rows.REVIEWS; in a history with its `summary`, None where there is none
 
@@ -79,11 +84,7 @@ class Studies:
 
 
 def case_studies(
-    runs: Sequence[Run],
-    datasets: Sequence[str] = (),
-    experiment: str | None = None,
-    row_ids: Sequence[int] = (),
-    limit: int = LIMIT,
+    runs: Sequence[Run], ask: Ask = EVERYTHING, row_ids: Sequence[int] = (), limit: int = LIMIT
 ) -> Studies | None:
     """Cases side by side: of each data set one seed, the one that most methods have, else the lowest.
 
@@ -95,9 +96,10 @@ def case_studies(
     Raises:
         DataError: a row of `row_ids` was scored in none of the data sets that are shown.
     """
-    also = tuple(row for row in ALSO if any(row.fits(run) for run in chosen(runs, experiment)))
+    done = [run for run in of_preset(runs, ask.experiment) if run.ok]
+    also = tuple(row for row in ALSO if any(row.fits(run) for run in done))
     table = replace(CASES, rows=(*CASES.rows, *also))
-    found, missing = blocks(table, runs, datasets, experiment)
+    found, missing = blocks(table, runs, ask)
     if not found:
         return None
     made = Studies(Document(table.name, table.title, table.command), [row.name for row in table.rows])
@@ -136,7 +138,11 @@ def _add(made: Studies, block: Block, row_ids: Sequence[int], limit: int) -> pd.
     except DataError as error:
         block.problems.append(f"no case can be shown: {error} ({lead.path})")
         return nothing
-    history = HistoryConfig.model_validate(lead.config["dataset"]["history"])
+    try:
+        history = HistoryConfig.model_validate(lead.settings["dataset"].get("history", {}))
+    except ValidationError:
+        block.problems.append(f"no case can be shown: its dataset.history is none of today's ({lead.path})")
+        return nothing
     means = pd.DataFrame({name: table["mean"] for name, table in told.items() if not isinstance(table, str)})
     picked = _pick(means, row_ids, limit)
     summaries = _summaries(block, lead)
@@ -186,7 +192,7 @@ def _why(block: Block, name: str, seed: int) -> str:
     failed = next((problem for problem in block.problems if problem.startswith(head)), None)
     if failed:
         return failed.removeprefix(head)
-    if block.cell(name).results and str(seed) not in axes(CASES.name)["seed"]:
+    if block.cell(name).results:
         block.problems.append(f"{name}: no record for seed {seed}, the one shown")
     return f"no record for seed {seed}"
 

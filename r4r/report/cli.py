@@ -1,7 +1,6 @@
 """The command `r4r-report`: records into the paper's tables and figures, beside the paper's numbers."""
 
 import argparse
-import csv
 import io
 import os
 import sys
@@ -10,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from r4r.errors import DataError, R4RError
+from r4r.spreadsheet import write_row
 
 HELP = """\
 Gathers result.json records and writes, for each table or figure: NAME.md, NAME.tex (booktabs) and NAME.csv; of figures
@@ -43,16 +43,18 @@ def report(argv: Sequence[str]) -> int:
         DataError: a folder of records is not there, or none of them is of the table.
     """
     args = _parse(argv)
+    from r4r.report.blocks import blocks
     from r4r.report.cases import LIMIT, case_studies
-    from r4r.report.cells import blocks
     from r4r.report.data_table import data_table
     from r4r.report.documents import document
     from r4r.report.reason_table import reason_table
     from r4r.report.records import gather
+    from r4r.report.settings import Ask
     from r4r.report.tables import CASES, COST, NAMES, REASONS, TABLES, command
     from r4r.report.text import latex, markdown
     from r4r.report.timing_table import timing_table
 
+    ask = Ask(tuple(args.data), args.experiment, tuple(args.set), args.config_dir, args.seeds)
     folders = args.records or [_outputs()]
     runs, faults = gather(folders)
     for fault in faults:
@@ -61,24 +63,26 @@ def report(argv: Sequence[str]) -> int:
     written = 0
     for name in names:
         drawn = []
+        missing: list[str] = []
         if name == "table1":
-            made = data_table(runs, args.data, args.experiment)
+            made = data_table(runs, ask)
         elif name == REASONS.name:
-            made = reason_table(runs, args.data, args.experiment, args.against or REASONS.headline)
+            made, missing = reason_table(runs, ask, args.against or REASONS.headline)
         elif name == COST.name:
-            made = timing_table(runs, args.data, args.experiment)
+            made, missing = timing_table(runs, ask)
         elif name == CASES.name:
-            studies = case_studies(runs, args.data, args.experiment, args.rows or (), args.cases or LIMIT)
+            studies = case_studies(runs, ask, args.rows or (), args.cases or LIMIT)
             made = studies.document if studies else None
         else:
             table = replace(TABLES[name], headline=args.against or TABLES[name].headline)
-            found, missing = blocks(table, runs, args.data, args.experiment)
+            found, missing = blocks(table, runs, ask)
             made = document(table, found, missing, args.decoding) if found else None
         if made is None:
             where = ", ".join(str(folder) for folder in folders)
             of = f" of {', '.join(args.data)}" if args.data else ""
             preset = f" by experiment={args.experiment}" if args.experiment else ""
             sentence = f"no record of a job of {name}{of}{preset} below {where}; run {command(name)}"
+            sentence = "; ".join([sentence, *missing])
             if args.name != "all":
                 raise DataError(sentence)
             print(f"r4r-report: {sentence}", file=sys.stderr)
@@ -117,12 +121,17 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: report, in the outputs folder")
     parser.add_argument("--data", nargs="+", default=[], metavar="NAME", help="only these data sets")
     parser.add_argument("--experiment", metavar="NAME", help="only records of this preset")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the table beside the preset's: overrides"
+    )
+    parser.add_argument("--seeds", type=_numbers, default=(), metavar="N,...", help="name what lacks of these seeds")
+    parser.add_argument("--config-dir", metavar="DIR", help="folder of options of yours, as in r4r")
     parser.add_argument("--decoding", default="mean", choices=("mean", "median", "mode"), help="default: mean")
     parser.add_argument(
         "--against", metavar="ROW", help="the row that † compares the others with (default: the table's own)"
     )
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--rows", type=_row_ids, metavar="ID,...", help="figure5: these cases, by row_id")
+    which.add_argument("--rows", type=_numbers, metavar="ID,...", help="figure5: these cases, by row_id")
     which.add_argument("--cases", type=_positive, metavar="N", help="figure5: how many a data set (default: 24)")
     args = parser.parse_args(argv)
     if args.name not in (*NAMES, "all"):
@@ -136,11 +145,28 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
             parser.error(f"{args.name} has no row {args.against!r}; {close_names(args.against, rows)}")
     if args.name not in (CASES.name, "all") and (args.rows or args.cases):
         parser.error(f"{args.name}: --rows and --cases are of {CASES.name}")
+    _check_settings(parser, args)
     args.out = args.out or _outputs() / "report"
     return args
 
 
-def _row_ids(text: str) -> tuple[int, ...]:
+def _check_settings(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """End with a sentence where --set names what is no setting, or what rows differ by."""
+    if args.config_dir and not Path(args.config_dir).is_dir():
+        parser.error(f"--config-dir {args.config_dir}: there is no such folder")
+    rows = {"method", "strategy", "reason_source", "seed", "experiment"}
+    for override in args.set:
+        if override.split("=")[0] in rows or "=" not in override:
+            parser.error(f"--set {override}: must be KEY=VALUE, and none of {', '.join(sorted(rows))}")
+    if args.set:
+        from r4r.overrides import check_overrides, make_loader
+
+        problems = check_overrides(args.set, make_loader(args.config_dir)).problems
+        if problems:
+            parser.error("--set " + "; ".join(problems))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
 
@@ -156,10 +182,10 @@ def _outputs() -> Path:
 
 def _csv(rows: Sequence[dict[str, object]]) -> str:
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    out = io.StringIO(newline="")
+    write_row(out, columns)
+    for row in rows:
+        write_row(out, [row.get(column, "") for column in columns])
     return out.getvalue()
 
 

@@ -1,53 +1,146 @@
-"""Is a row different from the headline row, on the same reviews? From a record, or from the predictions on disk."""
+"""Is a row different from the headline row, on the same reviews? From records, or from the predictions on disk."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from r4r.errors import DataError
+from r4r.metrics.significance import World, paired_bootstrap, paired_scores, pooled, pooled_scores
 from r4r.report.records import Run
 
+Side = tuple[Run, str]  # a record and the label in it that is meant
+BROKEN = (OSError, DataError, KeyError, ValueError)  # of an artifact that is damaged or half deleted
+SCORES = ("mae", "rmse")
+ENDS = ("difference", "low", "high", "p")
 
-def compare(first_run: Run, first: str, second_run: Run, second: str) -> Mapping[str, float] | None:
-    """p of the paired bootstrap between two labels' mean ratings, by metric; None where nothing tells."""
-    if first == second:  # two jobs whose rows have one label: no record holds both
-        return _from_predictions(first_run, first, second_run, second)
-    for run, label, other_run, other in (
-        (first_run, first, second_run, second),
-        (second_run, second, first_run, first),
-    ):
+
+@dataclass(frozen=True)
+class Effect:
+    """A row's difference from the headline row, over all seeds that allow the comparison.
+
+    Attributes:
+        difference: the row minus the headline; of errors, below zero says that the row is better.
+        low, high: 95 % interval.
+        visible: the smallest true difference that would have been found with 80 % probability.
+        seeds, worlds: how many are pooled; seeds of one world share their rows.
+        holm: p, adjusted for all comparisons of its metric in the table.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    visible: float | None
+    seeds: int
+    worlds: int
+    holm: float = 1.0
+
+
+@dataclass
+class Comparison:
+    """Of two rows, by metric.
+
+    Attributes:
+        p: of each seed by itself.
+        effect: over the seeds.
+        untold: seeds of which nothing is known.
+    """
+
+    p: dict[str, list[float]]
+    effect: dict[str, Effect]
+    untold: list[int]
+
+
+def compare(row: Mapping[int, Side], headline: Mapping[int, Side]) -> Comparison:
+    """The mean ratings of two rows, each by seed."""
+
+    def one(first: Side, second: Side) -> dict[str, dict[str, float]] | None:
+        told = _recorded(first, second)
+        if told is None and (world := _rated([(first, second)])):
+            told = paired_bootstrap(world.truth, world.first[0], world.second[0])  # type: ignore[arg-type]
+        return told
+
+    return _compare(row, headline, SCORES, one, _rated, pooled)
+
+
+def compare_reasons(row: Mapping[int, Side], headline: Mapping[int, Side], metric: str) -> Comparison:
+    """The scores of two rows' reasons by one metric, each by seed, from the artifacts."""
+
+    def world(pairs: Sequence[tuple[Side, Side]]) -> World | None:
+        return _world(pairs, lambda run, label: _reason_scores(run, label, metric), truth=False)
+
+    def one(first: Side, second: Side) -> dict[str, dict[str, float]] | None:
+        found = world([(first, second)])
+        return None if found is None else {metric: paired_scores(found.first[0], found.second[0])}
+
+    def all_seeds(worlds: Sequence[World]) -> dict[str, dict[str, float]]:
+        return {metric: pooled_scores(worlds)}
+
+    return _compare(row, headline, (metric,), one, world, all_seeds)
+
+
+def _compare(
+    row: Mapping[int, Side],
+    headline: Mapping[int, Side],
+    metrics: Sequence[str],
+    one: Callable[[Side, Side], dict[str, dict[str, float]] | None],
+    world: Callable[[Sequence[tuple[Side, Side]]], World | None],
+    pool: Callable[[Sequence[World]], dict[str, dict[str, float]]],
+) -> Comparison:
+    """Seed by seed, and over all seeds whose values of both rows are at hand; of a single seed, what it says itself."""
+    pairs = {seed: (row[seed], headline[seed]) for seed in sorted(row.keys() & headline.keys())}
+    alone = {seed: one(*pair) for seed, pair in pairs.items()}
+    told = {seed: found for seed, found in alone.items() if found is not None}
+    made = Comparison(
+        {metric: [found[metric]["p"] for found in told.values()] for metric in metrics if told},
+        {},
+        [seed for seed, found in alone.items() if found is None],
+    )
+    if len(pairs) == len(told) == 1:
+        [effects], worlds = told.values(), 1
+    else:
+        groups: dict[Any, list[tuple[Side, Side]]] = {}  # seeds that share their rows
+        for pair in pairs.values():
+            groups.setdefault(pair[0][0].rows_scored, []).append(pair)
+        found_worlds = [found for group in groups.values() if (found := world(group)) is not None]
+        if not pairs or len(found_worlds) < len(groups):
+            return made
+        effects, worlds = pool(found_worlds), len(found_worlds)
+    for metric in metrics:
+        one_effect = effects[metric]
+        if all(one_effect.get(name) is not None for name in ENDS):  # a record of an earlier version has p alone
+            difference, low, high, p = (float(one_effect[name]) for name in ENDS)
+            made.effect[metric] = Effect(difference, low, high, p, one_effect.get("visible"), len(pairs), worlds)
+    return made
+
+
+def _recorded(first: Side, second: Side) -> dict[str, dict[str, float]] | None:
+    """What one of the records says of both labels, where the other record has the same scores."""
+    (first_run, first_label), (second_run, second_label) = first, second
+    if first_label == second_label:  # two jobs whose rows have one label: no record holds both
+        return None
+    for run, other_run, other in ((first_run, second_run, second_label), (second_run, first_run, first_label)):
         if _score(run, other) is None or _score(run, other) != _score(other_run, other):
             continue
         for entry in run.record.get("comparisons") or ():
-            if {entry["label"], entry["against"]} == {label, other}:
-                return {metric: float(entry[metric]["p"]) for metric in ("mae", "rmse")}
-    return _from_predictions(first_run, first, second_run, second)
+            if {entry["label"], entry["against"]} == {first_label, second_label}:
+                # a record's difference is that of `against` minus `label`
+                turned = entry["label"] == first_label
+                return {metric: _turned(entry[metric]) if turned else entry[metric] for metric in SCORES}
+    return None
 
 
-def compare_reasons(first_run: Run, first: str, second_run: Run, second: str, metric: str) -> float | None:
-    """p of the paired bootstrap between two labels' scores of reasons, from the artifacts; None where they are gone."""
-    from r4r.metrics.significance import paired_scores
-
-    try:
-        tables = [_reason_scores(*side, metric) for side in ((first_run, first), (second_run, second))]
-    except (OSError, DataError, KeyError):  # an artifact that is damaged or half deleted
-        return None
-    left, right = tables
-    if left is None or right is None or set(left.index) != set(right.index):
-        return None
-    return paired_scores(left.to_numpy(), right.loc[left.index].to_numpy())["p"]
-
-
-def _reason_scores(run: Run, label: str, metric: str) -> Any:
-    """A label's scores, by row_id; None where they are not on disk."""
-    from r4r.stages.score_reasons import SCORES
-
-    artifact = find(run, f"score_reasons/{metric}")
-    if artifact is None:
-        return None
-    table = artifact.table(SCORES)
-    table = table[table["label"] == label]
-    return table.set_index("row_id")["score"] if len(table) else None
+def _turned(effect: Mapping[str, Any]) -> dict[str, float]:
+    """The same difference, seen from the other side."""
+    made = dict(effect)
+    if effect.get("difference") is not None:
+        made["difference"] = -effect["difference"]
+    if effect.get("low") is not None and effect.get("high") is not None:
+        made["low"], made["high"] = -effect["high"], -effect["low"]
+    return made
 
 
 def _score(run: Run, label: str) -> tuple[Any, ...] | None:
@@ -55,35 +148,58 @@ def _score(run: Run, label: str) -> tuple[Any, ...] | None:
     return (rows[0]["n"], rows[0]["mae"], rows[0]["rmse"]) if rows else None
 
 
-def _from_predictions(first_run: Run, first: str, second_run: Run, second: str) -> Mapping[str, float] | None:
-    from r4r.metrics.significance import paired_bootstrap
+def _rated(pairs: Sequence[tuple[Side, Side]]) -> World | None:
+    return _world(pairs, _predictions, truth=True)
+
+
+def _world(pairs: Sequence[tuple[Side, Side]], values: Callable[[Run, str], Any], truth: bool) -> World | None:
+    """The values of two rows in one world, a pair of records a seed; None where any of them is not at hand."""
     from r4r.rows import REVIEWS
 
     try:
-        left, right = _predictions(first_run, first), _predictions(second_run, second)
-        split = find(first_run, "split")
-        if left is None or right is None or split is None or set(left.index) != set(right.index):
+        tables = [[values(run, label) for run, label in pair] for pair in pairs]
+        if any(table is None for pair in tables for table in pair):
             return None
-        truth = split.table(REVIEWS).set_index("row_id").loc[left.index, "rating"].to_numpy()
-    except (OSError, DataError, KeyError):  # an artifact that is damaged or half deleted
+        rows = tables[0][0].index
+        if any(set(table.index) != set(rows) or len(table) != len(rows) for pair in tables for table in pair):
+            return None
+        first, second = (np.stack([pair[side].loc[rows].to_numpy(dtype=float) for pair in tables]) for side in (0, 1))
+        if not truth:
+            return World(first, second)
+        split = find(pairs[0][0][0], "split")
+        if split is None:
+            return None
+        return World(first, second, split.table(REVIEWS).set_index("row_id").loc[rows, "rating"].to_numpy(dtype=float))
+    except BROKEN:
         return None
-    found = paired_bootstrap(truth, left["mean"].to_numpy(), right.loc[left.index, "mean"].to_numpy())
-    return {metric: found[metric]["p"] for metric in ("mae", "rmse")}
 
 
 def _predictions(run: Run, label: str) -> Any:
-    """The mean ratings of a label, by row_id; None where they are not on disk."""
+    """The mean ratings of a label, by row_id, of the rows that the record scored; None where they are not on disk."""
     from r4r.rows import PREDICTIONS
 
+    left_out = {row for rows in (run.record.get("excluded") or {}).values() for row in rows}
     for stage in run.artifacts:
         if stage.startswith(("predict/", "reward_check/")):
             artifact = find(run, stage)
             if artifact is not None:
                 table = artifact.table(PREDICTIONS)
-                table = table[table["label"] == label]
+                table = table[(table["label"] == label) & ~table["row_id"].isin(left_out)]
                 if len(table):
-                    return table.set_index("row_id")
+                    return table.set_index("row_id")["mean"]
     return None
+
+
+def _reason_scores(run: Run, label: str, metric: str) -> Any:
+    """A label's scores, by row_id; None where they are not on disk."""
+    from r4r.stages.score_reasons import SCORES as SCHEMA
+
+    artifact = find(run, f"score_reasons/{metric}")
+    if artifact is None:
+        return None
+    table = artifact.table(SCHEMA)
+    table = table[table["label"] == label]
+    return table.set_index("row_id")["score"] if len(table) else None
 
 
 def find(run: Run, stage: str) -> Any:

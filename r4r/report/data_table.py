@@ -3,33 +3,39 @@
 from collections.abc import Sequence
 from typing import Any
 
-from r4r.report.cells import chosen
+from r4r.report.candidates import of_preset
 from r4r.report.compare import find
 from r4r.report.paper import published
 from r4r.report.records import Run
+from r4r.report.settings import Ask
 from r4r.report.tables import axes, command
 from r4r.report.text import Document, Grid, Text
 
+EVERYTHING = Ask()
 COLUMNS = ("train", "valid", "test", "users", "items")
 
 
-def data_table(runs: Sequence[Run], datasets: Sequence[str] = (), experiment: str | None = None) -> Document | None:
+def data_table(runs: Sequence[Run], ask: Ask = EVERYTHING) -> Document | None:
     """Counts of each data set's newest split (of the table's own preset, where it has one), from the artifact.
 
+    A data set that is neither asked for nor the paper's, and has no split, is named and has no line.
+
     Returns:
-        None where no record is of any of the data sets.
+        None where no job of any of the data sets was done.
     """
-    runs = chosen(runs, experiment)
-    wanted = list(datasets or dict.fromkeys([*axes("table1")["dataset"], *(run.dataset for run in runs)]))
+    runs = of_preset(runs, ask.experiment)
+    wanted = list(ask.datasets or dict.fromkeys([*axes("table1")["dataset"], *(run.dataset for run in runs)]))
     made = Document("table1", "Table 1: the data", command("table1"))
     grid = Grid("reviews, users and items", ["", *COLUMNS], [])
     paper = published()["table1"]
     seen = False
     for name in wanted:
         own = [run for run in runs if run.dataset == name]
-        seen = seen or bool(own)
         counts = _counts(made, name, own)
         theirs = paper.get(name, {})
+        seen = seen or any(run.ok for run in own)
+        if not (counts or theirs or ask.datasets):
+            continue
         lines = [(name, [f"{counts[c]:,}" if counts else "missing" for c in COLUMNS])]
         if theirs:
             lines.append((f"{name}, paper", [f"{theirs[c]:,}" for c in COLUMNS]))

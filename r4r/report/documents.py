@@ -1,24 +1,33 @@
-"""Cells into a document: the numbers as the paper prints them, with the paper's beside."""
+"""Cells into a document: the numbers as the paper prints them, with the paper's beside; then effects and variants."""
 
 from collections.abc import Sequence
 
+from r4r.metrics.significance import POWER
 from r4r.report.cells import METRICS, Block, Cell
+from r4r.report.compare import Effect
+from r4r.report.settings import Differences, said
 from r4r.report.tables import Table
-from r4r.report.text import DAGGER, Document, Grid, Text
+from r4r.report.text import Document, Grid, Text
 
 DECODINGS = ("mean", "median", "mode")
+VARIANTS = 12  # lines at most
 
 
 def document(table: Table, blocks: Sequence[Block], missing: Sequence[str] = (), decoding: str = "mean") -> Document:
-    """The table, a grid a data set. The best of each column is bold.
+    """The table, a grid a data set. The best of each column is bold. A second grid has the differences from the
+    headline row, a third the results with other settings.
 
     Args:
-        missing: sentences on data sets without records.
+        missing: sentences on data sets without results.
         decoding: of the rating: mean (the paper's), median or mode.
     """
     made = Document(table.name, table.title, table.command)
     for block in blocks:
         made.grids.append(_grid(block, decoding))
+        if any(cell.effects for cell in block.cells):
+            made.grids.append(_effects(block, table.headline))
+        if block.variants:
+            made.grids.append(_variants(made, block, decoding))
         made.problems += [f"{block.dataset}: {problem}" for problem in block.problems]
         made.notes += [f"{block.dataset}: {note}" for note in block.notes]
         if block.paper != block.dataset:
@@ -26,13 +35,68 @@ def document(table: Table, blocks: Sequence[Block], missing: Sequence[str] = (),
                 f"{block.dataset}: the paper has no such data; its numbers for {block.paper} stand beside. Compare the "
                 "order of the rows, not the values."
             )
-        made.rows += [row for cell in block.cells for row in _rows(table, block, cell)]
+        made.rows += [row for cell in block.cells for row in _rows(table, block, cell, {})]
+        made.rows += [row for cell, beyond in block.variants for row in _rows(table, block, cell, beyond)]
     made.problems += missing
     made.notes += [
         "Mean ± standard deviation over seeds; of one seed, its value ± the standard error over reviews (se). "
         f"Ratings are decoded as the {decoding} of their distribution. Bold: the best of its column."
     ]
+    if any(cell.effects for block in blocks for cell in block.cells):
+        made.notes.append(EFFECTS)
     return made
+
+
+EFFECTS = (
+    "Differences are pooled over the seeds that both rows have; of errors, below zero says that the row is better. In "
+    "brackets: 95 % interval. Visible: the smallest true difference that the comparison would have found with "
+    f"{POWER:.0%} probability; where it is large, to find none says little."
+)
+
+
+def shown_effect(effect: Effect | None, digits: int = 4) -> list[Text]:
+    """Difference with its interval, p, p adjusted, smallest visible difference."""
+    if effect is None:
+        return [Text("—")] * 4
+    low, high = (f"{value:+.{digits}f}" for value in (effect.low, effect.high))
+    visible = "—" if effect.visible is None else f"{effect.visible:.{digits}f}"
+    return [
+        Text(f"{effect.difference:+.{digits}f} [{low}, {high}]"),
+        *(Text(f"{p:.4f}" if p >= 1e-4 else "< 0.0001") for p in (effect.p, effect.holm)),
+        Text(visible),
+    ]
+
+
+def _caption(block: Block) -> str:
+    """The data set, and in a few words the settings that are not the preset's."""
+    told = [f"{key}={value}" for key, (value, _) in block.setting.items()]
+    more = [f"{len(told) - 4} more settings"] if len(told) > 4 else []
+    return f"{block.dataset} with {', '.join([*told[:4], *more])}" if told else block.dataset
+
+
+def _effects(block: Block, headline: str) -> Grid:
+    headers = ["", *(h for m in METRICS for h in (f"{m.upper()} difference", "p", "p, Holm", "visible"))]
+    lines = []
+    for cell in block.cells:
+        if cell.effects:
+            lines.append([Text(cell.row.name), *(t for m in METRICS for t in shown_effect(cell.effects.get(m)))])
+    return Grid(f"{block.dataset}: differences from {headline}", headers, lines)
+
+
+def _variants(made: Document, block: Block, decoding: str) -> Grid:
+    """Results of the table's rows with other settings than the table's."""
+    lines = []
+    for cell, beyond in block.variants[:VARIANTS]:
+        line = [Text(f"{cell.row.name} with {said(beyond)}")]
+        line += [_shown(cell, metric, decoding, None) for metric in METRICS]
+        lines.append([*line, Text(_counts(cell)), Text(str(len(cell.results)))])
+    if len(block.variants) > VARIANTS:
+        made.notes.append(f"{block.dataset}: {len(block.variants) - VARIANTS} more variants stand in the CSV file.")
+    made.notes.append(
+        f"{block.dataset}: variants are no results of the table's rows: their settings differ from the table's as they "
+        "say. --set KEY=VALUE makes a setting the table's."
+    )
+    return Grid(f"{block.dataset}: variants", ["", "MAE", "RMSE", "reviews", "seeds"], lines)
 
 
 def _grid(block: Block, decoding: str) -> Grid:
@@ -50,13 +114,13 @@ def _grid(block: Block, decoding: str) -> Grid:
         line = [Text(cell.row.name)]
         for metric in METRICS:
             line.append(_shown(cell, metric, decoding, best[metric]))
-        line.append(Text(" to ".join(f"{n:,}" for n in dict.fromkeys([*cell.n[:1], *cell.n[-1:]])) or cell.status))
+        line.append(Text(_counts(cell) or cell.status))
         line.append(Text(str(len(cell.results))))
         for metric in METRICS:
             number = block.published.get(cell.row.paper, {}).get(metric)
             line.append(Text("—" if number is None else f"{number:.4f}", number == published[metric] and bool(number)))
         lines.append(line)
-    return Grid(block.dataset, headers, lines)
+    return Grid(_caption(block), headers, lines)
 
 
 def _shown(cell: Cell, metric: str, decoding: str, best: float | None) -> Text:
@@ -66,17 +130,26 @@ def _shown(cell: Cell, metric: str, decoding: str, best: float | None) -> Text:
     error = cell.standard_error(metric, decoding)
     spread = f" ± {sd:.4f}" if sd is not None else f" ± {error:.4f} se" if error is not None else ""
     # the marks compare the mean of the distribution, whichever decoding is shown
-    mark = DAGGER if decoding == "mean" and cell.differs(metric) else ""
+    mark = cell.marks(metric) if decoding == "mean" else ""
     return Text(f"{mean:.4f}{spread}{mark}", mean == best)
 
 
-def _rows(table: Table, block: Block, cell: Cell) -> list[dict[str, object]]:
-    """For the CSV file: a line a decoding and metric, or one that says why there is none."""
+def _counts(cell: Cell) -> str:
+    return " to ".join(f"{n:,}" for n in dict.fromkeys([*cell.n[:1], *cell.n[-1:]]))
+
+
+def _rows(table: Table, block: Block, cell: Cell, beyond: Differences) -> list[dict[str, object]]:
+    """For the CSV file: a line a decoding and metric, or one that says why there is none.
+
+    Args:
+        beyond: how a variant's settings differ from the table's.
+    """
     first: dict[str, object] = {
         "table": table.name,
         "dataset": block.dataset,
         "row": cell.row.name,
-        "status": cell.status,
+        "status": "variant" if beyond else cell.status,
+        "settings": " ".join(f"{key}={value}" for key, (value, _) in {**block.setting, **beyond}.items()),
     }
     published = block.published.get(cell.row.paper, {}) if block.paper == block.dataset else {}
     if not cell.results:
@@ -97,8 +170,16 @@ def _rows(table: Table, block: Block, cell: Cell) -> list[dict[str, object]]:
                     "n": " ".join(map(str, cell.n)),
                     "seeds": " ".join(map(str, cell.results)),
                     "p": " ".join(f"{p:.4g}" for p in cell.p.get(metric, ())) if decoding == "mean" else "",
-                    "paper": published.get(metric, "") if decoding == "mean" else "",
+                    **effect_columns(cell.effects.get(metric) if decoding == "mean" else None),
+                    "paper": published.get(metric, "") if decoding == "mean" and not beyond else "",
                     "records": " ".join(str(result.run.path) for result in cell.results.values()),
                 }
             )
     return found
+
+
+def effect_columns(effect: Effect | None) -> dict[str, object]:
+    """For the CSV file."""
+    names = ("difference", "low", "high", "p", "holm", "visible", "worlds")
+    told = {} if effect is None else vars(effect)
+    return {"p_pooled" if name == "p" else name: "" if told.get(name) is None else told[name] for name in names}

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from r4r.report.cells import METRICS, Block
@@ -13,16 +14,20 @@ OURS, PAPER = "#1f5fa8", "#c2571a"
 
 
 def draw(table: Table, blocks: Sequence[Block], decoding: str = "mean") -> Figure:
-    """A row of panels a data set, MAE and RMSE side by side.
+    """Two rows of panels a data set, MAE and RMSE side by side: the values, and their differences from the headline.
 
     Points are means over seeds with their standard deviation, or of one seed its value with the standard error over
     reviews. Hollow diamonds are the paper's numbers, where the data set is the paper's and the number is in print.
+    Differences have their 95 % intervals; without any comparison, their panels are left out.
     """
-    figure = Figure(figsize=(9.0, 0.6 + 2.9 * len(blocks)), layout="constrained")
+    compared = [any(cell.effects for cell in block.cells) for block in blocks]
+    heights = [height for told in compared for height in ([2.9, 2.2] if told else [2.9])]
+    figure = Figure(figsize=(9.0, 0.6 + sum(heights)), layout="constrained")
     figure.suptitle(table.title, fontsize=12)
-    grid = figure.subplots(len(blocks), len(METRICS), squeeze=False)
+    grid = iter(figure.subplots(len(heights), len(METRICS), squeeze=False, height_ratios=heights))
     names = [textwrap.fill(row.name, 11) for row in table.rows]
-    for block, panels in zip(blocks, grid, strict=True):
+    for block, told in zip(blocks, compared, strict=True):
+        panels = next(grid)
         for metric, axes in zip(METRICS, panels, strict=True):
             # the paper's numbers stand beside ours only where both are of the same data
             published = block.published if block.paper == block.dataset else {}
@@ -52,7 +57,27 @@ def draw(table: Table, blocks: Sequence[Block], decoding: str = "mean") -> Figur
             axes.spines[["top", "right"]].set_visible(False)
             if known:
                 axes.legend(fontsize=8, frameon=False)
+        for metric, axes in zip(METRICS, next(grid), strict=True) if told else ():
+            _draw_effects(axes, block, metric, names, table.headline)
     return figure
+
+
+def _draw_effects(axes: Axes, block: Block, metric: str, names: Sequence[str], headline: str) -> None:
+    """Each row's difference from the headline row, with its 95 % interval."""
+    axes.axhline(0, color="0.4", linewidth=1)
+    for x, cell in enumerate(block.cells):
+        effect = cell.effects.get(metric)
+        if effect is not None:
+            ends = [[effect.difference - effect.low], [effect.high - effect.difference]]
+            axes.errorbar(x, effect.difference, yerr=ends, fmt="s", color=OURS, capsize=4, markersize=5)
+    axes.set_xticks(range(len(names)), names, fontsize=9)
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    axes.margins(y=0.15)
+    axes.set_ylabel(f"{metric.upper()} difference")
+    axes.set_title(f"from {headline}, with 95 % intervals; above 0: worse", fontsize=9, loc="left")
+    axes.grid(axis="y", color="0.9")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _spread(block: Block) -> str:

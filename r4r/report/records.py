@@ -11,9 +11,10 @@ from typing import Any
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
-from r4r.config import StrategyConfig
+from r4r.config import Config, StrategyConfig
 from r4r.errors import DataError
 from r4r.files import conf_dir
+from r4r.report.schema import check
 
 RESULT = "result.json"
 SKIPPED = {"artifacts", "wandb", ".git"}  # folders that hold no records
@@ -58,6 +59,19 @@ class Run:
     @property
     def started(self) -> str:
         return str(self.record["started"])
+
+    @cached_property
+    def settings(self) -> Mapping[str, Any]:
+        """The configuration with the schema's defaults; of another version of the schema, as it stands."""
+        try:
+            return Config.model_validate(self.config).model_dump(mode="json")
+        except ValidationError:
+            return self.config
+
+    @property
+    def choices(self) -> Mapping[str, Any]:
+        """Each config group's option, or list of options."""
+        return self.record.get("choices") or {}
 
     @property
     def artifacts(self) -> Mapping[str, str]:
@@ -105,7 +119,7 @@ def gather(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
     """Every record below the folders (a folder may also be a record itself), the oldest first.
 
     Returns:
-        The runs, and a sentence for each file that is no record.
+        The runs; and where files or folders cannot be read, how many and a sentence for each.
     Raises:
         DataError: a folder is not there.
     """
@@ -114,19 +128,25 @@ def gather(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
     for folder in folders:
         if not folder.exists():
             raise DataError(f"{folder}: there is no such folder; --records names folders that hold {RESULT} files")
-        for path in _found(folder):
+        for path in _found(folder, faults):
             try:
                 runs[path.resolve()] = Run(path, _read(path))
             except (OSError, ValueError) as error:
                 faults.append(f"{path} is left out: {error}")
+    if faults:
+        faults.insert(0, f"{len(faults)} of {len(faults) + len(runs)} records cannot be read and are left out")
     return sorted(runs.values(), key=lambda run: (run.started, str(run.path))), faults
 
 
-def _found(folder: Path) -> Iterator[Path]:
+def _found(folder: Path, faults: list[str]) -> Iterator[Path]:
     if folder.is_file():
         yield folder
         return
-    for root, folders, files in os.walk(folder):
+
+    def closed(error: OSError) -> None:
+        faults.append(f"{error.filename} is left out: {error.strerror}")
+
+    for root, folders, files in os.walk(folder, onerror=closed):
         folders[:] = sorted(name for name in folders if name not in SKIPPED)
         if RESULT in files:
             yield Path(root) / RESULT
@@ -138,12 +158,14 @@ def _read(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file holds none.
     """
+    if not path.is_file():
+        raise ValueError("it is no file")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError("it is no text") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
     except ValueError as error:
         raise ValueError(f"it is not JSON ({error})") from error
-    needed = ("status", "method", "dataset", "seed", "started", "config")
-    missing = [key for key in needed if key not in record] if isinstance(record, dict) else list(needed)
-    if missing:
-        raise ValueError(f"it is no record of a job, it lacks {', '.join(missing)}")
-    return record
+    return check(value)

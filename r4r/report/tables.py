@@ -45,24 +45,33 @@ class Row:
         settings: any of these is a job of this row.
         label: the row's label in a record; None: the first, which is the method's own.
         published: its name in `paper.yaml`, where that is another.
+        own: config groups that the row chooses for itself, whatever the others have.
     """
 
     name: str
     settings: tuple[Setting, ...]
     label: str | None = None
     published: str | None = None
+    own: tuple[str, ...] = ()
 
     @property
     def paper(self) -> str:
         return self.published or self.name
 
     def fits(self, run: Run) -> bool:
-        return any(setting.fits(run) for setting in self.settings)
+        """Whether a job is of this row by its method, strategy and reason source, whatever its other settings."""
+        return self.setting(run) is not None
 
-    def is_reference(self, run: Run) -> bool:
-        """Whether a job of another method scored this row beside it, on all the same rows."""
-        names = {node.get("name") for node in (run.config.get("references") or {}).values()}
-        return self.label is not None and self.settings[0].method in names and not run.record.get("excluded")
+    def setting(self, run: Run) -> Setting | None:
+        """The setting of this row that a job has."""
+        return next((setting for setting in self.settings if setting.fits(run)), None)
+
+    def reference(self, run: Run) -> str | None:
+        """The name under `references` by which a job of another method scored this row beside it, on all its rows."""
+        if self.label is None or run.record.get("excluded"):
+            return None
+        nodes = run.config.get("references") or {}
+        return next((name for name, node in nodes.items() if node.get("name") == self.settings[0].method), None)
 
     @property
     def exists(self) -> bool:
@@ -116,7 +125,7 @@ TABLES = {
                 _row("DeepCoNN", "deepconn", "DeepCoNN"),
                 _row("NARRE", "narre", "NARRE"),
                 _row("DAML", "daml", "DAML"),
-                _row("LLM few-shot", "fewshot", published="GPT-4o"),
+                Row("LLM few-shot", (Setting("fewshot"),), published="GPT-4o", own=("teacher",)),
                 _row("Rec-SAVER", "rec_saver"),
                 _row("EXP3RT", "exp3rt"),
                 _ours("Reason4Rec"),

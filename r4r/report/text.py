@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-DAGGER = "†"
+DAGGER, DOUBLE_DAGGER = "†", "‡"
 LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -25,6 +25,7 @@ LATEX = {
     "—": "---",
     "…": r"\ldots{}",
     DAGGER: r"$^{\dagger}$",
+    DOUBLE_DAGGER: r"$^{\ddagger}$",
 }
 
 
@@ -74,8 +75,11 @@ def escape_markdown(text: str) -> str:
 
 
 def escape_latex(text: str) -> str:
-    """Plain text that LaTeX sets as it is, on one line."""
-    return "".join(LATEX.get(letter, letter) for letter in re.sub(r"\s+", " ", text).strip())
+    """Plain text that LaTeX sets as it is, on one line; a character that no page can show becomes a question mark."""
+    text = re.sub(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff]", "?", text)
+    made = "".join(LATEX.get(letter, letter) for letter in re.sub(r"\s+", " ", text).strip())
+    # behind the end of a line, or an \item, these would begin an argument of it
+    return "{}" + made if made.startswith(("[", "*")) else made
 
 
 def markdown(document: Document) -> str:
@@ -105,7 +109,7 @@ def _markdown(cell: Text) -> str:
 
 def latex(document: Document) -> str:
     r"""A table a data set, for a document that loads booktabs; problems and notes stand below as \footnotesize."""
-    parts = [f"% {re.sub(chr(10), ' ', document.command)}", "% needs \\usepackage{booktabs}"]
+    parts = [f"% {' '.join(document.command.split())}", "% needs \\usepackage{booktabs}"]
     for number, grid in enumerate(document.grids):
         parts += [
             r"\begin{table}[t]",

@@ -4,49 +4,58 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from r4r.report.cells import chosen
+from r4r.report.candidates import of_preset, standing
 from r4r.report.paper import beside
 from r4r.report.records import Run
+from r4r.report.settings import Ask
 from r4r.report.tables import COST, axes
 from r4r.report.text import Document, Grid, Text
 
 SINGLE, BATCHED = "single", "batched"
+EVERYTHING = Ask()
 PUBLISHED = {"seconds": "s", "tokens": "tokens"}
 Timing = Mapping[str, Any]  # as in a record: the setup, and its modes
 
 
-def timing_table(runs: Sequence[Run], datasets: Sequence[str] = (), experiment: str | None = None) -> Document | None:
+def timing_table(runs: Sequence[Run], ask: Ask = EVERYTHING) -> tuple[Document | None, list[str]]:
     """Cost of a prediction, a grid a data set and setup: seconds of two machines, or two base models, do not compare.
 
-    The newest record of a row and setup stands.
+    Which records may stand in the table, `candidates` says; the newest of a row and setup does.
 
     Returns:
-        None where no job of these rows was to be timed.
+        The document, None where no job of these rows was timed; and sentences on data sets without one.
     """
     runs = [
         run
-        for run in chosen(runs, experiment)
+        for run in of_preset(runs, ask.experiment)
         if any(row.fits(run) for row in COST.rows) and (run.config.get("timing") or {}).get("rows")
     ]
-    names = list(datasets or dict.fromkeys([*axes(COST.name)["dataset"], *(run.dataset for run in runs)]))
-    if not any(run.dataset in names for run in runs):
-        return None
     made = Document(COST.name, COST.title, COST.command)
-    for name in names:
+    missing = []
+    for name in ask.datasets or dict.fromkeys(run.dataset for run in runs):
         own = [run for run in runs if run.dataset == name]
+        stands = standing(COST, [run for run in own if run.record.get("timing")], ask)
         setups: dict[str, list[Run]] = {}
-        for run in own:
-            if run.ok:
-                setups.setdefault(_setup(run), []).append(run)
+        for run in stands.runs:
+            setups.setdefault(_setup(run), []).append(run)
+        if not setups:
+            failed = [f"; the newest job {run.said()} ({run.path})" for run in own[-1:] if not run.ok]
+            missing.append("".join([f"{name}: not timed; run {COST.command} dataset={name}", *failed]))
+            missing += [f"{name}: {sentence}" for sentence in stands.remarks()]
+            continue
         for alike in setups.values():
             _grid(made, name, alike)
+        made.notes += [f"{name}: {sentence}." for sentence in stands.remarks()]
         _explain(made, name, own, list(setups.values()))
         paper, _ = beside(COST.name, name)
-        if setups and paper != name:
+        if paper != name:
             made.notes.append(
                 f"{name}: the paper has no such data; its numbers for {paper} stand beside. Compare the order of the "
                 "rows, not the values."
             )
+    if not made.grids:
+        return None, missing
+    made.problems += missing
     made.notes += [
         "Seconds a prediction of writing and rating alone: summaries and profiles are made beforehand and not counted. "
         "One by one: mean ± standard error over predictions (se), and the median; batched: the whole over its "
@@ -56,7 +65,7 @@ def timing_table(runs: Sequence[Run], datasets: Sequence[str] = (), experiment: 
         "Tokens: all that the model writes for a prediction, the end of its turn and the rating's digit included.",
         "The paper measured 100 Book predictions on one NVIDIA A800. Bold: the least of its column.",
     ]
-    return made
+    return made, missing
 
 
 def _setup(run: Run) -> str:

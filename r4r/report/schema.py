@@ -1,0 +1,158 @@
+"""What a report takes for a whole record: a file that lacks any of it is named and left out, never half read."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+
+class Part(BaseModel):
+    """Values of a record that reports read; what else is there is left alone."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+class Failure(Part):
+    kind: str
+    message: str
+
+
+class Score(Part):
+    """A label's errors with one decoding."""
+
+    label: str
+    decoding: str
+    n: int = Field(ge=1)
+    mae: float
+    mae_se: float | None
+    rmse: float
+    rmse_se: float | None
+
+
+class Difference(Part):
+    p: float
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Comparison(Part):
+    label: str
+    against: str
+    mae: Difference
+    rmse: Difference
+
+
+class ReasonScore(Part):
+    label: str
+    metric: str
+    mean: float
+    se: float | None
+    n: int
+    model: str
+
+
+class Reasons(Part):
+    scores: list[ReasonScore]
+
+
+class Mode(Part):
+    """Seconds and tokens a prediction, one by one or batched."""
+
+    mode: str
+    n: int
+    batches: int = Field(ge=1)
+    cut: int
+    seconds: float = Field(gt=0)
+    seconds_se: float | None
+    seconds_median: float
+    rating_seconds: float
+    tokens: float
+    tokens_se: float | None
+
+
+class Timing(Part):
+    base_model: str
+    dtype: str
+    quantization: str
+    device: str
+    torch: str
+    modes: list[Mode]
+
+
+class TimingAsked(Part):
+    rows: int = 0
+    seed: int = 0
+
+
+class Settings(Part):
+    """The configuration, in the parts that reports look into by name."""
+
+    target: str = "result"
+    dataset: dict[str, Any] = {}
+    llm: dict[str, Any] = {}
+    teacher: dict[str, Any] = {}
+    strategy: dict[str, Any] = {}
+    reason_source: dict[str, Any] = {}
+    experts: dict[str, dict[str, Any]] = {}
+    method: dict[str, Any] = {}
+    references: dict[str, dict[str, Any]] = {}
+    timing: TimingAsked = TimingAsked()
+    paths: dict[str, str] = {}
+
+
+class Reads(Part):
+    method: list[str] | None
+    references: dict[str, list[str] | None]
+
+
+class Record(Part):
+    """A job's `result.json`."""
+
+    status: Literal["ok", "failed", "interrupted"]
+    method: str
+    dataset: str
+    seed: int
+    started: str
+    config: Settings
+    experiment: str | None = None
+    error: Failure | None = None
+    overrides: list[str] = []
+    choices: dict[str, str | list[str] | None] = {}
+    reads: Reads | None = None
+    artifacts: dict[str, str] = {}
+    evaluated: str | None = None
+    excluded: dict[str, list[int]] = {}
+    metrics: list[Score] | None = None
+    comparisons: list[Comparison] = []
+    reasons: Reasons | None = None
+    timing: Timing | None = None
+
+    @model_validator(mode="after")
+    def _scored(self) -> "Record":
+        """Scores say of which rows they are, and every label has the headline decoding."""
+        if self.status == "failed" and self.error is None:
+            raise ValueError("a failed job must say its error")
+        if self.metrics is not None:
+            labels = {score.label for score in self.metrics}
+            if not labels or labels != {score.label for score in self.metrics if score.decoding == "mean"}:
+                raise ValueError("metrics must have the decoding mean of each label")
+            if self.evaluated is None:
+                raise ValueError("metrics need evaluated, the split that was scored")
+        return self
+
+
+def check(value: Any) -> dict[str, Any]:
+    """A parsed `result.json` that is a whole record.
+
+    Raises:
+        ValueError: it is none; the message is a sentence's end.
+    """
+    try:
+        Record.model_validate(value)
+    except ValidationError as error:
+        first, *others = error.errors(include_url=False, include_input=False, include_context=False)
+        where = ".".join(map(str, first["loc"]))
+        message = first["msg"].removeprefix("Value error, ")
+        more = f", and {len(others)} more faults" if others else ""
+        raise ValueError(f"it is no whole record of a job: {f'{where}: ' if where else ''}{message}{more}") from None
+    return value
