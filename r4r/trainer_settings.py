@@ -116,9 +116,8 @@ class _Settings(BaseModel):
         )
 
     def arguments(self) -> dict[str, Any]:
-        """The arguments of Lightning's Trainer that were set, by name."""
-        own = set(_Settings.model_fields) - {"precision"}
-        return {name: getattr(self, name) for name in _given(self) if name not in own}
+        """The further arguments of Lightning's Trainer that were set, by name: those that are no field above."""
+        return {name: getattr(self, name) for name in _given(self) - set(_Settings.model_fields)}
 
     def identity(self) -> dict[str, Any]:
         """What of the settings is part of a trained adapter's key: all that changes what it learns."""

@@ -386,7 +386,9 @@ def test_paged_states_are_resumed_as_ordinary_ones(
 
     train(load_tiny(), tmp_path / "unbroken")
     monkeypatch.setattr(
-        expert_module, "make_optimizer", lambda name, weights, lr, on_gpu: Paged(weights, lr=lr, weight_decay=0.0)
+        expert_module,
+        "make_optimizer",
+        lambda name, weights, lr, on_gpu, scaled: Paged(weights, lr=lr, weight_decay=0.0),
     )
     with pytest.raises(Killed):
         train(load_tiny(), tmp_path / "paged", kill, every_s=0)
@@ -531,6 +533,14 @@ def test_a_callback_stops_a_training(load_tiny: Load, tmp_path: Path) -> None:
     assert (facts["epochs"], facts["steps"], facts["stopped"]) == (2, 4, "a callback stopped it")
     facts = train(load_tiny(), tmp_path, trainer={"max_steps": 3}, epochs=5)
     assert (facts["steps"], facts["stopped"]) == (3, "max_steps")
+
+
+def test_arguments_of_the_trainer_are_passed_on(load_tiny: Load, tmp_path: Path) -> None:
+    train(load_tiny(), tmp_path / "plain")
+    train(load_tiny(), tmp_path / "mixed", trainer={"precision": "bf16-mixed", "log_every_n_steps": 2})
+    assert farthest(adapter(tmp_path / "plain"), adapter(tmp_path / "mixed")) > 0
+    with pytest.raises(TrainingError, match=r"Lightning refuses these settings: .*profiler"):
+        train(load_tiny(), tmp_path / "wrong", trainer={"profiler": "smple"})
 
 
 @pytest.mark.parametrize(

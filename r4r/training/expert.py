@@ -143,8 +143,9 @@ class Expert(pl.LightningModule):
         return EpochPasses([[n] for n in range(len(valid))], 0, valid, self.objective, 1) if valid else []
 
     def configure_optimizers(self) -> Any:
-        on_gpu = self._aside["lm"].device.type == "cuda"
-        optimizer = make_optimizer(self.optimizer_name, list(self.master), self.lr, on_gpu)
+        device = self._aside["lm"].device
+        scaled = self.trainer.scaler is not None
+        optimizer = make_optimizer(self.optimizer_name, list(self.master), self.lr, device.type == "cuda", scaled)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate_at)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -11,6 +11,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins import CheckpointIO, LayerSync
 from pytorch_lightning.profilers import Profiler
 from pytorch_lightning.strategies import Strategy
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from r4r.config import TrainerConfig
 from r4r.errors import ConfigError, TrainingError
@@ -81,7 +82,7 @@ def make_trainer(
             num_sanity_val_steps=0,
             enable_checkpointing=False,
         )
-    except (ValueError, TypeError, RuntimeError, OSError) as error:
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError, OSError) as error:
         raise TrainingError(f"trainer: Lightning refuses these settings: {str(error).splitlines()[0]}") from error
 
 
@@ -124,7 +125,7 @@ def build(what: str, node: dict[str, Any]) -> Any:
     """
     try:
         return _kind(what, node)(**_settings(node))
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
         raise TrainingError(f"trainer.{what}: {node['_target_']}: {str(error).splitlines()[0]}") from error
 
 
