@@ -3,14 +3,14 @@
 arXiv 2408.06276. As published, each of the four tasks has an adapter of its own.
 """
 
-from r4r.experts.expert import Writer
+from r4r.experts.labelled_lines import labelled_lines
 from r4r.experts.onestep import OneStep
 from r4r.experts.steps import hinted, rating_fields
-from r4r.experts.summarizer import tidied_lines
 from r4r.prompts.history import EMPTY, history_block
 from r4r.prompts.item import description_section
 from r4r.prompts.render import render
 from r4r.rows import Case
+from r4r.training.expert import Writer
 
 FIELDS = ("Likes", "Dislikes")
 NONE = "\n".join(f"{field}: None" for field in FIELDS)  # a review that says nothing
@@ -19,13 +19,17 @@ NONE = "\n".join(f"{field}: None" for field in FIELDS)  # a review that says not
 class TwoLines(Writer):
     """An expert that answers in two lines, Likes and Dislikes."""
 
-    def target(self, text: str) -> str:
-        """The answer to learn: the teacher's, as `read` gives it."""
-        return text
-
-    def read(self, answer: str) -> str | None:
+    def lines(self, answer: str) -> str | None:
         """The two lines in an answer, tidied; None where one is missing."""
-        return tidied_lines(answer, FIELDS)
+        return labelled_lines(answer, FIELDS)
+
+    def read(self, answer: str) -> str:
+        """The two lines in an answer, tidied; all of it, on one line, where one is missing."""
+        return self.lines(answer) or " ".join(answer.split())
+
+    def target(self, lines: str) -> str:
+        """The answer to learn, for the two lines that the teacher gave."""
+        return lines
 
 
 class PreferenceExtractor(TwoLines):
