@@ -190,7 +190,12 @@ class ProfiledRatings(Ratings):
         use_adapter(work.job, self.expert.place, work.of(self.trained))
         prompts = [self.expert.expert.prompt(case) for case in cases]
         own = Round(self.expert.place, lambda place, texts: prompts[place], self.answers.max_new_tokens)
-        return Inference([own], self.expert.place, lambda place, texts: self._encode(chat, cases[place], texts[-1]))
+        return Inference(
+            [own],
+            self.expert.place,
+            lambda place, texts: self._encode(chat, cases[place], texts[-1]),
+            self.shown.scale,
+        )
 
 
 def predictions_stage(config: Config, adapters: Adapters) -> ProfiledRatings:
