@@ -79,8 +79,8 @@ def test_every_option_makes_a_valid_job(group: str, option: str) -> None:
         own.append("teacher=openai")  # the default one reads the simulated world alone
     if option in ("onestep", "cot") and group == "expert":
         own.append(f"strategy={option}")  # mounts it, so that it can be swapped
-    if option in ("rec_saver", "exp3rt") and group == "expert":
-        own.append(f"method={option}")
+    if option.startswith(("rec_saver", "exp3rt")) and group == "expert":
+        own.append(f"method={'exp3rt' if option.startswith('exp3rt') else option}")
     validate(composed(override, *own))
 
 

@@ -6,15 +6,17 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from canary_world import start
 from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 
 from r4r.checks import validate
 from r4r.errors import TeacherError
-from r4r.methods.fewshot import parse_rating
 from r4r.overrides import conf_dir, preflight
+from r4r.reasons.rating import parse_rating
 from r4r.run import run
+from r4r.scale import Scale
 from r4r.teacher.base import Answer
 from r4r.teacher.simulator import SimulatedTeacher
 
@@ -39,6 +41,32 @@ def test_anything_else_is_no_rating(answer: str) -> None:
 def test_what_is_read_lies_between_1_and_5(answer: str) -> None:
     rating = parse_rating(answer)
     assert rating is None or 1 <= rating <= 5
+
+
+@pytest.mark.parametrize(
+    ("answer", "rating"),
+    [("87", 87), ("Rating: 0", 0), ("101", None)],
+)
+def test_a_rating_is_read_on_its_own_scale(answer: str, rating: float | None) -> None:
+    assert parse_rating(answer, Scale(lowest=0, highest=100)) == rating
+
+
+def test_a_scale_of_ones_own_is_asked_for_and_predicted_on(
+    tmp_path: Path, model_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is clipped to five stars, and an answer off the scale is asked for again."""
+    said: list[str] = []
+
+    def listen(self: SimulatedTeacher, calls: Any) -> list[Answer]:
+        said.extend(call.prompt for call in calls)
+        return [Answer("87" if "Your last answer" in call.prompt else "101", 1, 1) for call in calls]
+
+    monkeypatch.setattr(SimulatedTeacher, "ask", listen)
+    start(tmp_path, model_cache, "method=fewshot", "+dataset.scale={lowest: 0, highest: 100}")
+    predictions = pd.read_parquet(next((tmp_path / "artifacts" / "predict" / "fewshot").rglob("data.parquet")))
+    assert (predictions[["mean", "median", "mode"]] == 87).all(axis=None)
+    assert all("(0 being the lowest and 100 being highest)" in prompt for prompt in said)
+    assert sum("one number between 0 and 100" in prompt for prompt in said) == len(predictions) == len(said) / 2
 
 
 def ask(folder: Path, *overrides: str) -> dict[str, Any]:
@@ -76,7 +104,7 @@ def test_prompts_hold_no_review_and_nothing_from_the_targets_time_on(
     assert len(prompts) == len(test)
     for row, prompt in zip(test.itertuples(), prompts, strict=True):
         past = rows[(rows["split"] == "train") & (rows["user_id"] == row.user_id) & (rows["timestamp"] < row.timestamp)]
-        shown = prompt.split("###")[2].strip().splitlines()
+        shown = prompt.partition("rating history:\n")[2].partition("\n\nBased on")[0].splitlines()
         newest = past.sort_values(["timestamp", "row_id"]).tail(10)
         wanted = [f"{n}. {p.title}, Rating: {p.rating:.1f}" for n, p in enumerate(newest.itertuples(), 1)]
         assert shown == (wanted or ["(no ratings yet)"])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r4r.experts.cot import ChainOfThought
-from r4r.experts.exp3rt import Exp3rt, clean_preferences
+from r4r.experts.exp3rt import Exp3rt, ItemProfiler, PreferenceExtractor, UserProfiler
 from r4r.experts.onestep import OneStep
 from r4r.experts.predictor import Predictor
 from r4r.experts.reasoner import Reasoner
@@ -18,6 +18,7 @@ from r4r.experts.reward_model import RewardModel
 from r4r.experts.steps import hinted
 from r4r.experts.summarizer import Summarizer, clean_summary
 from r4r.lm.base import Lora
+from r4r.methods.fewshot import rating_prompt
 from r4r.prompts.history import EMPTY, history_block
 from r4r.prompts.render import FIELD, render, template
 from r4r.rows import Case, Lesson
@@ -51,6 +52,10 @@ def shipped(expert: type) -> Any:
 
 SUMMARIZER, REASONER, PREDICTOR = shipped(Summarizer), shipped(Reasoner), shipped(Predictor)
 ONESTEP, COT = shipped(OneStep), shipped(ChainOfThought)
+EXP3RT, REC_SAVER, EXTRACTOR = shipped(Exp3rt), shipped(RecSaver), shipped(PreferenceExtractor)
+USER_PROFILER, ITEM_PROFILER = shipped(UserProfiler), shipped(ItemProfiler)
+DESCRIBED = replace(CASE, categories="Jazz, Hard Bop", description="Recorded in {1957}.")
+ENDS = {"lowest": "1", "highest": "5"}
 
 RENDERED = {
     "summarizer": lambda: SUMMARIZER.prompt("Music", "Kind of Blue", "4.0", "The tunes {stay}.\nTwo lines."),
@@ -60,22 +65,28 @@ RENDERED = {
     "hint": lambda: hinted(REASONER.prompt(CASE), 4.0, PAPER),
     "predictor": lambda: PREDICTOR.prompt(CASE.thinking(REASON)),
     "predictor_without_reason": lambda: PREDICTOR.prompt(CASE),
-    "fewshot": lambda: render("fewshot", history="1. Kind of Blue, Rating: 5.0", category="Music", title="Blue Train"),
-    "fewshot_retry": lambda: render("fewshot_retry"),
+    "fewshot": lambda: render(
+        "fewshot", history="1. Kind of Blue, Rating: 5.0", category="Music", title="Blue Train", **ENDS
+    ),
+    "fewshot_retry": lambda: render("fewshot_retry", **ENDS),
     "gptscore": lambda: render(
         "gptscore", category="Music", title="Blue Train", reason="The user prizes melodies.", review="The tunes stay."
     ),
     "gptscore_retry": lambda: render("gptscore_retry"),
     "onestep": lambda: ONESTEP.prompt(CASE),
     "cot": lambda: COT.prompt(CASE),
-    "rec_saver": lambda: RecSaver.prompt(CASE),
-    "rec_saver_reason": lambda: RecSaver.reason_prompt(CASE, 4.0),
-    "rec_saver_verify": lambda: RecSaver.verify_prompt(CASE, REASON),
-    "exp3rt": lambda: Exp3rt.prompt(CASE, LIKES),
-    "exp3rt_reason": lambda: Exp3rt.reason_prompt(CASE, LIKES, "Likes: None\nDislikes: Weak Vocals", 4.0),
-    "exp3rt_preferences": lambda: Exp3rt.preferences_prompt("Music", "Kind of Blue", 4.0, "The tunes {stay}."),
-    "exp3rt_user_profile": lambda: Exp3rt.user_profile_prompt([("Kind of Blue", 5.0, LIKES)]),
-    "exp3rt_item_profile": lambda: Exp3rt.item_profile_prompt("Music", "Blue Train", [("Blue Train", 4.0, LIKES)]),
+    "rec_saver": lambda: REC_SAVER.prompt(CASE),
+    "rec_saver_described": lambda: REC_SAVER.prompt(DESCRIBED),
+    "rec_saver_reason": lambda: REC_SAVER.reason_prompt(CASE, 4.0),
+    "rec_saver_verify": lambda: REC_SAVER.verify_prompt(CASE, REASON),
+    "exp3rt": lambda: EXP3RT.prompt(CASE.thinking(LIKES, EMPTY)),
+    "exp3rt_described": lambda: EXP3RT.prompt(DESCRIBED.thinking(LIKES, EMPTY)),
+    "exp3rt_reason": lambda: EXP3RT.reason_prompt(CASE.thinking(LIKES, "Likes: None\nDislikes: Weak Vocals"), 4.0),
+    "exp3rt_preferences": lambda: EXTRACTOR.prompt("Music", "Kind of Blue", "4.0", "The tunes {stay}."),
+    "exp3rt_user_profile": lambda: USER_PROFILER.prompt(replace(CASE, user_history=(("Kind of Blue", 5.0, LIKES),))),
+    "exp3rt_item_profile": lambda: ITEM_PROFILER.prompt(
+        replace(CASE, title="Blue Train", item_history=(("Blue Train", 4.0, LIKES),))
+    ),
     "review_inferred": lambda: render(
         "review_inferred", category="Music", title="Blue Train", review="The tunes stay."
     ),
@@ -177,9 +188,35 @@ def test_a_text_that_lacks_a_line_is_no_summary(field: str) -> None:
 
 
 def test_preferences_are_tidied() -> None:
-    assert clean_preferences("Here:\n**Likes:** Catchy Melody, Lyrics.\n- Dislikes: \n") == LIKES
-    assert clean_preferences("Likes: Catchy Melody") is None
-    assert clean_preferences("Dislikes: Catchy Melody") is None
+    assert EXTRACTOR.lines("Here:\n**Likes:** Catchy Melody, Lyrics.\n- Dislikes: \n") == LIKES == EXTRACTOR.read(LIKES)
+    for half in ("Likes:  Catchy\nMelody", "Dislikes: Catchy Melody"):
+        assert EXTRACTOR.lines(half) is None
+        assert EXTRACTOR.read(half) == " ".join(half.split())
+
+
+@pytest.mark.parametrize("prompt", ["rec_saver", "exp3rt"])
+def test_metadata_that_the_data_lack_leave_no_trace(prompt: str) -> None:
+    """Described and not, a prompt differs by the lines of the metadata alone."""
+    bare, full = RENDERED[prompt]().splitlines(), RENDERED[f"{prompt}_described"]().splitlines()
+    assert "None" not in bare[-3:]
+    added = [line for line in full if line not in bare]
+    assert added[-1].endswith("Recorded in {1957}.")
+    assert [line for line in full if line not in added and line] == [line for line in bare if line]
+    assert [line for line in bare if line not in full] == []
+
+
+@pytest.mark.parametrize(
+    ("scale", "ends"), [(PAPER, ("1", "5")), (HALF_STARS, ("0.5", "5")), (Scale(lowest=0, highest=100), ("0", "100"))]
+)
+def test_the_baselines_ask_on_the_scale_of_the_data(scale: Scale, ends: tuple[str, str]) -> None:
+    case = replace(DESCRIBED, scale=scale, user_history=(("Kind of Blue", scale.highest, SUMMARY),))
+    asked = [EXP3RT.prompt(case), REC_SAVER.prompt(case), REC_SAVER.verify_prompt(case, REASON)]
+    for prompt in (*asked, rating_prompt(case)):
+        assert f"({ends[0]} being the lowest and {ends[1]} being highest)" in prompt
+        assert f"between {ends[0]} and {ends[1]}" in prompt
+    assert f"1. Kind of Blue, Rating: {scale.text(scale.highest)}\n" in rating_prompt(case)
+    for hinted_prompt in (EXP3RT.reason_prompt(case, scale.highest), REC_SAVER.reason_prompt(case, scale.highest)):
+        assert f"The star ranges from {ends[0]} to {ends[1]}" in hinted_prompt
 
 
 def test_an_answer_in_one_step_is_reason_then_rating() -> None:

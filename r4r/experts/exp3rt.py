@@ -19,13 +19,17 @@ NONE = "\n".join(f"{field}: None" for field in FIELDS)  # a review that says not
 class TwoLines(Writer):
     """An expert that answers in two lines, Likes and Dislikes."""
 
-    def target(self, text: str) -> str:
-        """The answer to learn: the teacher's, as `read` gives it."""
-        return text
-
-    def read(self, answer: str) -> str | None:
+    def lines(self, answer: str) -> str | None:
         """The two lines in an answer, tidied; None where one is missing."""
         return labelled_lines(answer, FIELDS)
+
+    def read(self, answer: str) -> str:
+        """The two lines in an answer, tidied; all of it, on one line, where one is missing."""
+        return self.lines(answer) or " ".join(answer.split())
+
+    def target(self, lines: str) -> str:
+        """The answer to learn, for the two lines that the teacher gave."""
+        return lines
 
 
 class PreferenceExtractor(TwoLines):

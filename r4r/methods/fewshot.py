@@ -5,29 +5,32 @@ the answer. Whoever is `teacher` predicts: GPT-4o with `teacher=openai teacher.m
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import pandas as pd
 from pydantic import Field
 
-from r4r.config import Config
+from r4r.config import EvaluateConfig
 from r4r.errors import TeacherError
+from r4r.pipeline.stage import Stage, Unkeyed
 from r4r.progress import say
 from r4r.prompts.render import render
 from r4r.reasons.rating import parse_rating
-from r4r.rows import PREDICTIONS, Case
+from r4r.rows import PREDICTIONS, REVIEWS, Case
 from r4r.scale import Scale
 from r4r.stages.ask import estimate, teacher_identity
 from r4r.stages.ask_all import ask_all
-from r4r.stages.cases import make_cases
+from r4r.stages.histories import Histories
 from r4r.stages.identity import prompt_texts
-from r4r.stages.split import all_rows, split_stage, targets
-from r4r.stages.stage import Job, Stage, Work
+from r4r.stages.reasons import Teaching
+from r4r.stages.split import evaluated_rows, split_stage
+from r4r.stages.stage import Job, Work
 from r4r.store.artifact import write_table
 
-VERSION = 2
 EMPTY = "(no ratings yet)"
+ENTRY_TOKENS = 20  # of a title with its rating, about: for plans only
 
 
 class FewShot:
@@ -56,41 +59,68 @@ class FewShot:
         self.temperature, self.max_tokens = temperature, max_tokens
 
     def stages(self, job: Job) -> Stage:
-        config = job.config
+        """The stage whose artifact holds the predictions."""
+        config, dataset = job.config, job.config.dataset
         texts = prompt_texts("fewshot", "fewshot_retry")
-        identity = {
-            "teacher": teacher_identity(config, "fewshot"),
-            "label": self.label,
-            "history": self.history,
-            "history_source": config.dataset.history.source,
-            "retries": self.retries,
-            "temperature": self.temperature,
-            "max_tokens": self.max_tokens,
-            "category": config.dataset.category,
-            "scale": config.dataset.rating_scale.model_dump(mode="json"),
-            "prompts": texts,
-            "evaluate": config.dataset.evaluate.model_dump(mode="json"),
-        }
-        rows = config.dataset.evaluate.max_rows
-        takes = (
-            estimate(config, rows, rows * (1 + self.retries), texts, 20 * self.history, self.max_tokens)
-            if rows
-            else "a teacher call a row"
+        rows = dataset.evaluate.max_rows
+        most = (rows or 0) * (1 + self.retries)
+        takes = estimate(config, rows or 0, most, texts, ENTRY_TOKENS * self.history, self.max_tokens)
+        past = dataset.history
+        return AskedRatings(
+            PastRatings(
+                split_stage(config), dataset.category, dataset.rating_scale, self.history, past.source, past.overflow
+            ),
+            dataset.evaluate,
+            Teaching(teacher_identity(config, "fewshot"), self.temperature, self.max_tokens, texts),
+            self.retries,
+            self.label,
+            Unkeyed(takes if rows else "a teacher call a row"),
         )
-        return Stage("predict/fewshot", VERSION, identity, {"split": split_stage(config)}, self._build, takes)
 
-    def _build(self, work: Work) -> dict[str, Any]:
-        wanted, scale = targets(work.job), work.job.config.dataset.rating_scale
+
+@dataclass(frozen=True)
+class PastRatings(Histories):
+    """Histories that show titles and ratings alone."""
+
+    def _texts(self, work: Work, rows: pd.DataFrame) -> Mapping[int, str]:
+        return defaultdict(str)
+
+
+@dataclass(frozen=True)
+class AskedRatings(Stage):
+    """Artifact: `data.parquet` (rows.PREDICTIONS), the teacher's rating of each row to predict."""
+
+    shown: PastRatings
+    evaluate: EvaluateConfig
+    teaching: Teaching
+    retries: int
+    label: str
+    takes: Unkeyed
+
+    @property
+    def name(self) -> str:
+        return "predict/fewshot"
+
+    @property
+    def estimate(self) -> str:
+        return self.takes.value
+
+    def build(self, work: Work) -> dict[str, Any]:
+        """
+        Raises:
+            TeacherError: naming the rows that got no rating in all of their calls.
+        """
+        wanted = evaluated_rows(self.evaluate, work.of(self.shown.split).table(REVIEWS))
         table, facts = ask_all(
             work,
             "ask for ratings",
             wanted["row_id"].tolist(),
-            self.prompts(work.job.config, all_rows(work.job), wanted),
-            self.temperature,
-            self.max_tokens,
+            [rating_prompt(case) for case in self.shown.cases(work, wanted)],
+            self.teaching.temperature,
+            self.teaching.max_tokens,
             self.retries + 1,
-            rating_reader(scale),
-            render("fewshot_retry", **_ends(scale)),
+            self._read,
+            render("fewshot_retry", **_ends(self.shown.scale)),
             "rating",
         )
         again = int((table["calls"] > 1).sum())
@@ -100,26 +130,15 @@ class FewShot:
         write_table(work.folder / "data.parquet", predictions, PREDICTIONS)
         return {"predictions": len(table), "asked_again": again, **facts}
 
-    def prompts(self, config: Config, rows: pd.DataFrame, wanted: pd.DataFrame) -> list[str]:
-        """A prompt a wanted row: the user's newest titles and ratings before its time, oldest first."""
-        history = config.dataset.history.model_copy(update={"prompt": self.history})
-        dataset = config.dataset.model_copy(update={"history": history})
-        return [_prompt(case) for case in make_cases(dataset, rows, wanted, defaultdict(str))]
-
-
-def rating_reader(scale: Scale) -> Callable[[int, str], str]:
-    """For `ask_all`: reads the rating in an answer, and raises a TeacherError with what it says instead."""
-
-    def read(place: int, text: str) -> str:
-        rating = parse_rating(text, scale)
+    def _read(self, place: int, text: str) -> str:
+        rating = parse_rating(text, self.shown.scale)
         if rating is None:
             raise TeacherError(repr(" ".join(text.split())[:80]))
         return str(rating)
 
-    return read
 
-
-def _prompt(case: Case) -> str:
+def rating_prompt(case: Case) -> str:
+    """The question for the rating of one target: the user's newest titles and ratings before its time, oldest first."""
     past = enumerate(case.user_history, 1)
     lines = [f"{n}. {title}, Rating: {case.scale.text(rating)}" for n, (title, rating, _) in past]
     history = "\n".join(lines) or EMPTY

@@ -5,197 +5,246 @@ profiles, the reason. As published, each task has an adapter of its own, which l
 a user and one an item, and a rationale a pair. One shared adapter learns all of these and every further profile.
 """
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import pandas as pd
 
-from r4r.config import Config
+from r4r.config import Config, EvaluateConfig
+from r4r.pipeline.stage import Stage
 from r4r.progress import say
-from r4r.rows import REASONS, REVIEWS, Lesson
-from r4r.stages.deliberate import Deliberation, rated_answers_stage
+from r4r.rows import LESSONS, REVIEWS, TEXTS
+from r4r.stages.deliberation import Ratings, Written
 from r4r.stages.exp3rt_teacher import (
     ANSWERED,
+    TeacherPreferences,
+    TeacherProfiles,
     teacher_preferences_stage,
+    teacher_profiles,
     teacher_profiles_stage,
     teacher_reasons_stage,
 )
-from r4r.stages.histories import one_line
+from r4r.stages.identity import llm_identity
+from r4r.stages.lessons import Pairs, StepLessons, Thought, with_thoughts
+from r4r.stages.mounted import Asked, asked
+from r4r.stages.pools import pools_stage
 from r4r.stages.profiles import (
     EXTRACTOR,
     PREFERENCES,
     PROFILERS,
-    PROFILES,
     RATER,
     SIDES,
+    PreferenceHistories,
+    Profiled,
     Side,
-    asked_facts,
     plan_profiles,
+    preference_histories,
     preference_prompts,
-    profile_facts,
-    profiled_cases,
+    profiled,
     shown_rows,
 )
-from r4r.stages.split import evaluated, split_stage
-from r4r.stages.stage import Stage, Work
-from r4r.stages.train import Texts, make_expert, train_stage, use_adapter
+from r4r.stages.split import evaluated_rows, split_stage
+from r4r.stages.stage import Work
+from r4r.stages.teach import ReviewQuestions, review_questions
+from r4r.stages.timing import Inference, Round
+from r4r.stages.train import Training, training, use_adapter, write_lessons
 from r4r.stages.write import write_all
 from r4r.store.artifact import write_table
 
-VERSION = 2
 LABEL = "EXP3RT"
 Adapters = Literal["separate", "shared"]
 
 
-def predictions_stage(config: Config, adapters: Adapters) -> Stage:
-    """Artifact: as of `rated_answers_stage`.
+@dataclass(frozen=True)
+class PreferenceLessons(Stage):
+    """Artifact: `data.parquet` (rows.LESSONS), the teacher's extractions.
+
+    Attributes:
+        limit: as many as the Summarizer would be taught summaries; of more, a seeded sample.
+    """
+
+    expert: Asked
+    taught: TeacherPreferences
+    limit: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"train/{self.expert.place}.lessons"
+
+    def build(self, work: Work) -> dict[str, Any]:
+        taught = work.of(self.taught).table(PREFERENCES)
+        if self.limit < len(taught):
+            taught = taught.sample(self.limit, random_state=self.seed).sort_values("row_id")
+        rows = work.of(self.taught.shown.split).table(REVIEWS).set_index("row_id").loc[taught["row_id"]].reset_index()
+        prompts = preference_prompts(work, self.taught.questions, self.expert, rows)
+        answers = taught["preferences"].map(self.expert.expert.target)
+        return write_lessons(work, self.expert.place, list(zip(taught["row_id"], prompts, answers, strict=True)))
+
+
+@dataclass(frozen=True)
+class ProfileLessons(Stage):
+    """Artifact: `data.parquet` (rows.LESSONS), the teacher's profiles of one side.
+
+    Attributes:
+        every: all of them; else of each user or item the newest, which knows the most.
+    """
+
+    expert: Asked
+    taught: TeacherProfiles
+    every: bool
+
+    @property
+    def name(self) -> str:
+        return f"train/{self.expert.place}.lessons"
+
+    def build(self, work: Work) -> dict[str, Any]:
+        taught = work.of(self.taught).table(ANSWERED, "answered.parquet").sort_values("row_id")  # ids follow time
+        if not self.every:
+            owners = work.of(self.taught.shown.split).table(REVIEWS).set_index("row_id")[f"{self.taught.side}_id"]
+            taught = taught[~owners.loc[taught["row_id"]].duplicated(keep="last").to_numpy()]
+        answers = taught["profile"].map(self.expert.expert.target)
+        lessons = list(zip(taught["row_id"], taught["prompt"], answers, strict=True))
+        return write_lessons(work, self.expert.place, lessons)
+
+
+@dataclass(frozen=True)
+class JoinedLessons(Stage):
+    """Artifact: `data.parquet` (rows.LESSONS), the lessons of all tasks, for one adapter."""
+
+    parts: tuple[Stage, ...]
+
+    @property
+    def name(self) -> str:
+        return f"train/{RATER}.joined_lessons"
+
+    def build(self, work: Work) -> dict[str, Any]:
+        table = pd.concat([work.of(part).table(LESSONS) for part in self.parts], ignore_index=True)
+        return write_lessons(work, RATER, list(table.itertuples(index=False, name=None)))
+
+
+@dataclass(frozen=True)
+class StudentPreferences(Stage):
+    """Artifact: `data.parquet` (PREFERENCES), by the student, of the reviews that histories of rows to predict show."""
+
+    expert: Asked
+    trained: Training
+    questions: ReviewQuestions
+    shown: Profiled
+    evaluate: EvaluateConfig
+    max_new_tokens: int
+
+    @property
+    def name(self) -> str:
+        return "exp3rt/preferences"
+
+    @property
+    def estimate(self) -> str:
+        return "one text a history row"
+
+    def build(self, work: Work) -> dict[str, Any]:
+        rows = evaluated_rows(self.evaluate, work.of(self.shown.split).table(REVIEWS))
+        wanted = shown_rows(self.shown, work, rows)
+        prompts = preference_prompts(work, self.questions, self.expert, wanted)
+        table, facts = _write(work, self, wanted["row_id"].tolist(), prompts)
+        write_table(work.folder / "data.parquet", table.rename(columns={"text": "preferences"}), PREFERENCES)
+        return facts
+
+
+@dataclass(frozen=True)
+class StudentProfiles(Stage):
+    """Artifact: `data.parquet` (rows.TEXTS), by the student, the profile of one side of each row to predict."""
+
+    expert: Asked
+    trained: Training
+    side: Side
+    shown: PreferenceHistories
+    evaluate: EvaluateConfig
+    max_new_tokens: int
+
+    @property
+    def name(self) -> str:
+        return f"exp3rt/{self.side}_profiles"
+
+    @property
+    def estimate(self) -> str:
+        return f"up to a text a {self.evaluate.split} row"
+
+    def build(self, work: Work) -> dict[str, Any]:
+        rows = evaluated_rows(self.evaluate, work.of(self.shown.split).table(REVIEWS))
+        plan = plan_profiles(work, self.shown, self.expert, self.side, rows)
+        table, facts = _write(work, self, list(range(len(plan.prompts))), plan.prompts)
+        written = dict(zip(table["row_id"].tolist(), table["text"], strict=True))
+        write_table(work.folder / "data.parquet", plan.profiles(written), TEXTS)
+        return facts
+
+
+@dataclass(frozen=True)
+class ProfiledRatings(Ratings):
+    """Ratings whose thoughts, the profiles, are made offline: what is timed begins with the reason (paper 4.3.4)."""
+
+    def infer(self, work: Work, rows: pd.DataFrame) -> Inference:  # type: ignore[override]
+        """The reason and the rating, afresh."""
+        assert self.answers is not None
+        cases, chat = with_thoughts(work, self.shown.cases(work, rows), self.thoughts), work.job.chat
+        use_adapter(work.job, self.expert.place, work.of(self.trained))
+        prompts = [self.expert.expert.prompt(case) for case in cases]
+        own = Round(self.expert.place, lambda place, texts: prompts[place], self.answers.max_new_tokens)
+        return Inference(
+            [own],
+            self.expert.place,
+            lambda place, texts: self._encode(chat, cases[place], texts[-1]),
+            self.shown.scale,
+        )
+
+
+def predictions_stage(config: Config, adapters: Adapters) -> ProfiledRatings:
+    """The stage whose artifact holds the predictions.
 
     Args:
         adapters: `separate`, one a task as published, or one `shared` by all tasks.
     """
-    inputs = {"split": split_stage(config)}
-    inputs |= {f"{side}_profiles": profiles_stage(config, adapters, side) for side in SIDES}
-    facts, expert = profile_facts(config) | {"asked": asked_facts(config, RATER)}, make_expert(config, RATER)
-    student = student_stage(config, adapters, RATER)
-    return rated_answers_stage(config, Deliberation(RATER, expert, LABEL, student, inputs, facts, _rating_prompts))
-
-
-def student_stage(config: Config, adapters: Adapters, task: str) -> Stage:
-    """Artifact: the adapter that does a task.
-
-    Args:
-        task: the name of the task's expert.
-    """
-    taught = {"preferences": teacher_preferences_stage(config), "reasons": teacher_reasons_stage(config)}
-    taught |= {f"{side}_profiles": teacher_profiles_stage(config, side) for side in SIDES}
-    facts: dict[str, Any] = profile_facts(config)
-    extractions = {"extractions": config.dataset.pools.summaries}
-    if adapters == "shared":
-        facts |= extractions | {"asked": asked_facts(config, EXTRACTOR, *PROFILERS.values(), RATER)}
-        return train_stage(config, RATER, {"split": split_stage(config)} | taught, facts, _all_texts)
-    own = {"split": split_stage(config)}
-    facts |= {"asked": asked_facts(config, task)}
-    if task == EXTRACTOR:
-        return train_stage(
-            config, task, own | {"preferences": taught["preferences"]}, facts | extractions, _extractions
-        )
+    trained, evaluate, llm = student_stages(config, adapters), config.dataset.evaluate, llm_identity(config)
+    own = asked(config, EXTRACTOR)
+    shown, limit = profiled(config), own.max_new_tokens
+    found = StudentPreferences(own, trained[EXTRACTOR], review_questions(config), shown, evaluate, limit)
+    past, profiles = preference_histories(config, found), ()
     for side in SIDES:
-        if task == PROFILERS[side]:
-            own |= {f"{side}_profiles": taught[f"{side}_profiles"]}
-            return train_stage(config, task, own, facts, lambda work, side=side: _profiles(work, side))
-    del taught["preferences"]
-    return train_stage(config, task, own | taught, facts, _rationales)
+        own = asked(config, PROFILERS[side])
+        texts = StudentProfiles(own, trained[own.place], side, past, evaluate, own.max_new_tokens)
+        profiles = (*profiles, Thought(own, texts))
+    own = asked(config, RATER)
+    answers = Written(own, trained[RATER], shown, evaluate, profiles, llm, own.max_new_tokens)
+    return ProfiledRatings(own, trained[RATER], shown, evaluate, profiles, answers, LABEL, llm)
 
 
-def preferences_stage(config: Config, adapters: Adapters) -> Stage:
-    """Artifact: `data.parquet` (PREFERENCES), by the student, of the reviews that histories of rows to predict show."""
-    inputs = {"split": split_stage(config), "student": student_stage(config, adapters, EXTRACTOR)}
-
-    def write(work: Work) -> dict[str, Any]:
-        rows = work.inputs["split"].table(REVIEWS)
-        wanted = shown_rows(config.dataset, rows, evaluated(config, rows))
-        prompts = preference_prompts(work.job, wanted)
-        table, facts = _write(work, adapters, EXTRACTOR, wanted["row_id"].tolist(), prompts)
-        write_table(work.folder / "data.parquet", table.rename(columns={"answer": "preferences"}), PREFERENCES)
-        return facts
-
-    identity = _written(config, EXTRACTOR)
-    return Stage("exp3rt/preferences", VERSION, identity, inputs, write, "one text a history row")
-
-
-def profiles_stage(config: Config, adapters: Adapters, side: Side) -> Stage:
-    """Artifact: `data.parquet` (PROFILES), by the student, of the rows to predict."""
-    name = PROFILERS[side]
-    inputs = {
-        "split": split_stage(config),
-        "student": student_stage(config, adapters, name),
-        "preferences": preferences_stage(config, adapters),
-    }
-
-    def write(work: Work) -> dict[str, Any]:
-        plan = plan_profiles(work, side, evaluated(config, work.inputs["split"].table(REVIEWS)))
-        table, facts = _write(work, adapters, name, list(range(len(plan.prompts))), plan.prompts)
-        written = dict(zip(table["row_id"].tolist(), table["answer"], strict=True))
-        write_table(work.folder / "data.parquet", plan.profiles(written), PROFILES)
-        return facts
-
-    takes = f"up to a text a {config.dataset.evaluate.split} row"
-    return Stage(f"exp3rt/{side}_profiles", VERSION, _written(config, name), inputs, write, takes)
-
-
-def _all_texts(work: Work) -> Texts:
-    profiles = [text for side in SIDES for text in _profiles(work, side, every=True)]
-    return [*_extractions(work), *profiles, *_rationales(work)]
-
-
-def _extractions(work: Work) -> Texts:
-    """As many extractions as the Summarizer would be taught summaries."""
-    config = work.job.config
-    taught = work.inputs["preferences"].table(PREFERENCES)
+def student_stages(config: Config, adapters: Adapters) -> dict[str, Training]:
+    """The stage of the adapter that does a task, by the name of the task's expert."""
+    every = adapters == "shared"
+    taught = teacher_preferences_stage(config)
     limit = config.dataset.pools.summaries
-    if limit < len(taught):
-        taught = taught.sample(limit, random_state=config.seed).sort_values("row_id")
-    rows = work.inputs["split"].table(REVIEWS).set_index("row_id").loc[taught["row_id"]].reset_index()
-    expert: Any = make_expert(config, EXTRACTOR)
-    prompts = preference_prompts(work.job, rows)
-    return [
-        (row_id, prompt, expert.target(text))
-        for row_id, prompt, text in zip(taught["row_id"].tolist(), prompts, taught["preferences"], strict=True)
-    ]
-
-
-def _profiles(work: Work, side: Side, every: bool = False) -> Texts:
-    """The profiles of one side: of each user or item the newest, which knows the most; or every one."""
-    taught = work.inputs[f"{side}_profiles"].table(ANSWERED, "answered.parquet")
-    if not every:
-        owners = work.inputs["split"].table(REVIEWS).set_index("row_id")[f"{side}_id"]
-        taught = taught.sort_values("row_id")  # row ids follow time
-        taught = taught[~owners.loc[taught["row_id"]].duplicated(keep="last").to_numpy()]
-    expert: Any = make_expert(work.job.config, PROFILERS[side])
-    return [
-        (row_id, prompt, expert.target(profile))
-        for row_id, prompt, profile in zip(taught["row_id"].tolist(), taught["prompt"], taught["profile"], strict=True)
-    ]
-
-
-def _rationales(work: Work) -> Texts:
-    reasons = work.inputs["reasons"].table(REASONS)
-    targets = work.inputs["split"].table(REVIEWS).set_index("row_id").loc[reasons["row_id"]].reset_index()
-    expert: Any = make_expert(work.job.config, RATER)
-    return [
-        (case.row_id, expert.prompt(case), expert.target(case, Lesson(rating, reason)))
-        for case, reason, rating in zip(
-            profiled_cases(work, targets), reasons["reason"], targets["rating"], strict=True
-        )
-    ]
-
-
-def _rating_prompts(work: Work, targets: pd.DataFrame) -> list[str]:
-    expert: Any = make_expert(work.job.config, RATER)
-    return [expert.prompt(case) for case in profiled_cases(work, targets)]
+    lessons: dict[str, Stage] = {EXTRACTOR: PreferenceLessons(asked(config, EXTRACTOR), taught, limit, config.seed)}
+    for side in SIDES:
+        own = asked(config, PROFILERS[side])
+        lessons[own.place] = ProfileLessons(own, teacher_profiles_stage(config, side), every)
+    pairs = Pairs(split_stage(config), pools_stage(config), teacher_reasons_stage(config))
+    thoughts, llm = teacher_profiles(config), llm_identity(config)
+    lessons[RATER] = StepLessons(asked(config, RATER), profiled(config), pairs, thoughts, None, llm)
+    if every:
+        return dict.fromkeys(lessons, training(config, RATER, JoinedLessons(tuple(lessons.values()))))
+    return {place: training(config, place, own) for place, own in lessons.items()}
 
 
 def _write(
-    work: Work, adapters: Adapters, task: str, row_ids: list[int], prompts: list[str]
+    work: Work, own: StudentPreferences | StudentProfiles, row_ids: list[int], prompts: list[str]
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """As write_all, by the student of a task, the answers as the task's expert reads them."""
     if not prompts:  # no row to predict has a past
-        return pd.DataFrame(columns=["row_id", "answer"]), {"texts": 0, "malformed": 0}
-    config, adapter = work.job.config, RATER if adapters == "shared" else task
-    use_adapter(work.job, adapter, work.inputs["student"])
-    table, facts = write_all(work, adapter, row_ids, prompts, config.experts[task]["max_new_tokens"], f"by the {task}")
-    expert: Any = make_expert(config, task)
-    tidied = table["text"].map(expert.read)
-    malformed = int(tidied.isna().sum())
+        return pd.DataFrame(columns=list(TEXTS)), {"texts": 0, "malformed": 0}
+    adapter, expert = own.trained.expert.place, own.expert.expert
+    use_adapter(work.job, adapter, work.of(own.trained))
+    table, facts = write_all(work, adapter, row_ids, prompts, own.max_new_tokens, f"by the {own.expert.place}")
+    malformed = int(table["text"].map(expert.lines).isna().sum())
     if malformed:
         say(f"  {malformed} of {len(table)} texts lack one of the two lines; they are shown as written, on one line")
-    table["answer"] = tidied.fillna(table["text"].map(one_line))
-    return table, facts | {"malformed": malformed}
-
-
-def _written(config: Config, task: str) -> dict[str, Any]:
-    """Identity of what the student writes of the rows to predict."""
-    return profile_facts(config) | {
-        "asked": asked_facts(config, task),
-        "max_new_tokens": config.experts[task]["max_new_tokens"],
-        "evaluate": config.dataset.evaluate.model_dump(mode="json"),
-    }
+    return table.assign(text=table["text"].map(expert.read)), facts | {"malformed": malformed}

@@ -1,48 +1,53 @@
 """What the data say of a target's item beside its title: categories and description, cut as reviews are."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 
 import pandas as pd
 
-from r4r.rows import Case, Schema
-from r4r.stages.histories import clipped_reviews, one_line
+from r4r.config import Config
+from r4r.rows import ITEMS, Case
+from r4r.stages.histories import Cut, Histories, one_line
+from r4r.stages.identity import tokenizer_identity
 from r4r.stages.stage import Work
 
-ITEMS: Schema = {"item_id": "str", "title": "str", "categories": "str", "description": "str"}
-FILE = "items.parquet"
-SHOWN = ("categories", "description")
+FILE = "items.parquet"  # of the split
 
 
-def with_metadata(work: Work, cases: Sequence[Case], targets: pd.DataFrame) -> list[Case]:
-    """The cases with categories and description of their items, each on one line of at most
-    `dataset.history.review_tokens` tokens; empty strings where the split holds none.
+@dataclass(frozen=True)
+class Described(Histories):
+    """The same histories, each case with categories and description of its item: a line each, empty where the split
+    holds none.
 
-    Args:
-        cases: of the targets, in their order.
-        targets: rows.REVIEWS.
-
-    Raises:
-        DataError: the table of items lacks a column.
+    Attributes:
+        metadata: the limit of each of the two.
     """
-    split = work.inputs["split"]
-    if not (split.path / FILE).exists():
-        return list(cases)
-    wanted = set(targets["item_id"])
-    items = split.table(ITEMS, FILE).drop_duplicates("item_id").set_index("item_id")
-    items = items[items.index.isin(wanted)]
-    known = {column: _told(work, items[column]) for column in SHOWN}
-    return [
-        replace(case, **{column: texts.get(item_id, "") for column, texts in known.items()})
-        for case, item_id in zip(cases, targets["item_id"], strict=True)
-    ]
+
+    metadata: Cut | None = None
+
+    def cases(self, work: Work, targets: pd.DataFrame) -> list[Case]:
+        """
+        Raises:
+            DataError: the split's table of items lacks a column.
+        """
+        cases, split = super().cases(work, targets), work.of(self.split)
+        if not (split.path / FILE).exists():
+            return cases
+        items = split.table(ITEMS, FILE).drop_duplicates("item_id").set_index("item_id")
+        items = items[items.index.isin(set(targets["item_id"]))]
+        categories, descriptions = self._lines(work, items["categories"]), self._lines(work, items["description"])
+        return [
+            replace(case, categories=categories.get(item, ""), description=descriptions.get(item, ""))
+            for case, item in zip(cases, targets["item_id"], strict=True)
+        ]
+
+    def _lines(self, work: Work, texts: pd.Series) -> dict[str, str]:
+        """The texts that are not empty, by item_id."""
+        assert self.metadata is not None
+        lines = {item: one_line(text) for item, text in texts.items()}
+        return {str(item): self.metadata(work.job.chat, line) for item, line in lines.items() if line}
 
 
-def _told(work: Work, texts: pd.Series) -> dict[str, str]:
-    """The texts that are not empty, clipped, by item_id."""
-    lines = texts.map(one_line)
-    lines = lines[lines != ""]
-    if lines.empty:  # no need of a tokenizer
-        return {}
-    clipped = clipped_reviews(work.job, pd.DataFrame({"review": lines.tolist()}))
-    return dict(zip(lines.index, clipped, strict=True))
+def described(shown: Histories, config: Config) -> Described:
+    """The histories with the metadata of each target's item."""
+    same = {field.name: getattr(shown, field.name) for field in fields(Histories)}
+    return Described(**same, metadata=Cut(config.dataset.history.review_tokens, tokenizer_identity(config)))

@@ -4,35 +4,39 @@ arXiv 2408.00802, SPEC section 6. The traces are for the pairs of the experts po
 that the answer states; the same answers are rated by the logits where the rating stands, too.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pandas as pd
 
 from r4r.config import Config
 from r4r.errors import DataError
+from r4r.pipeline.stage import Stage, Unkeyed
 from r4r.progress import say
 from r4r.reasons.leak import leaks_rating
 from r4r.reasons.rating import parse_rating
-from r4r.rows import PREDICTIONS, REASONS, REVIEWS, TEXTS, Case, Lesson, Schema
+from r4r.rows import PREDICTIONS, REASONS, REVIEWS, TEXTS, Schema
 from r4r.stages.ask import estimate, teacher_identity
 from r4r.stages.ask_all import ask_all
-from r4r.stages.deliberate import Deliberation, rated_answers_stage
-from r4r.stages.histories import case_facts, case_inputs, known_cases, one_line, pool_rows
-from r4r.stages.identity import cut_facts, prompt_texts
-from r4r.stages.items import with_metadata
+from r4r.stages.deliberation import Ratings, Written
+from r4r.stages.histories import histories, one_line, rows_of_pool
+from r4r.stages.identity import llm_identity, prompt_texts
+from r4r.stages.items import Described, described
+from r4r.stages.lessons import Pairs, StepLessons
+from r4r.stages.mounted import Asked, asked
 from r4r.stages.pools import expert_pairs, pools_stage
-from r4r.stages.stage import Stage, Work
+from r4r.stages.reasons import Teaching
+from r4r.stages.split import split_stage
+from r4r.stages.stage import Work
 from r4r.stages.timing import Inference
-from r4r.stages.train import Texts, make_expert, train_stage
+from r4r.stages.train import training
 from r4r.store.artifact import write_table
 
-VERSION = 2
-NAME, LABEL, BY_LOGITS = "rec_saver", "Rec-SAVER", "Rec-SAVER (logits)"
+NAME, LABEL = "rec_saver", "Rec-SAVER"
 SHOWN = "reviews"  # histories show raw reviews
 RATING_TOKENS = 16  # of a recovered rating
 ENTRY_TOKENS = 30  # of a history entry beside its review, about: for plans only
-SHOWN_ROWS = 10  # in a message
+NAMED = 10  # rows in a message, at most
 TRACES: Schema = {
     "row_id": "int64",
     "reason": "str",
@@ -43,201 +47,205 @@ TRACES: Schema = {
 Unparsed = Literal["likeliest", "error"]
 
 
-def predictions_stage(
-    config: Config, verify: bool, recover_within: float, logits: bool = True, unparsed: Unparsed = "likeliest"
-) -> Stage:
-    """Artifact: `data.parquet` (rows.PREDICTIONS) by the stated ratings, and with `logits` by the logits, a label each;
-    `detail.parquet` adds the reason and whether the rating is the one that the answer states (`stated`).
+@dataclass(frozen=True)
+class Traces(Stage):
+    """Artifact: `answers.parquet` (row_id, answer, problem), the teacher's trace for each pair, the rating hinted."""
 
-    Args:
-        verify, recover_within: as of `kept_traces_stage`.
+    expert: Asked
+    shown: Described
+    pools: Any
+    teaching: Teaching
+    takes: Unkeyed
+
+    @property
+    def name(self) -> str:
+        return "rec_saver/traces"
+
+    @property
+    def estimate(self) -> str:
+        return self.takes.value
+
+    def build(self, work: Work) -> dict[str, Any]:
+        rows, ask = rows_of_pool(work, self.shown.split, self.pools, "experts"), self.expert.expert.reason_prompt
+        table, facts = ask_all(
+            work,
+            "teacher traces",
+            rows["row_id"].tolist(),
+            [ask(case, rating) for case, rating in zip(self.shown.cases(work, rows), rows["rating"], strict=True)],
+            self.teaching.temperature,
+            self.teaching.max_tokens,
+            read=lambda place, text: one_line(text),
+        )
+        table.to_parquet(work.folder / "answers.parquet", index=False)
+        return facts
+
+
+@dataclass(frozen=True)
+class KeptTraces(Stage):
+    """Artifact: `data.parquet` (rows.REASONS) of the traces to learn from; `traces.parquet` (TRACES) of them all.
+
+    Attributes:
+        verifying: keep only traces from which the teacher, not told the rating, recovers it; None: keep all.
+        recover_within: how far off the recovered rating may be, in steps of the scale.
+    """
+
+    expert: Asked
+    traces: Traces
+    verifying: Teaching | None
+    recover_within: float | None
+    takes: Unkeyed
+
+    @property
+    def name(self) -> str:
+        return "rec_saver/kept"
+
+    @property
+    def estimate(self) -> str:
+        return self.takes.value
+
+    def build(self, work: Work) -> dict[str, Any]:
+        rows = work.of(self.traces.shown.split).table(REVIEWS).set_index("row_id")
+        answers = pd.read_parquet(work.of(self.traces).path / "answers.parquet")
+        table = pd.DataFrame({"row_id": answers["row_id"], "reason": answers["answer"]})
+        table["rating"] = rows.loc[table["row_id"], "rating"].to_numpy()
+        table["recovered"] = float("nan")
+        table["cause"] = answers["problem"].where(answers["problem"] != "", "kept")
+        told = zip(table["reason"], rows.loc[table["row_id"], "title"], strict=True)
+        leaks = pd.Series([leaks_rating(trace, [title], self.traces.shown.scale) for trace, title in told], table.index)
+        table.loc[(table["cause"] == "kept") & leaks, "cause"] = "gives away the rating"
+        facts = self._recover(work, table, self.verifying) if self.verifying else {}
+        write_table(work.folder / "traces.parquet", table, TRACES)
+        kept = table[table["cause"] == "kept"]
+        dropped = table.loc[table["cause"] != "kept", "cause"].value_counts().to_dict()
+        say(f"  kept {len(kept)} of {len(table)} traces; dropped: {dropped}")
+        if kept.empty:
+            raise DataError(
+                f"none of the {len(table)} traces can be learnt from: {dropped}. Try a stronger teacher, raise "
+                "method.recover_within, or set method.verify=false"
+            )
+        write_table(work.folder / "data.parquet", kept, REASONS)
+        return {"pairs": len(table), "kept": len(kept), "dropped": dropped, **facts}
+
+    def _recover(self, work: Work, table: pd.DataFrame, verifying: Teaching) -> dict[str, Any]:
+        """Ask for the rating that history and trace alone let expect; enter it, and the cause where the trace fails."""
+        shown, ask = self.traces.shown, self.expert.expert.verify_prompt
+        open_traces = table[table["cause"] == "kept"]
+        rows = work.of(shown.split).table(REVIEWS).set_index("row_id").loc[open_traces["row_id"]].reset_index()
+        answers, facts = ask_all(
+            work,
+            "recover ratings",
+            open_traces["row_id"].tolist(),
+            [ask(case, trace) for case, trace in zip(shown.cases(work, rows), open_traces["reason"], strict=True)],
+            verifying.temperature,
+            verifying.max_tokens,
+        )
+        assert self.recover_within is not None
+        within = self.recover_within * shown.scale.step + 1e-9
+        found = answers.set_index("row_id")
+        for place, row_id, rating in zip(open_traces.index, open_traces["row_id"], open_traces["rating"], strict=True):
+            answer, problem = found.loc[row_id, ["answer", "problem"]]
+            recovered = None if problem else parse_rating(answer, shown.scale)
+            if recovered is None:
+                table.loc[place, "cause"] = problem or "no rating in the answer"
+                continue
+            table.loc[place, "recovered"] = recovered
+            if abs(recovered - rating) > within:
+                table.loc[place, "cause"] = "rating not recovered"
+        return facts
+
+
+@dataclass(frozen=True)
+class StatedRatings(Ratings):
+    """Artifact: `data.parquet` (rows.PREDICTIONS) by the ratings that the answers state and, under a label of its own,
+    by the logits; `detail.parquet` adds the reason, each value's probability, and `stated`: whether the rating is the
+    answer's own.
+
+    Attributes:
+        by_logits: whether the logits' ratings stand in the table too.
         unparsed: what stands for an answer that states no rating on the scale: the `likeliest` one by the logits where
             it would stand, which is counted and told, or an `error`.
     """
-    inputs, facts = case_inputs(config, SHOWN), _facts(config)
-    kept = inputs | {"traces": kept_traces_stage(config, verify, recover_within)}
-    trained = train_stage(config, NAME, kept, facts, _texts)
-    expert = make_expert(config, NAME)
-    rated = rated_answers_stage(config, Deliberation(NAME, expert, BY_LOGITS, trained, inputs, facts, _prompts))
-    return replace(
-        rated,
-        version=VERSION,
-        config=rated.config | {"logits": logits, "unparsed": unparsed},
-        build=lambda work: _predict(work, rated, logits, unparsed),
-        infer=lambda work, rows: _inference(work, rated, rows),
-    )
+
+    by_logits: bool
+    unparsed: Unparsed
+
+    def build(self, work: Work) -> dict[str, Any]:
+        """
+        Raises:
+            DataError: naming the rows whose answers state no rating, with `unparsed=error`.
+        """
+        assert self.answers is not None
+        facts = super().build(work)
+        rated = pd.read_parquet(work.folder / "detail.parquet")
+        answers = work.of(self.answers).table(TEXTS).set_index("row_id")["text"]
+        ratings = rated["row_id"].map(lambda row_id: self._stated(answers[row_id])).astype(float)
+        absent = rated.loc[ratings.isna(), "row_id"].tolist()
+        if absent:
+            self._tell(absent, len(rated))
+        values = ratings.fillna(rated["mode"])
+        own = rated.assign(stated=ratings.notna(), mean=values, median=values, mode=values)
+        logits = rated.assign(label=f"{self.label} (logits)", stated=False)
+        table = pd.concat([own, logits] if self.by_logits else [own], ignore_index=True)
+        write_table(work.folder / "data.parquet", table, PREDICTIONS)
+        table.to_parquet(work.folder / "detail.parquet", index=False)
+        return facts | {"answers_that_state_no_rating": len(absent)}
+
+    def infer(self, work: Work, rows: pd.DataFrame) -> Inference:  # type: ignore[override]
+        """The answer, afresh; only where it states no rating, the logits are asked."""
+        return replace(super().infer(work, rows), stated=self._stated, decoding="mode")
+
+    def _stated(self, answer: str) -> float | None:
+        return parse_rating(self.expert.expert.stated(answer), self.shown.scale)
+
+    def _tell(self, absent: list[int], count: int) -> None:
+        named = ", ".join(map(str, absent[:NAMED])) + (", ..." if len(absent) > NAMED else "")
+        told = f"{len(absent)} of {count} answers state no rating on the scale (row_id {named})"
+        if self.unparsed == "error":
+            raise DataError(
+                f"{self.label}: {told}. Raise experts.{self.expert.place}.max_new_tokens or train it longer; "
+                "method.unparsed=likeliest takes the likeliest rating in their place. The answers are kept"
+            )
+        say(f"  {told}; the likeliest rating where it would stand is taken in its place")
 
 
-def traces_stage(config: Config) -> Stage:
-    """Artifact: `answers.parquet` (row_id, answer, problem), the teacher's trace for each pair, the rating hinted."""
-    teacher = config.teacher
-    expert: Any = make_expert(config, NAME)
-    identity = _facts(config) | {
-        "teacher": teacher_identity(config, "rec_saver_reason"),
-        "temperature": teacher.reason_temperature,
-        "max_tokens": teacher.reason_max_tokens,
-        "prompts": prompt_texts(*expert.teacher_templates),
-    }
-    pairs = expert_pairs(config)
-    takes = estimate(config, pairs, pairs, identity["prompts"], _history_tokens(config), teacher.reason_max_tokens)
-    inputs = case_inputs(config, SHOWN) | {"pools": pools_stage(config)}
-    return Stage("rec_saver/traces", VERSION, identity, inputs, _trace, takes)
+def predictions_stage(
+    config: Config, verify: bool, recover_within: float, logits: bool, unparsed: Unparsed
+) -> StatedRatings:
+    """The stage whose artifact holds the predictions.
+
+    Args:
+        verify, recover_within: as of `kept_traces_stage`.
+        logits: rate by the logits too.
+        unparsed: as of `StatedRatings`.
+    """
+    own, shown, llm = asked(config, NAME), described(histories(config, SHOWN), config), llm_identity(config)
+    pairs = Pairs(split_stage(config), pools_stage(config), kept_traces_stage(config, verify, recover_within))
+    trained = training(config, NAME, StepLessons(own, shown, pairs, (), None, llm))
+    evaluate = config.dataset.evaluate
+    answers = Written(own, trained, shown, evaluate, (), llm, own.max_new_tokens)
+    return StatedRatings(own, trained, shown, evaluate, (), answers, LABEL, llm, logits, unparsed)
 
 
-def kept_traces_stage(config: Config, verify: bool, recover_within: float) -> Stage:
-    """Artifact: `data.parquet` (rows.REASONS) of the traces to learn from; `traces.parquet` (TRACES) of them all.
+def kept_traces_stage(config: Config, verify: bool, recover_within: float) -> KeptTraces:
+    """The stage that keeps the traces to learn from.
 
     Args:
         verify: keep only traces from which the teacher, not told the rating, recovers it.
         recover_within: how far off the recovered rating may be, in steps of the scale.
     """
-    identity: dict[str, Any] = {"verify": verify}
-    takes = ""
-    if verify:
-        expert: Any = make_expert(config, NAME)
-        texts = prompt_texts(*expert.verify_templates)
-        identity |= _facts(config) | {
-            "recover_within": recover_within,
-            "teacher": teacher_identity(config, "rec_saver_verify"),
-            "max_tokens": RATING_TOKENS,
-            "prompts": texts,
-        }
-        tokens = _history_tokens(config) + config.teacher.reason_max_tokens
-        takes = estimate(config, 0, expert_pairs(config), texts, tokens, RATING_TOKENS)
-    inputs = case_inputs(config, SHOWN) | {"pools": pools_stage(config), "traces": traces_stage(config)}
-    return Stage("rec_saver/kept", VERSION, identity, inputs, lambda work: _keep(work, verify, recover_within), takes)
-
-
-def _trace(work: Work) -> dict[str, Any]:
-    teacher = work.job.config.teacher
-    rows = pool_rows(work, "experts")
-    expert: Any = make_expert(work.job.config, NAME)
-    sides = zip(_cases(work, rows), rows["rating"], strict=True)
-    table, facts = ask_all(
-        work,
-        "teacher traces",
-        rows["row_id"].tolist(),
-        [expert.reason_prompt(case, rating) for case, rating in sides],
-        teacher.reason_temperature,
-        teacher.reason_max_tokens,
-        read=lambda place, text: one_line(text),
+    own, shown, pairs = asked(config, NAME), described(histories(config, SHOWN), config), expert_pairs(config)
+    teacher, texts = config.teacher, prompt_texts(*own.expert.teacher_templates)
+    ask = Teaching(teacher_identity(config, *texts), teacher.reason_temperature, teacher.reason_max_tokens, texts)
+    tokens = (
+        shown.newest * ((shown.raw.tokens if shown.raw else 0) + ENTRY_TOKENS) + config.dataset.history.review_tokens
     )
-    table.to_parquet(work.folder / "answers.parquet", index=False)
-    return facts
-
-
-def _keep(work: Work, verify: bool, recover_within: float) -> dict[str, Any]:
-    rows = pool_rows(work, "experts").set_index("row_id")
-    traces = pd.read_parquet(work.inputs["traces"].path / "answers.parquet")
-    table = pd.DataFrame({"row_id": traces["row_id"], "reason": traces["answer"]})
-    table["rating"] = rows.loc[table["row_id"], "rating"].to_numpy()
-    table["recovered"] = float("nan")
-    table["cause"] = traces["problem"].where(traces["problem"] != "", "kept")
-    table.loc[(table["cause"] == "kept") & table["reason"].map(leaks_rating), "cause"] = "gives away the rating"
-    facts: dict[str, Any] = {}
-    if verify:
-        facts = _recover(work, table, recover_within)
-    write_table(work.folder / "traces.parquet", table, TRACES)
-    kept = table[table["cause"] == "kept"]
-    dropped = table.loc[table["cause"] != "kept", "cause"].value_counts().to_dict()
-    say(f"  kept {len(kept)} of {len(table)} traces; dropped: {dropped}")
-    if kept.empty:
-        raise DataError(
-            f"none of the {len(table)} traces can be learnt from: {dropped}. Try a stronger teacher, raise "
-            "method.recover_within, or set method.verify=false"
-        )
-    write_table(work.folder / "data.parquet", kept, REASONS)
-    return {"pairs": len(table), "kept": len(kept), "dropped": dropped, **facts}
-
-
-def _recover(work: Work, table: pd.DataFrame, recover_within: float) -> dict[str, Any]:
-    """Ask for the rating that history and trace alone let expect; enter it, and the cause where the trace fails."""
-    asked = table[table["cause"] == "kept"]
-    rows = work.inputs["split"].table(REVIEWS).set_index("row_id").loc[asked["row_id"]].reset_index()
-    expert: Any = make_expert(work.job.config, NAME)
-    prompts = [
-        expert.verify_prompt(case, reason) for case, reason in zip(_cases(work, rows), asked["reason"], strict=True)
-    ]
+    takes = Unkeyed(estimate(config, pairs, pairs, ask.prompts, tokens, ask.max_tokens))
+    traces = Traces(own, shown, pools_stage(config), ask, takes)
+    if not verify:
+        return KeptTraces(own, traces, None, None, Unkeyed(""))
     # at temperature 0: what the trace lets expect most, not a draw; unless the teacher takes none
-    temperature = None if work.job.config.teacher.reason_temperature is None else 0.0
-    answers, facts = ask_all(work, "recover ratings", asked["row_id"].tolist(), prompts, temperature, RATING_TOKENS)
-    found = answers.set_index("row_id")
-    scale = work.job.config.dataset.rating_scale
-    for place, row_id, rating in zip(asked.index, asked["row_id"], asked["rating"], strict=True):
-        answer, problem = found.loc[row_id, ["answer", "problem"]]
-        recovered = None if problem else parse_rating(answer, scale)
-        if recovered is None:
-            table.loc[place, "cause"] = problem or "no rating in the answer"
-            continue
-        table.loc[place, "recovered"] = recovered
-        if abs(recovered - rating) > recover_within * scale.step + 1e-9:
-            table.loc[place, "cause"] = "rating not recovered"
-    return facts
-
-
-def _texts(work: Work) -> Texts:
-    kept = work.inputs["traces"].table(REASONS)
-    rows = work.inputs["split"].table(REVIEWS).set_index("row_id").loc[kept["row_id"]].reset_index()
-    expert: Any = make_expert(work.job.config, NAME)
-    return [
-        (case.row_id, expert.prompt(case), expert.target(case, Lesson(rating, reason)))
-        for case, reason, rating in zip(_cases(work, rows), kept["reason"], rows["rating"], strict=True)
-    ]
-
-
-def _prompts(work: Work, rows: pd.DataFrame) -> list[str]:
-    expert: Any = make_expert(work.job.config, NAME)
-    return [expert.prompt(case) for case in _cases(work, rows)]
-
-
-def _cases(work: Work, rows: pd.DataFrame) -> list[Case]:
-    return with_metadata(work, known_cases(work, rows, SHOWN), rows)
-
-
-def _predict(work: Work, rated: Stage, logits: bool, unparsed: Unparsed) -> dict[str, Any]:
-    """The answers rated by the logits, then the ratings that they state put before, or in the place of, these."""
-    facts = rated.build(work)
-    by_logits = pd.read_parquet(work.folder / "detail.parquet")
-    written = work.inputs["answers"].table(TEXTS).set_index("row_id")["text"]
-    ratings = by_logits["row_id"].map(lambda row_id: _stated(work, written[row_id])).astype(float)
-    absent = by_logits.loc[ratings.isna(), "row_id"].tolist()
-    if absent:
-        named = ", ".join(map(str, absent[:SHOWN_ROWS])) + (", ..." if len(absent) > SHOWN_ROWS else "")
-        told = f"{len(absent)} of {len(ratings)} answers state no rating on the scale (row_id {named})"
-        if unparsed == "error":
-            raise DataError(
-                f"{LABEL}: {told}. Raise experts.{NAME}.max_new_tokens or train it longer; method.unparsed=likeliest "
-                "takes the likeliest rating in their place. The answers are kept"
-            )
-        say(f"  {told}; the likeliest rating where it would stand is taken in its place")
-    values = ratings.fillna(by_logits["mode"])
-    own = by_logits.assign(label=LABEL, stated=ratings.notna(), mean=values, median=values, mode=values)
-    table = pd.concat([own, by_logits.assign(stated=False)] if logits else [own], ignore_index=True)
-    write_table(work.folder / "data.parquet", table, PREDICTIONS)
-    table.to_parquet(work.folder / "detail.parquet", index=False)
-    return facts | {"predictions": len(own), "answers_that_state_no_rating": len(absent)}
-
-
-def _stated(work: Work, answer: str) -> float | None:
-    """The rating that an answer states; None where it is none of the scale's."""
-    config = work.job.config
-    expert: Any = make_expert(config, NAME)
-    return parse_rating(expert.stated(answer), config.dataset.rating_scale)
-
-
-def _inference(work: Work, rated: Stage, rows: pd.DataFrame) -> Inference:
-    assert rated.infer is not None
-    return replace(rated.infer(work, rows), stated=lambda answer: _stated(work, answer), decoding="mode")
-
-
-def _facts(config: Config) -> dict[str, Any]:
-    """What, beside its inputs, shapes the cases, and the class of the expert that asks about them."""
-    scale = config.dataset.rating_scale.model_dump(mode="json")
-    asking = {"expert": config.experts[NAME]["_target_"], "scale": scale}
-    return case_facts(config, SHOWN) | cut_facts(config) | asking
-
-
-def _history_tokens(config: Config) -> int:
-    """Of the longest prompt's history and description; never more than the model that learns from them can read."""
-    history = config.dataset.history
-    return min(config.llm.max_length, (history.prompt + 1) * (history.review_tokens + ENTRY_TOKENS))
+    temperature, texts = None if teacher.reason_temperature is None else 0.0, prompt_texts(*own.expert.verify_templates)
+    ask = Teaching(teacher_identity(config, *texts), temperature, RATING_TOKENS, texts)
+    tokens += teacher.reason_max_tokens
+    takes = Unkeyed(estimate(config, 0, pairs, ask.prompts, tokens, RATING_TOKENS))
+    return KeptTraces(own, traces, ask, recover_within, takes)
