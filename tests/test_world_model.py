@@ -25,6 +25,7 @@ from r4r.teacher.simulator import VERDICTS
 
 ROOT = Path(__file__).parents[1]
 FOLDER = BUILTIN / "simulang"
+LEARNT = {"copying": 0.5}  # share of exact answers at least
 SETTINGS = yaml.safe_load((ROOT / "conf/llm/simulang.yaml").read_text(encoding="utf-8"))
 
 
@@ -87,6 +88,16 @@ def test_it_answers(tmp_path: Path) -> None:
     prompt = model.chat.prompt_ids("List: Melody, Guitar, Lyrics\nRepeat the list.")
     assert model.chat.tokenizer.decode(prompt).startswith("<|bos|><|start|>user\nList")
     assert model.chat.reply_ids("Melody")[-1] == model.chat.end_ids[0]
+
+
+def test_it_has_learnt(pretrain: ModuleType, tokenizer: Any) -> None:
+    """On worlds that it has not seen, answers that come out exactly; what the record tells at its end, less chance."""
+    model = pretrain.Model(tokenizer)
+    model.take(FOLDER)
+    found = pretrain.probe(model, tokenizer, pretrain.corpus_words(), count=24)
+    assert set(found) == set(LEARNT)
+    for name, least in LEARNT.items():
+        assert found[name]["exact"] >= least, (name, found[name])
 
 
 # Its tokenizer

@@ -52,9 +52,10 @@ def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
 def wire(layers: Any) -> None:
     """Start with an induction circuit (Olsson et al. 2022), which else takes a million tokens to appear.
 
-    Head 0 of layer 0 looks one token back and notes what it saw; heads 0 and 1 of layer 1 look for places whose
-    note is the token at hand, and copy what stands there. Other heads of later layers look for tokens like the one at
-    hand. All other output projections are zero at first. What comes of it is up to the training.
+    Two heads of layer 0 look one and two tokens back and note what they saw. Of layer 1, two heads look for places
+    whose first note is the token at hand, and two for places whose second note is its own first one: what came after
+    the comma that followed this word before. Both copy what stands there. The other heads of later layers look for
+    tokens like the one at hand. All other output projections are zero at first; what comes of it is up to the training.
     """
     width, size = layers[0].self_attn.o_proj.weight.shape[0], layers[0].self_attn.head_dim
     slow = [n for n in range(size) if n % (size // 2) >= size // 4]  # rotated little, so alike at any distance
@@ -76,22 +77,27 @@ def wire(layers: Any) -> None:
     first, second = layers[0].self_attn, layers[1].self_attn
     turn = 10_000.0 ** (-torch.arange(size // 2) / (size // 2))
     key = (turn > 0.1).float() * 3.0
-    head(first.q_proj.weight, 0).zero_()
-    head(first.k_proj.weight, 0).zero_()
-    head(first.k_proj.weight, 0)[: size // 2, 0] = key
-    # the query is the key turned one place back, so that the rotations agree there
-    head(first.q_proj.weight, 0)[: size // 2, 0] = key * torch.cos(turn)
-    head(first.q_proj.weight, 0)[size // 2 :, 0] = -key * torch.sin(turn)
-    seen, note = rows(size), rows(size)
-    head(first.v_proj.weight, 0).copy_(seen)
-    first.o_proj.weight[:, :size] = 0.5 * note.T
-    for n in (0, 1):
-        part = seen[: len(slow)] if n == 0 else seen[-len(slow) :]
-        kept = note[: len(slow)] if n == 0 else note[-len(slow) :]
+    seen = rows(size)
+    notes = []
+    for n in (
+        0,
+        1,
+    ):  # one token back, two tokens back: the query is the key turned by that, so the rotations agree there
+        head(first.q_proj.weight, n).zero_()
+        head(first.k_proj.weight, n).zero_()
+        head(first.k_proj.weight, n)[: size // 2, 0] = key
+        head(first.q_proj.weight, n)[: size // 2, 0] = key * torch.cos(turn * (n + 1))
+        head(first.q_proj.weight, n)[size // 2 :, 0] = -key * torch.sin(turn * (n + 1))
+        notes.append(rows(size))
+        head(first.v_proj.weight, n).copy_(seen)
+        first.o_proj.weight[:, n * size : (n + 1) * size] = 0.5 * notes[n].T
+    looked_for = [(seen, notes[0]), (seen, notes[0]), (notes[0], notes[1]), (notes[0], notes[1])]
+    for n, (here, there) in enumerate(looked_for):
+        part = slice(None, len(slow)) if n % 2 else slice(-len(slow), None)
         head(second.q_proj.weight, n).zero_()
         head(second.k_proj.weight, n).zero_()
-        head(second.q_proj.weight, n)[slow] = 2.2 * part
-        head(second.k_proj.weight, n)[slow] = 2.2 * kept
+        head(second.q_proj.weight, n)[slow] = 2.2 * here[part]
+        head(second.k_proj.weight, n)[slow] = 2.2 * there[part]
         copied = rows(size)
         head(second.v_proj.weight, n).copy_(copied)
         second.o_proj.weight[:, n * size : (n + 1) * size] = 1.4 * copied.T

@@ -20,21 +20,26 @@ import torch
 import vocabulary
 from model import Model, Muon
 from torch.nn.functional import cross_entropy
+from transformers import AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 # family -> (tokens seen before it enters, share then): short rows first, long contexts and pages when those work
 MIX = {
     "drill_copy": (0, 3.0), "drill_both": (0, 4.0), "drill_find": (0, 2.0), "drill_noun": (0, 2.5),
-    "drill_clause": (0, 4.0), "drill_suit": (100_000, 3.0), "list": (200_000, 1.0), "both": (200_000, 1.5),
-    "pairs": (200_000, 0.5), "numbers": (200_000, 0.7), "nouns": (200_000, 0.5), "review": (200_000, 5.0),
-    "suit": (200_000, 2.0), "weigh": (400_000, 0.7), "person": (500_000, 2.0), "record": (500_000, 2.0),
-    "meeting": (900_000, 4.0), "page": (900_000, 0.4),
+    "drill_clause": (0, 4.0), "drill_suit": (60_000, 3.0), "list": (150_000, 1.0), "both": (150_000, 1.5),
+    "pairs": (150_000, 0.5), "numbers": (150_000, 0.7), "nouns": (150_000, 0.5), "review": (150_000, 5.0),
+    "suit": (150_000, 2.0), "weigh": (250_000, 0.7), "person": (300_000, 2.0), "record": (300_000, 2.0),
+    "meeting": (450_000, 4.0), "page": (450_000, 0.4),
 }  # fmt: skip
 PAGE_WEIGHT, REST_WEIGHT = 0.3, 0.1
 REST_SHARE = 0.1  # of a question's tokens that take part in the loss, at REST_WEIGHT / REST_SHARE: saves their logits
 WARMUP = 30  # steps
 CHAPTER = 100_000  # tokens
 LONGEST = 900  # tokens of a row
-PROBES = {"copying": "list", "intersection": "both", "reading": "review", "match": "suit", "histories": "meeting"}
+PROBES = {
+    "copying": "drill_copy", "intersection": "drill_both", "polarity": "drill_clause", "questions on a list": "list",
+    "questions on a review": "review", "verdict": "suit", "both histories": "meeting",
+}  # fmt: skip
 
 
 def encode(rows: list[corpus.Row], tokenizer: Any) -> list[tuple[str, list[int], list[float]]]:
@@ -64,13 +69,18 @@ def encode(rows: list[corpus.Row], tokenizer: Any) -> list[tuple[str, list[int],
     return out
 
 
+def corpus_words() -> list[str]:
+    """Material for lists of any words."""
+    return [word for word in vocabulary.words() if word.isascii()]
+
+
 def chapter_rows(
     number: int, seen: int, size: int, tokenizer: Any, words: list[str]
 ) -> list[tuple[str, list[int], list[float]]]:
     """The rows of a chapter: at least `size` tokens, from worlds of its own."""
     rng = random.Random(f"chapter {number}")
     mix = {family: share for family, (enters, share) in MIX.items() if seen >= enters}
-    most = 3 if seen < 2_000_000 else 6
+    most = 3 if seen < 1_000_000 else 6
     rows: list[tuple[str, list[int], list[float]]] = []
     tokens, world = 0, 0
     while tokens < size:
@@ -171,15 +181,13 @@ class Run:
     """The model, its optimizers and its record: all that a killed run goes on from, in one file."""
 
     def __init__(self, told: argparse.Namespace):
-        from transformers import AutoTokenizer
-
         self.told = told
         self.path = told.out / "state.pt"
         told.out.mkdir(parents=True, exist_ok=True)
         if not (told.out / "tokenizer.json").exists():
             vocabulary.build(told.out)
         self.tokenizer = AutoTokenizer.from_pretrained(told.out)
-        self.words = [word for word in vocabulary.words() if word.isascii()]
+        self.words = corpus_words()
         self.model = Model(self.tokenizer)
         if told.start is not None:
             self.model.take(told.start)
@@ -254,6 +262,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seen", type=int, default=0, help="with --start: the tokens that it has seen")
     parser.add_argument("--first-chapter", type=int, default=0, help="with --start: one whose worlds it has not seen")
     told = parser.parse_args(argv)
+    transformers_logging.disable_progress_bar()
     torch.set_num_threads(told.threads)
     torch.manual_seed(told.seed)
     run = Run(told)
