@@ -14,7 +14,7 @@ from r4r.scale import Scale
 from r4r.stages.cases import cases_like, rows_of
 from r4r.stages.identity import tokenizer_identity
 from r4r.stages.split import split_stage
-from r4r.stages.stage import Job, Work
+from r4r.stages.stage import Work
 from r4r.stages.summarize import summaries_stage
 
 FRAME, ENTRY = 400, 30  # tokens of a prompt beside its histories, and of a history's entry beside its text, about
@@ -194,37 +194,3 @@ def rows_of_pool(work: Work, split: Any, pools: Any, pool: str) -> pd.DataFrame:
 def one_line(text: str) -> str:
     """The text as one paragraph: its line breaks could fake a section of the prompt that holds it."""
     return " ".join(text.split())
-
-
-# for stages that are not declared by their fields yet
-
-
-def case_inputs(config: Config, shown: str | None = None) -> dict[str, Any]:
-    """The stages that `known_cases` reads."""
-    found = histories(config, shown)
-    return {"split": found.split} | ({"summaries": found.summaries} if found.summaries else {})
-
-
-def case_facts(config: Config, shown: str | None = None) -> dict[str, Any]:
-    """What, beside its inputs, shapes the histories that a prompt shows."""
-    from r4r.pipeline.stage import plain
-
-    return {"histories": plain(replace(histories(config, shown), split=None, summaries=None), "histories")}
-
-
-def known_cases(work: Work, targets: pd.DataFrame, shown: str | None = None) -> list[Case]:
-    """A case a target, in the targets' order, its histories showing summaries or clipped reviews."""
-    return histories(work.job.config, shown).cases(work, targets)
-
-
-def pool_rows(work: Work, pool: str) -> pd.DataFrame:
-    """The rows of a pool (rows.REVIEWS), by row_id."""
-    from r4r.stages.pools import pools_stage
-
-    return rows_of_pool(work, split_stage(work.job.config), pools_stage(work.job.config), pool)
-
-
-def clipped_reviews(job: Job, rows: pd.DataFrame) -> list[str]:
-    """Each row's own review, cut to dataset.history.review_tokens: for training and analysis, never for inference."""
-    limit = job.config.dataset.history.review_tokens
-    return [job.chat.clip(review, limit) for review in rows["review"]]

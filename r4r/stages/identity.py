@@ -61,8 +61,3 @@ def tokenizer_identity(config: Config) -> dict[str, Any]:
     """The base model's tokenizer, which counts where a review is cut."""
     llm = config.llm
     return identity(llm.source, llm.sha256, llm.revision)
-
-
-def cut_facts(config: Config) -> dict[str, Any]:
-    """What cuts a review in a prompt: the limit, and the base model's tokenizer, which counts."""
-    return {"review_tokens": config.dataset.history.review_tokens, "tokenizer": tokenizer_identity(config)}

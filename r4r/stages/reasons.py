@@ -268,28 +268,3 @@ def read_reason(text: str, hinted: bool, title: str, scale: Scale) -> str:
     if hinted and leaks_rating(text, [title], scale):
         raise TeacherError("gives away the rating")
     return one_line(text)
-
-
-def ask_reasons(
-    work: Work, row_ids: Sequence[int], prompts: Sequence[str], titles: Sequence[str], hinted: bool
-) -> dict[str, Any]:
-    """Write `data.parquet` (rows.REASONS): the teacher's usable reasons, one call a prompt.
-
-    Returns:
-        Facts for the manifest: pairs, kept, dropped by cause, and what the calls took.
-    Raises:
-        DataError: none can be used.
-    """
-    teacher = work.job.config.teacher
-    table, facts = ask_all(
-        work,
-        "teacher reasons",
-        row_ids,
-        prompts,
-        teacher.reason_temperature,
-        teacher.reason_max_tokens,
-        read=lambda place, text: read_reason(text, hinted, titles[place], work.job.config.dataset.rating_scale),
-    )
-    kept, dropped = usable(table, "teacher reasons")
-    write_table(work.folder / "data.parquet", kept.rename(columns={"answer": "reason"}), REASONS)
-    return {"pairs": len(table), "kept": len(kept), "dropped": dropped, **facts}

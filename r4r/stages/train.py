@@ -1,6 +1,6 @@
 """Train an expert on lessons: texts that an earlier stage made."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -8,23 +8,22 @@ import pandas as pd
 
 from r4r.config import Config
 from r4r.errors import DataError
-from r4r.pipeline.stage import Stage as Declared
+from r4r.pipeline.stage import Stage
 from r4r.rows import LESSONS
 from r4r.stages.estimate import Estimate
-from r4r.stages.identity import llm_identity, prompt_texts
+from r4r.stages.identity import llm_identity
 from r4r.stages.mounted import Mounted, mounted
-from r4r.stages.stage import Job, Stage, Work
+from r4r.stages.stage import Job, Work
 from r4r.store.artifact import Artifact, write_table
 from r4r.training.expert import Expert
 from r4r.training.fit import fit
-from r4r.training.trainer import check_nodes
 
 Texts = list[tuple[int, str, str]]
 """(row_id, prompt, response) of each training example."""
 
 
 @dataclass(frozen=True)
-class Training(Declared):
+class Training(Stage):
     """Artifact: `adapter/`, in peft's format.
 
     Attributes:
@@ -89,34 +88,3 @@ def _fit(work: Work, place: str, expert: Expert, texts: Texts, seed: int) -> dic
 def _takes(place: str, epochs: int) -> Estimate:
     pool = {"summarizer": "summaries", "reward_model": "reward"}.get(place, "experts")
     return Estimate(lambda known: getattr(known, pool), "examples at most", epochs)
-
-
-def make_expert(config: Config, name: str) -> Expert:
-    """The expert that the strategy mounted at experts.<name>."""
-    return mounted(config, name).expert
-
-
-def train_stage(
-    config: Config, name: str, inputs: dict[str, Any], facts: dict[str, Any], texts: Callable[[Work], Texts]
-) -> Stage:
-    """Artifact: `adapter/`, in peft's format.
-
-    Args:
-        facts: settings beyond the expert's own that shape its training texts.
-        texts: makes them from the inputs.
-    """
-    check_nodes(config.trainer)
-    settings = config.experts[name]
-    identity = {
-        "llm": llm_identity(config),
-        "expert": {key: value for key, value in settings.items() if key != "max_new_tokens"},
-        "prompts": prompt_texts(*make_expert(config, name).templates),
-        "seed": config.seed,
-        **config.trainer.identity(),
-        **facts,
-    }
-
-    def build(work: Work) -> dict[str, Any]:
-        return _fit(work, name, make_expert(config, name), texts(work), config.seed)
-
-    return Stage(f"train/{name}", 2, identity, inputs, build, _takes(name, settings["epochs"]))
