@@ -22,7 +22,7 @@ from r4r.scale import PAPER, Scale
 REFUSED = {
     "qwen3_next": "mixture of experts",
     "mixtral": "mixture of experts",
-    "falcon_h1": "Mamba's kernels pass LoRA by",
+    "falcon_h1": "Mamba's kernels pass it by",
     "mamba": "takes no",
 }
 # of each kind one: plain, a scale behind the head, a cap there and a window, fused projections, recurrent layers

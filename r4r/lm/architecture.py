@@ -34,8 +34,9 @@ def check_model(spec: LLMConfig, cache: Path, scale: Scale = PAPER) -> None:
         ModelError: its files cannot be had, it is no chat model, its architecture is not one that r4r can train and
             read, or its tokenizer cannot spell the scale's ratings.
     """
-    folder = resolve_texts(spec.source, spec.sha256, spec.revision, cache)
-    check_architecture(skeleton(folder), spec)
+    causal = skeleton(resolve_texts(spec.source, spec.sha256, spec.revision, cache))
+    check_readable(causal, spec)
+    lora_targets(causal, spec.name)
     rating_tokens(load_chat(spec, cache), scale=scale)
 
 
@@ -55,11 +56,11 @@ def skeleton(folder: Path) -> Any:
         raise ModelError(f"{folder} is not a loadable language model: {str(error).strip().splitlines()[0]}") from error
 
 
-def check_architecture(causal: Any, spec: LLMConfig) -> None:
+def check_readable(causal: Any, spec: LLMConfig) -> None:
     """
     Raises:
-        ModelError: the model's decoder is called in another way, has no attention, has weights that LoRA would not
-            reach, or reads fewer tokens than llm.max_length.
+        ModelError: the model's decoder or output layer is called in another way than r4r does, it has no attention, or
+            it reads fewer tokens than llm.max_length.
     """
     kind = causal.config.model_type
     takes = inspect.signature(causal.base_model.forward).parameters
@@ -69,15 +70,12 @@ def check_architecture(causal: Any, spec: LLMConfig) -> None:
         raise ModelError(f"{spec.name}: r4r cannot use models of the kind '{kind}', whose decoder {what}")
     if not any(isinstance(layer, CacheLayerMixin) for layer in own_cache(causal).layers):
         raise ModelError(f"{spec.name}: r4r cannot use models of the kind '{kind}', which have no attention")
-    if any(hasattr(module, "ssm_state_size") for module in causal.modules()):  # of every Mamba in transformers
-        raise ModelError(f"{spec.name}: r4r cannot train models of the kind '{kind}': Mamba's kernels pass LoRA by")
     try:
         weight = causal.get_output_embeddings().weight
         with torch.no_grad():
             head(causal, torch.zeros(1, 1, weight.shape[-1], dtype=weight.dtype, device=weight.device))
     except Exception as error:  # each architecture that goes another way fails in its own way
         raise ModelError(f"{spec.name}: r4r cannot take the logits of models of the kind '{kind}'") from error
-    lora_targets(causal, spec.name)
     longest = getattr(text_config(causal), "max_position_embeddings", None) or spec.max_length
     if spec.max_length > longest:
         raise ModelError(
@@ -96,8 +94,10 @@ def lora_targets(causal: Any, name: str) -> list[str]:
     Raises:
         ModelError: there are none, or much of the decoder's weights lies elsewhere, where LoRA would not reach it.
     """
-    decoder, head = causal.get_decoder(), causal.get_output_embeddings()
-    linear = {where: m for where, m in causal.named_modules() if isinstance(m, nn.Linear | Conv1D) and m is not head}
+    if any(hasattr(module, "ssm_state_size") for module in causal.modules()):  # of every Mamba in transformers
+        raise ModelError(f"cannot put a LoRA adapter on all of {name}: Mamba's kernels pass it by; take another model")
+    decoder, output = causal.get_decoder(), causal.get_output_embeddings()
+    linear = {where: m for where, m in causal.named_modules() if isinstance(m, nn.Linear | Conv1D) and m is not output}
     within = {id(module) for module in decoder.modules()}
     chosen = [where for where, module in linear.items() if id(module) in within]
     _refuse_partial(decoder, {id(linear[where]) for where in chosen}, name)

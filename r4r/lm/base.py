@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from r4r.config import LLMConfig, TrainerConfig
 from r4r.errors import ModelError
-from r4r.lm.architecture import check_architecture, head, lora_targets, shares_prefixes
+from r4r.lm.architecture import check_readable, head, lora_targets, shares_prefixes
 from r4r.lm.chat import Chat, end_ids
 from r4r.lm.device import keep_freed_memory, pick_device, pick_dtype
 from r4r.lm.dropout import QuickDropout
@@ -39,7 +39,6 @@ class LanguageModel:
     Attributes:
         causal: the transformers model; adapters are injected into it in place.
         chat: prompts and replies as token ids.
-        targets: the decoder's linear layers, which every adapter is put on (peft's `target_modules`).
         shares_prefixes: whether a held beginning of a prompt may be taken up anywhere; see `r4r.lm.architecture`.
         cache_argument: what the decoder's forward calls its cache.
     """
@@ -49,11 +48,15 @@ class LanguageModel:
         Raises:
             ModelError: an architecture or a chat template that cannot be used.
         """
-        check_architecture(causal, spec)
+        check_readable(causal, spec)
         self.causal = causal.eval().requires_grad_(False)
         self.spec = spec
         self.chat = Chat(tokenizer, spec.system, end_ids(causal.generation_config))
-        self.targets = lora_targets(causal, spec.name)
+        self._targets: list[str] | ModelError
+        try:
+            self._targets = lora_targets(causal, spec.name)  # now, before peft changes the layers
+        except ModelError as error:  # a model that is only read, such as a local teacher, needs no adapter
+            self._targets = error
         self.shares_prefixes = shares_prefixes(causal, spec.max_length)
         takes = inspect.signature(causal.base_model.forward).parameters
         self.cache_argument = "cache" if "cache" in takes else "past_key_values"  # transformers renamed it
@@ -107,6 +110,17 @@ class LanguageModel:
         if spec.gradient_checkpointing:  # in training alone: layers in eval mode keep nothing to begin with
             causal.gradient_checkpointing_enable({"use_reentrant": False})
         return cls(causal, tokenizer, spec)
+
+    @property
+    def targets(self) -> list[str]:
+        """The decoder's linear layers, which every adapter is put on (peft's `target_modules`).
+
+        Raises:
+            ModelError: LoRA would not reach all of the decoder.
+        """
+        if isinstance(self._targets, ModelError):
+            raise self._targets
+        return self._targets
 
     @property
     def device(self) -> torch.device:

@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from r4r.config import LLMConfig
 from r4r.errors import ModelError
-from r4r.lm.architecture import lora_targets, own_cache, skeleton, text_config
+from r4r.lm.architecture import own_cache, skeleton, text_config
 from r4r.lm.fetch import resolve_texts
 
 T = TypeVar("T")
@@ -89,12 +90,8 @@ class Fit:
 def shape_of(causal: Any) -> Shape:
     """The sizes of a model, also of one without weights (`r4r.lm.architecture.skeleton`)."""
     config = text_config(causal)
-    targets = tuple(lora_targets(causal, config.model_type))
-    linear = sum(
-        module.weight.numel()
-        for where, module in causal.get_decoder().named_modules()
-        if hasattr(module, "weight") and not isinstance(module, nn.Embedding) and where.endswith(targets)
-    )
+    decoder = causal.get_decoder()
+    linear = sum(module.weight.numel() for module in decoder.modules() if isinstance(module, nn.Linear | Conv1D))
     heads = config.num_attention_heads
     head = getattr(config, "head_dim", None) or config.hidden_size // heads
     held = getattr(config, "num_key_value_heads", None) or heads
