@@ -21,6 +21,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from r4r.checks import close_names, ignored, settable, validate
 from r4r.errors import ConfigError
 from r4r.files import conf_dir
+from r4r.pasted_keys import refused
 
 EXTRAS = {  # options of Hydra's own groups that come with an extra of the package
     "hydra/launcher/joblib": "joblib",
@@ -59,6 +60,8 @@ def preflight(argv: list[str]) -> list[str]:
     args = get_args_parser().parse_args(argv)
     if args.help or args.hydra_help or args.shell_completion or args.info:
         return argv
+    if pasted := refused(args.overrides):
+        raise ConfigError(pasted)
     if args.config_dir and not Path(args.config_dir).is_dir():
         raise ConfigError([f"--config-dir {args.config_dir}: there is no such folder"])
     loader = make_loader(args.config_dir)

@@ -544,7 +544,7 @@ def test_identity() -> None:
 
     assert of() == of(kind="openai_batch") == of(base_url="http://proxy/v1", concurrency=2, timeout_s=9, retries=1)
     price = {"m": PriceConfig(input=1, output=1, date="x")}
-    assert of() == of(prices=price, budget_usd=3, key_env="OTHER")
+    assert of() == of(prices=price, budget_usd=3, key_env="OTHER_KEY")
     server = {"kind": "server", "base_url": "http://a/v1"}
     assert of(**server) == of(**(server | {"base_url": "http://b/v1"}))
     assert len({str(i) for i in (of(), of(model="n"), of(**server), of(**server, revision="q4"))}) == 4
