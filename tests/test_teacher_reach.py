@@ -23,7 +23,7 @@ REAL = ["dataset=musical_instruments"]
         ([*REAL, "target=summarizer"], "teacher_summaries"),
         ([*REAL, "strategy=without_step1"], "reasons"),
         ([*REAL, "reason_source=review"], "teacher_summaries"),
-        ([*REAL, "method=mf", "method@references.llm=fewshot"], "predict/fewshot"),
+        ([*REAL, "method=mf", "+method@references.llm=fewshot"], "predict/fewshot"),
         (["dataset.category=Book"], "teacher_summaries, reasons"),
     ],
 )

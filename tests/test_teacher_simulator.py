@@ -266,7 +266,7 @@ def test_one_prompt_has_one_answer(registered: dict[str, registry.Known]) -> Non
 
 
 def test_a_changed_answer_changes_the_keys_of_the_stages_that_ask_for_it(registered: dict[str, registry.Known]) -> None:
-    cfg = compose(make_loader(), "config", ["dataset.evaluate.max_rows=4", "reason_source=history"])
+    cfg = compose(make_loader(), "config", ["++dataset.evaluate.max_rows=4", "reason_source=history"])
     config = validate(cfg)
     fewshot = Job(config, Store(config.paths.artifacts))
     stages = {
