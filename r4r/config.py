@@ -3,13 +3,13 @@
 Groups that name a `_target_` (method, expert) are checked against that constructor's signature instead.
 """
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from r4r.pasted_keys import WANTED, is_variable
 from r4r.scale import PAPER, Scale
 from r4r.trainer_settings import TrainerConfig
 
@@ -120,6 +120,13 @@ class DatasetConfig(Section):
         return self.scale or PAPER
 
 
+def _variable(value: str | None) -> str | None:
+    """The name of an environment variable that holds a key; raises ValueError where it may be the key itself."""
+    if value is not None and not is_variable(value):
+        raise ValueError(WANTED)
+    return value
+
+
 def _address(value: str, key_env: str) -> str:
     """A server's address; raises ValueError where it is none, or holds what belongs into the environment."""
     parts = urlsplit(value)
@@ -148,6 +155,11 @@ class VLLMConfig(Section):
     @classmethod
     def _check_address(cls, value: str | None) -> str | None:
         return None if value is None else _address(value, "llm.vllm.key_env")
+
+    @field_validator("key_env")
+    @classmethod
+    def _check_key_env(cls, value: str | None) -> str | None:
+        return _variable(value)
 
 
 class LLMConfig(Section):
@@ -257,9 +269,7 @@ class TeacherConfig(Section):
     def _check_key_env(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is None and info.data.get("kind") in ("openai", "openai_batch"):
             raise ValueError("must name the environment variable that holds the key")
-        if value is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
-            raise ValueError("must be the name of an environment variable, never the key itself")
-        return value
+        return _variable(value)
 
     @field_validator("budget_usd")
     @classmethod

@@ -21,6 +21,7 @@ from r4r.composing import compose, make_loader, no_option
 from r4r.errors import ConfigError
 from r4r.files import conf_dir as conf_dir
 from r4r.models_named import register_models
+from r4r.pasted_keys import refused
 from r4r.plugins import foreign_plugins, pin_sources, trusted_plugins
 from r4r.targets import close_names, strange_to_hydra
 
@@ -62,6 +63,8 @@ def preflight(argv: list[str]) -> list[str]:
         return argv
     if args.cfg and args.multirun:
         raise ConfigError(["--cfg and -m: a sweep is many configurations; show one of them, without -m"])
+    if pasted := refused(args.overrides):
+        raise ConfigError(pasted)
     if args.config_dir and not Path(args.config_dir).is_dir():
         raise ConfigError([f"--config-dir {args.config_dir}: there is no such folder"])
     register_models(args.overrides)

@@ -68,6 +68,10 @@ class TeacherServer:
         self.lock = threading.Lock()
         self.down = False  # every request is answered with 503
         self.polls = 1  # looks at a batch before it is done
+        # what a chat request gets in place of its answer: (request, tries before) -> status, body, content type
+        self.instead: Callable[[dict[str, Any], int], tuple[int, bytes, str] | None] = lambda body, tried: None
+        self.headers: dict[str, str] = {}  # of these replies
+        self.asked: list[dict[str, Any]] = []  # chat requests
         self.batch_tricks: dict[str, int] = {}  # trick -> how often it is still played
         self._files: dict[str, bytes] = {}
         self._ids = itertools.count(1)
@@ -290,6 +294,7 @@ def _handler(server: TeacherServer) -> type[BaseHTTPRequestHandler]:
         def chat(self, body: dict[str, Any]) -> None:
             prompt = body["messages"][-1]["content"]
             with server.lock:
+                server.asked.append(body)
                 tried = server.log.tries[prompt]
                 server.log.tries[prompt] += 1
                 server.log.arrivals.append(time.monotonic())
@@ -308,7 +313,10 @@ def _handler(server: TeacherServer) -> type[BaseHTTPRequestHandler]:
                 fault = faults[min(tried, len(faults) - 2)]
             else:
                 fault = faults[tried] if tried < len(faults) else ""
-            if server.models is not None and body["model"] not in server.models:
+            instead = server.instead(body, tried)
+            if instead is not None:
+                self.send(*instead, headers=server.headers)
+            elif server.models is not None and body["model"] not in server.models:
                 self.error(404, f"The model {body['model']} does not exist", "model_not_found")
             elif fault == "quota":
                 self.error(429, "You exceeded your current quota", "insufficient_quota")

@@ -17,7 +17,8 @@ LAYOUTS = {
     "plain": LINES,
     "bullets": "**Positive Aspects:**\n- Warm sound\n- Sturdy build\n\n**Negative Aspects:**\n- Thin voice\n\n"
     "**User Preference Elements:**\n- Sound",
-    "one line": "Positive Aspects: Warm sound, Sturdy build; Negative Aspects: Thin voice; User Preference Elements: Sound",
+    "one line": "Positive Aspects: Warm sound, Sturdy build; Negative Aspects: Thin voice; "
+    "User Preference Elements: Sound",
     "headings": "### Positive Aspects\n1. Warm sound\n2. Sturdy build\n### Negative Aspects\n1) Thin voice\n"
     "### User Preference Elements\n* Sound\n\nI hope that this helps!",
     "numbered": "1. **Positive Aspects**: Warm sound, Sturdy build\n2. **Negative Aspects**: Thin voice.\n"
@@ -26,20 +27,24 @@ LAYOUTS = {
     "- User Preference Elements:\n    - Sound",
     "spaced bullets": "Positive Aspects:\n\n• Warm sound\n\n• Sturdy build\n\nNegative Aspects:\n\n• Thin voice\n\n"
     "User Preference Elements:\n\n• Sound",
-    "lines below": "Positive Aspects:\nWarm sound, Sturdy build\n\nNegative Aspects:\nThin voice\n\nUser Preferences:\nSound",
-    "wrapped": "Positive Aspects: Warm sound,\n  Sturdy build\nNegative Aspects: Thin voice\nUser Preference Elements: Sound",
+    "lines below": "Positive Aspects:\nWarm sound, Sturdy build\n\nNegative Aspects:\nThin voice\n\n"
+    "User Preferences:\nSound",
+    "wrapped": "Positive Aspects: Warm sound,\n  Sturdy build\nNegative Aspects: Thin voice\n"
+    "User Preference Elements: Sound",
     "table": "| Positive Aspects | Warm sound, Sturdy build |\n|---|---|\n| Negative Aspects | Thin voice |\n"
     "| User Preference Elements | Sound |",
     "columns": "| Positive Aspects | Negative Aspects | User Preference Elements |\n|---|---|---|\n"
     "| Warm sound | Thin voice | Sound |\n| Sturdy build | | |",
     "json": '```json\n{"Positive Aspects": ["Warm sound", "Sturdy build"], "negative_aspects": "Thin voice",\n'
     '"User Preference Elements": ["Sound"]}\n```',
-    "html": "<b>Positive Aspects:</b><ul><li>Warm sound</li><li>Sturdy build</li></ul><b>Negative Aspects:</b> Thin voice"
-    "<br><b>User Preference Elements:</b> Sound",
-    "dashes": "Positive Aspects – Warm sound, Sturdy build\nNegative Aspects – Thin voice\nUser Preference Elements – Sound",
+    "html": "<b>Positive Aspects:</b><ul><li>Warm sound</li><li>Sturdy build</li></ul>"
+    "<b>Negative Aspects:</b> Thin voice<br><b>User Preference Elements:</b> Sound",
+    "dashes": "Positive Aspects – Warm sound, Sturdy build\nNegative Aspects – Thin voice\n"
+    "User Preference Elements – Sound",
     "any case": "positive aspects:Warm sound, Sturdy build\nNEGATIVE ASPECTS (faults):Thin voice\n"
     "user preference elements:Sound",
-    "signs": "✅ Positive Aspects: Warm sound, Sturdy build\n❌ Negative Aspects: Thin voice\n🎯 User Preference Elements: Sound",
+    "signs": "✅ Positive Aspects: Warm sound, Sturdy build\n❌ Negative Aspects: Thin voice\n"
+    "🎯 User Preference Elements: Sound",
     "fence": f"Here it is:\n```\n{LINES}\n```\nNote that the rating was low.",
     "other order": "User Preference Elements: Sound\nNegative Aspects: Thin voice\n"
     "Positive Aspects: Warm sound, Sturdy build",
@@ -60,9 +65,7 @@ def test_what_says_that_there_is_nothing_is_none(word: str) -> None:
     assert clean_summary(text) == LINES.replace("Thin voice", "None")
 
 
-@pytest.mark.parametrize(
-    "item", ["Nothing rattles", "No complaints", "None of the strings broke", "Not loud, but clear"]
-)
+@pytest.mark.parametrize("item", ["Nothing rattles", "No complaints", "None of them broke", "Not loud, but clear"])
 def test_what_only_begins_so_is_an_item(item: str) -> None:
     assert clean_summary(LINES.replace("Thin voice", item)) == LINES.replace("Thin voice", item)
 

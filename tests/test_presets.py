@@ -223,7 +223,7 @@ def test_a_preset_in_smoke_size(name: str, outputs: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("name", NAMES)
 def test_a_preset_leaves_the_papers_settings_alone(name: str) -> None:
     """Its sizes are those of the simulated world: with the paper's data and recipe, only these count."""
-    paper = ["dataset=music", "recipe=paper", "llm=llama3_8b", "teacher=openai"]
+    paper = ["dataset=music", "recipe=paper", "llm=llama3_8b", "teacher=openai", "metrics=none"]
     preset = validate(compose(LOADER, "config", [f"experiment={name}", *paper]))
     alone = validate(compose(LOADER, "config", [f"method={preset.method['name']}", *paper]))
     world = {"world": alone.dataset.world}

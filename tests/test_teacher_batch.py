@@ -100,6 +100,25 @@ def test_items_that_never_come_stop_the_job(server: TeacherServer, make: Make) -
     assert server.log.completed == {"prompt 0": 1, "prompt 2": 1}
 
 
+def test_an_item_that_always_fails_is_one_failure_and_the_others_go_on(server: TeacherServer, make: Make) -> None:
+    server.batch_faults = lambda prompt: "500" if prompt == "bad" else None
+    outcomes = make().ask([Call(name, 1.0, 20) for name in ("a", "bad", "b")])
+    assert [type(outcome) for outcome in outcomes] == [Answer, CallRejected, Answer]
+    assert "failed in 3 batches, while others got answers: HTTP 500: no 500" in str(outcomes[1])
+    server.batch_faults = lambda prompt: "500"
+    with pytest.raises(TeacherUnavailable, match="2 calls failed in 3 batches each"):
+        make().ask([Call(name, 1.0, 20) for name in ("c", "d")])
+
+
+def test_a_batch_without_a_budget_is_counted_by_a_later_one(server: TeacherServer, make: Make) -> None:
+    price = PriceConfig(input=1000, output=5000, date="today")
+    calls = [Call(f"c{n}", 1.0, 20) for n in range(3)]
+    server.batch_tricks = {"fail": 99}
+    teacher = make(prices={"m": price})
+    assert teacher._plan("mine", {str(n): call for n, call in enumerate(calls)}, False)  # then it is killed
+    assert teacher.cache.money()[1] == pytest.approx(sum(worst_case(price, call) for call in calls))
+
+
 @pytest.mark.parametrize("trick", ["upload_500", "create_drop", "content_truncated"])
 def test_a_bad_server_makes_no_second_batch(server: TeacherServer, make: Make, trick: str) -> None:
     server.batch_tricks = {trick: 2}

@@ -98,7 +98,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
         TeacherCache(tmp_path / "notes.txt")
     with sqlite3.connect(tmp_path / "other.sqlite") as db:
         db.execute("CREATE TABLE things (x)")
-    with pytest.raises(R4RError, match="format 0, not 1"):
+    with pytest.raises(R4RError, match="format 0, not 2"):
         TeacherCache(tmp_path / "other.sqlite")
 
 

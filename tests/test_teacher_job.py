@@ -254,3 +254,12 @@ def test_what_candidates_share_is_computed_once_a_pair(
     assert r4r(*job, "llm.prefix_gb=0") == 0
     assert len(computed) > 3 * len(once)  # both references, and every attempt
     pd.testing.assert_frame_equal(pd.read_parquet(next(outputs.rglob("candidates.parquet"))), kept)
+
+
+def test_an_emptied_cache_beside_artifacts_is_told(r4r: Any, server: TeacherServer, outputs: Path, capsys: Any) -> None:
+    command = [*SUMMARIES, *at(server), "dataset.pools.summaries=16"]
+    assert r4r(*command) == 0
+    assert "without content" not in capsys.readouterr().err
+    (outputs / "teacher.sqlite").write_bytes(b"")
+    assert r4r(*command, "seed=7") == 0
+    assert "teacher.sqlite was there without content, beside artifacts of earlier jobs" in capsys.readouterr().err

@@ -1,15 +1,23 @@
 """Teachers behind an address, over a real socket: answers, failures of one call, failures of all, retries, pace."""
 
+import gzip
+import json
+import logging
+import sqlite3
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from teacher_server import TeacherServer, echo
 
 from r4r.config import PriceConfig, TeacherConfig
 from r4r.errors import (
+    AnswerBroken,
     AnswerCut,
     AnswerEmpty,
     AnswerRefused,
@@ -22,6 +30,7 @@ from r4r.teacher.base import Answer, Call, remote_identity
 from r4r.teacher.cache import TeacherCache
 from r4r.teacher.price import worst_case
 from r4r.teacher.remote import ChatTeacher
+from r4r.teacher.wire import TooLarge
 
 KEY = "sk-canary-0123456789abcdef"
 Make = Callable[..., ChatTeacher]
@@ -162,13 +171,36 @@ def test_a_wait_too_long_stops_at_once(make: Make) -> None:
         make().ask([Call("[flaky=429x86400]", 1.0, 20)])
 
 
+@pytest.mark.parametrize("fault", ["500", "503", "drop", "html"])
+def test_a_call_that_always_fails_is_one_failure_and_the_others_go_on(
+    server: TeacherServer, make: Make, fault: str
+) -> None:
+    bad = Call(f"[flaky={fault},always]", 1.0, 20)
+    outcomes = make(concurrency=2, retries=1).ask([*calls(6), bad, *calls(6, "more")])
+    assert [type(outcome) for outcome in outcomes] == [Answer] * 6 + [CallRejected] + [Answer] * 6
+    assert "no answer after 2 retries, while others get theirs" in str(outcomes[6])
+    assert server.log.tries[bad.prompt] == 3  # the last one after another call was answered
+    (again,) = make(retries=0).ask([bad])  # alone: whether the server answers at all is asked
+    assert type(again) is CallRejected
+    assert bad.prompt not in [row["prompt"] for row in make().cache.export()]
+
+
+def test_a_call_that_is_answered_once_the_server_is_back_is_an_answer(server: TeacherServer, make: Make) -> None:
+    (answer,) = make(retries=1).ask([Call("[flaky=500,500]", 1.0, 20)])
+    assert isinstance(answer, Answer)
+
+
 def test_an_outage_stops_the_job_and_keeps_what_was_answered(server: TeacherServer, make: Make) -> None:
-    wanted = [*calls(10), Call("[flaky=500,500,always]", 1.0, 20), *calls(10, "more")]
-    with pytest.raises(TeacherUnavailable, match="run the same command again"):
-        make(concurrency=2).ask(wanted)
-    assert sum(server.log.completed.values()) >= 10
+    def mortal(body: dict[str, Any], tried: int) -> tuple[int, bytes, str] | None:
+        return (503, b"overloaded", "text/plain") if server.log.completed.total() >= 10 else None
+
+    server.instead = mortal
+    wanted = calls(30)
+    with pytest.raises(TeacherUnavailable, match=r"HTTP 503: overloaded\. .*run the same command again"):
+        make(concurrency=2, retries=1).ask(wanted)
     kept = [r["prompt"] for r in make().cache.export()]
     assert sorted(kept) == sorted(server.log.completed)  # whatever was paid is there
+    assert len(kept) >= 10
 
 
 def test_a_server_that_is_gone_stops_the_job(make: Make) -> None:
@@ -249,6 +281,184 @@ def test_tokens_a_minute(server: TeacherServer, make: Make) -> None:
     assert max(server.log.arrivals) - started >= 0.6
 
 
+# what servers say
+
+
+def reply(body: Any, status: int = 200, kind: str = "application/json") -> Any:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return lambda request, tried: (status, data, kind)
+
+
+SSE = b'data: {"choices": [{"delta": {"content": "The"}}]}\n\ndata: [DONE]\n\n'
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (reply({"error": {"message": "upstream overloaded", "code": 502}}), "HTTP 502: upstream overloaded"),
+        (reply({"error": "no GPU is free"}), "no GPU is free"),
+        (reply({"detail": "still loading"}), "still loading"),
+        (reply({"error": {"message": "bad", "metadata": {"raw": "it says so"}}}), "bad; it says so"),
+        (reply(b"<!doctype html><title>Open UI</title><body>x", kind="text/html"), "an HTML page, no answer: Open UI"),
+        (reply(b'data: {"error": {"message": "slow down"}}\n\n', kind="text/event-stream"), "slow down"),
+        (reply(SSE, kind="text/event-stream"), "a stream of events, though none was asked for"),
+        (reply(b"Not today", kind="text/plain"), "Not today"),
+        (reply(b'{"a":' * 100_000, kind="application/json"), "an unreadable reply"),
+        (reply({"error": {"message": "\x1b[2J\x1b]0;owned\x07 gone"}}), r"\x1b[2J\x1b]0;owned\x07 gone"),
+    ],
+)
+def test_a_reply_that_is_no_answer_is_shown_in_the_servers_words(
+    server: TeacherServer, make: Make, said: Any, shown: str
+) -> None:
+    server.instead = said
+    with pytest.raises(TeacherUnavailable) as error:
+        make(retries=1).ask(calls(1))
+    assert shown in str(error.value)
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        reply(b"404 page not found", 404, "text/plain"),
+        reply({"detail": "Not Found"}, 404),
+        reply({"error": "Unexpected endpoint or method. (POST /chat/completions)"}),
+    ],
+)
+def test_an_address_without_its_version_says_so(server: TeacherServer, make: Make, said: Any) -> None:
+    server.instead = said
+    address = server.url.removesuffix("/v1")
+    with pytest.raises(TeacherDenied, match=f"mostly end in /v1: try teacher.base_url={address}/v1"):
+        make(base_url=address).ask(calls(3))
+    assert sum(server.log.tries.values()) <= 3
+    with pytest.raises(TeacherDenied) as error:
+        make().ask(calls(3))
+    assert "end in /v1" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ({"error": {"message": "Your input was flagged for: harassment.", "code": 403}}, AnswerRefused),
+        ({"error": {"message": "no", "metadata": {"reasons": ["hate"]}, "code": 403}}, AnswerRefused),
+        ({"error": {"message": "blocked by content policy"}}, AnswerRefused),
+        ({"error": "Forbidden"}, CallRejected),  # of a key that is good for other calls
+    ],
+)
+def test_a_403_for_one_prompt_is_that_calls_failure(server: TeacherServer, make: Make, body: Any, kind: type) -> None:
+    refuse = reply(body, 403)
+    server.instead = lambda request, tried: refuse(request, tried) if "no 3" in str(request["messages"]) else None
+    outcomes = make(concurrency=1).ask([Call(f"no {n}", 1.0, 20) for n in range(6)])
+    assert [type(outcome) for outcome in outcomes] == [Answer] * 3 + [kind] + [Answer] * 2
+
+
+@pytest.mark.parametrize("said", ["Invalid API key", "Country, region, or territory not supported", "Forbidden", ""])
+def test_a_403_for_the_key_stops_the_job(server: TeacherServer, make: Make, said: str) -> None:
+    server.instead = reply({"error": {"message": said}}, 403)
+    with pytest.raises(TeacherDenied, match=rf"refuses a call without a key \(HTTP 403\).*{said}"):
+        make(concurrency=1).ask(calls(9))
+    assert sum(server.log.tries.values()) == 1
+
+
+def test_a_reply_is_not_read_beyond_what_was_asked_for(server: TeacherServer, make: Make) -> None:
+    price = PriceConfig(input=1000, output=5000, date="today")
+    answer = {"choices": [{"message": {"content": "x" * 3_000_000}, "finish_reason": "stop"}]}
+    server.instead = reply(answer)
+    (outcome,) = make(prices={"m": price}).ask(calls(1))
+    assert type(outcome) is TooLarge
+    assert "larger than" in str(outcome)
+    assert outcome.tokens_out == 20  # it was finished, and so paid
+    (again,) = make().ask(calls(1))
+    assert isinstance(again, AnswerBroken)
+    assert again.cached
+    server.instead = reply({"error": "y" * 3_000_000}, 400)
+    (rejected,) = make().ask(calls(2)[1:])
+    assert type(rejected) is CallRejected
+    assert len(str(rejected)) < 400
+
+
+def test_a_reply_that_grows_as_it_is_unzipped_is_not_read_to_its_end(server: TeacherServer, make: Make) -> None:
+    zipped = gzip.compress(json.dumps({"choices": [{"message": {"content": "x" * 20_000_000}}]}).encode(), 1)
+    server.instead, server.headers = reply(zipped), {"Content-Encoding": "gzip"}
+    (outcome,) = make().ask(calls(1))
+    assert type(outcome) is TooLarge
+    fine = {"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}]}
+    server.instead = reply(gzip.compress(json.dumps(fine).encode()))
+    assert text(make().ask(calls(2)[1:])[0]) == "yes"
+
+
+def test_a_usage_that_cannot_be_costs_no_answer_and_no_budget(
+    server: TeacherServer, make: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    price = PriceConfig(input=1000, output=5000, date="today")
+    usages: list[Any] = [{"prompt_tokens": -(10**6), "completion_tokens": 5}, {"prompt_tokens": 10**15}, "\x1b[31m"]
+    for n, usage in enumerate(usages):
+        answer = {"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}], "usage": usage}
+        server.instead = reply(answer)
+        teacher = make(prices={"m": price}, budget_usd=100)
+        (outcome,) = teacher.ask([Call(f"four {n}", 1.0, 20)])
+        assert (outcome.tokens_in, outcome.tokens_out) == (2, 1)
+        assert teacher.cache.money() == (pytest.approx((n + 1) * 7 / 1000), 0)
+    said = capsys.readouterr().err
+    assert "usage that cannot be" in said
+    assert "\x1b" not in said
+
+
+# requests
+
+
+def test_what_a_model_does_not_take_is_not_sent(server: TeacherServer, make: Make) -> None:
+    def strict(body: dict[str, Any], tried: int) -> tuple[int, bytes, str] | None:
+        for name in ("temperature", "max_tokens"):
+            if name in body:
+                said = f"Unsupported parameter: '{name}' is not supported with this model."
+                return 400, json.dumps({"error": {"message": said}}).encode(), "application/json"
+        return None
+
+    server.instead = strict
+    (first,) = make().ask([Call("a", 0.2, 20)])
+    assert "teacher.summary_temperature=null" in str(first)
+    (second,) = make().ask([Call("a", None, 20)])
+    assert "teacher.token_limit_field=max_completion_tokens" in str(second)
+    for field in ("max_completion_tokens", None):
+        assert isinstance(make(token_limit_field=field).ask([Call(f"a{field}", None, 20)])[0], Answer)
+    assert set(server.asked[-1]) == {"model", "messages"}
+
+
+def test_further_fields_go_along_and_tell_the_teacher_from_others(server: TeacherServer, make: Make) -> None:
+    body = {"enable_thinking": False, "chat_template_kwargs": {"enable_thinking": False}}
+    teacher = make(extra_body=body)
+    teacher.ask(calls(1))
+    assert server.asked[-1]["chat_template_kwargs"] == {"enable_thinking": False}
+    assert (server.asked[-1]["enable_thinking"], server.asked[-1]["temperature"]) == (False, 1.0)
+    assert teacher.identity["extra_body"] == body
+    assert not make().ask(calls(1))[0].cached
+    for field in ("stream", "messages", "n"):
+        with pytest.raises(ValidationError, match=f"must leave {field} alone"):
+            make(extra_body={field: 1})
+
+
+def test_no_line_a_call_is_logged(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger().setLevel(logging.INFO)
+    make().ask(calls(2))
+    assert not [record for record in caplog.records if record.levelno < logging.WARNING]
+
+
+@pytest.mark.parametrize("proxy", ["socks5://user:secret@127.0.0.1:9", "socks://127.0.0.1:7891/", "ftp://x:1"])
+@pytest.mark.parametrize("name", ["ALL_PROXY", "all_proxy", "http_proxy"])
+def test_a_proxy_that_cannot_be_used_is_one_sentence(
+    make: Make, monkeypatch: pytest.MonkeyPatch, name: str, proxy: str
+) -> None:
+    for other in ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(other, raising=False)
+        monkeypatch.delenv(other.lower(), raising=False)
+    monkeypatch.setenv(name, proxy)
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    with pytest.raises(TeacherDenied, match=r"the proxy of the environment cannot be used .*NO_PROXY") as error:
+        make(retries=0).ask(calls(1))
+    assert "secret" not in str(error.value)
+
+
 # money
 
 
@@ -284,6 +494,43 @@ def test_money_of_calls_that_broke_off_counts_against_the_budget(server: Teacher
     assert isinstance(answer, Answer)
 
 
+def test_money_of_a_run_without_a_budget_counts_when_one_is_set(server: TeacherServer, make: Make) -> None:
+    """What was killed, or broke off, while no budget held may have been paid all the same."""
+    price = PriceConfig(input=1000, output=5000, date="today")
+    call = Call("[flaky=half,half,always]", 1.0, 20)
+    down = reply(b"", 503)
+    server.instead = lambda request, tried: None if "flaky" in str(request["messages"]) else down(request, tried)
+    with pytest.raises(TeacherUnavailable):
+        make(prices={"m": price}, retries=1).ask([call])
+    worst = worst_case(price, call)
+    teacher = make(prices={"m": price}, budget_usd=2.5 * worst)
+    assert teacher.cache.money()[1] == pytest.approx(2 * worst)
+    with pytest.raises(BudgetReached):
+        teacher.ask([call])
+
+
+def test_a_locked_cache_loses_no_answer(
+    server: TeacherServer, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than a call may take, calls that are done wait with their answers, and none is asked again."""
+    teacher = make(timeout_s=0.5, retries=0)
+    unlocked = threading.Event()
+    locked = sqlite3.connect(tmp_path / "teacher.sqlite", isolation_level=None, check_same_thread=False)
+
+    def lock_then_answer(body: dict[str, Any], tried: int) -> None:
+        with server.lock:
+            if not locked.in_transaction and not unlocked.is_set():
+                locked.execute("BEGIN EXCLUSIVE")
+                threading.Timer(1.5, lambda: (unlocked.set(), locked.execute("ROLLBACK"))).start()
+
+    server.instead = lock_then_answer
+    outcomes = teacher.ask(calls(8))
+    assert unlocked.is_set()
+    assert all(isinstance(outcome, Answer) for outcome in outcomes)
+    assert set(server.log.completed.values()) == {1}
+    assert len(list(teacher.cache.export())) == 8
+
+
 def test_without_a_price_dollars_are_unknown(make: Make) -> None:
     assert make().ask(calls(1))[0].dollars is None
 
@@ -297,7 +544,7 @@ def test_identity() -> None:
 
     assert of() == of(kind="openai_batch") == of(base_url="http://proxy/v1", concurrency=2, timeout_s=9, retries=1)
     price = {"m": PriceConfig(input=1, output=1, date="x")}
-    assert of() == of(prices=price, budget_usd=3, key_env="OTHER")
+    assert of() == of(prices=price, budget_usd=3, key_env="OTHER_KEY")
     server = {"kind": "server", "base_url": "http://a/v1"}
     assert of(**server) == of(**(server | {"base_url": "http://b/v1"}))
     assert len({str(i) for i in (of(), of(model="n"), of(**server), of(**server, revision="q4"))}) == 4

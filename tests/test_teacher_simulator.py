@@ -1,6 +1,7 @@
 """The simulated teacher: reads the prompt alone, errs with temperature, and reasons usefully but not always rightly."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,14 +9,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r4r.config import WorldConfig
+from r4r.checks import validate
+from r4r.config import StrategyConfig, WorldConfig
 from r4r.data.simulator import World, build_world
 from r4r.errors import TeacherError
 from r4r.lexicon import ASPECTS, KINDS, aspects_in, keyword
+from r4r.methods.fewshot import FewShot
+from r4r.overrides import compose, make_loader
 from r4r.prompts.history import history_block
 from r4r.prompts.render import render
+from r4r.stages.exp3rt_teacher import teacher_preferences_stage, teacher_profiles_stage
+from r4r.stages.reasons import reasons_stage
+from r4r.stages.rec_saver import traces_stage
+from r4r.stages.stage import Job
+from r4r.stages.teach import teacher_summaries_stage
+from r4r.store.artifact import Store
+from r4r.teacher import registry, simulator
 from r4r.teacher.base import Answer, Call
-from r4r.teacher.simulator import VERDICTS, SimulatedTeacher
+from r4r.teacher.simulator import VERDICTS, SimulatedTeacher, simulator_identity
 
 LEAK = re.compile(r"\bstars?\b|\brating\b|\d", re.IGNORECASE)
 
@@ -201,7 +212,7 @@ def test_answers_depend_on_nothing_but_the_call(pairs: pd.DataFrame):
 def test_an_unknown_prompt_is_an_error_and_never_text(prompt: str):
     (answer,) = SimulatedTeacher(0.85, 0).ask([Call(prompt, 1.0, 320)])
     assert isinstance(answer, TeacherError)
-    assert "none of them" in str(answer)
+    assert "is none of them" in str(answer)
 
 
 @settings(max_examples=60)
@@ -221,3 +232,60 @@ def test_an_answer_past_max_tokens_is_an_error(pairs: pd.DataFrame, teacher: Sim
 def test_identity_tells_teachers_apart():
     known = [SimulatedTeacher(skill, seed).identity for skill in (0.5, 0.85) for seed in (0, 1)]
     assert len({str(identity) for identity in known}) == 4
+
+
+# whoever brings a prompt registers its answer
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> dict[str, registry.Known]:
+    """What is registered from now on is forgotten afterwards."""
+    known = dict(registry._known)
+    monkeypatch.setattr(registry, "_known", known)
+    return known
+
+
+def test_a_prompt_of_ones_own_is_answered_by_registration(registered: dict[str, registry.Known]) -> None:
+    prompt = Call("### Critique ###\nWarm sound.\n### Task: judge", 0.0, 320)
+    assert isinstance(SimulatedTeacher(1.0, 0).ask([prompt])[0], TeacherError)
+    before = {stage: simulator_identity(1.0, 0, stage) for stage in ("summarizer", "critic")}
+
+    @registry.answers("critic", r"\A### Critique ###\n(?P<reason>.*)\n### Task: judge", version=3)
+    def critique(prompt: registry.Reading, found: re.Match[str]) -> str:
+        return f"I read: {found['reason']}"
+
+    assert answers(SimulatedTeacher(1.0, 0), [prompt.prompt], 0.0) == ["I read: Warm sound."]
+    assert simulator_identity(1.0, 0, "critic")["answers"] == {"critic": 3}
+    assert simulator_identity(1.0, 0, "summarizer") == before["summarizer"]  # no other stage's key changes
+    assert simulator_identity(1.0, 0) != before["critic"]
+
+
+def test_one_prompt_has_one_answer(registered: dict[str, registry.Known]) -> None:
+    with pytest.raises(ValueError, match="'summarizer' is answered by"):
+        registry.answers("summarizer", "x", version=1)(lambda prompt, found: "")
+
+
+def test_a_changed_answer_changes_the_keys_of_the_stages_that_ask_for_it(registered: dict[str, registry.Known]) -> None:
+    cfg = compose(make_loader(), "config", ["++dataset.evaluate.max_rows=4", "reason_source=history"])
+    config = validate(cfg)
+    fewshot = Job(config, Store(config.paths.artifacts))
+    stages = {
+        "summarizer": lambda: teacher_summaries_stage(config),
+        "reasoner": lambda: reasons_stage(config.model_copy(update={"strategy": StrategyConfig(name="multistep")})),
+        "fewshot": lambda: FewShot().stages(fewshot),
+        "rec_saver_reason": lambda: traces_stage(config),
+        "exp3rt_preferences": lambda: teacher_preferences_stage(config),
+        "exp3rt_user_profile": lambda: teacher_profiles_stage(config),
+    }
+    for prompt, stage in stages.items():
+        own = {name: build().config["teacher"] for name, build in stages.items()}
+        registered[prompt] = replace(registered[prompt], version=registered[prompt].version + 1)
+        changed = {name for name, build in stages.items() if build().config["teacher"] != own[name]}
+        assert changed == {prompt}
+        assert stage().config["teacher"]["kind"] == "simulator"
+
+
+def test_two_versions_of_the_simulator_are_two_teachers(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = simulator_identity(0.85, 0)
+    monkeypatch.setattr(simulator, "VERSION", simulator.VERSION + 1)
+    assert simulator_identity(0.85, 0) != before

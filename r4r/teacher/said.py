@@ -43,8 +43,9 @@ def reported(body: Any) -> tuple[str, str]:
         return "", str(error) if error else ""
     said = error.get("message") or error.get("msg") or error.get("detail") or ""
     more = error.get("metadata")
-    if isinstance(more, dict):  # a router's: the words of the provider behind it
-        said = "; ".join(str(part) for part in (said, more.get("raw"), more.get("reasons")) if part)
+    if isinstance(more, dict):  # a router's: the words of the provider behind it, or why a prompt was flagged
+        flagged = more.get("reasons") and f"flagged for {more['reasons']}"
+        said = "; ".join(str(part) for part in (said, more.get("raw"), flagged) if part)
     return str(error.get("code") or error.get("type") or ""), str(said) or json.dumps(error)[:400]
 
 
