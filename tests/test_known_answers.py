@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
@@ -16,23 +17,47 @@ FOLDER = Path(__file__).parents[1] / "experiments" / "known_answers"
 RESULTS = {"default.json": (), "six_times.json": ("experiment=known_answers",)}
 
 
-def measure(record: dict[str, Any]) -> dict[str, Any]:
-    """As `python experiments/known_answers/measure.py` prints it."""
+def script() -> Any:
+    """`experiments/known_answers/measure.py` as a module."""
     spec = importlib.util.spec_from_file_location("measure", FOLDER / "measure.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.measure(record)
+    return module
 
 
 def answers(folder: Path, *overrides: str) -> dict[str, Any]:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         argv = preflight([*overrides, f"paths.outputs={folder}", "logger=none"])
         run(validate(compose("config", overrides=argv)), folder)
-    found = measure(json.loads((folder / "result.json").read_text(encoding="utf-8")))
+    found = script().measure(json.loads((folder / "result.json").read_text(encoding="utf-8")))
     print(json.dumps(found, indent=2))
     return found
+
+
+def test_errors_of_the_reward_model_are_of_pairs_whatever_their_candidates() -> None:
+    """A pair that is hard to please has many candidates, and counts once."""
+    hard = {
+        "row_id": 1,
+        "rating": 5.0,
+        "r_reason": 2.0,
+        "r_review": 3.0,
+        "r_none": 2.0,
+        "accepted": False,
+        "cause": "far",
+    }
+    easy = {"row_id": 2, "rating": 4.0, "r_reason": 4.0, "r_review": 4.0, "r_none": 4.5, "accepted": True, "cause": ""}
+    leak = easy | {"row_id": 3, "accepted": False, "cause": "leak", "r_reason": None, "r_review": None, "r_none": None}
+    found = script().verdicts(pd.DataFrame([*[hard] * 9, easy, leak]))
+    assert found == {
+        "scored_pairs": 2,
+        "error_accepted": 0.0,
+        "error_rejected": 3.0,
+        "error_review": 1.0,
+        "error_without_reason": 1.75,
+        "error_of_a_constant": 0.5,
+    }
 
 
 @pytest.mark.parametrize("name", RESULTS)

@@ -208,7 +208,8 @@ def test_a_preset_in_smoke_size(name: str, outputs: Path, monkeypatch: pytest.Mo
     assert [(record["status"], record["experiment"]) for record in records] == [("ok", "smoke")] * len(jobs)
     if name == "table1":  # a split has no scores
         return
-    report = [name, "--experiment", "smoke", "--records", str(sweep), "--data", records[0]["dataset"]]
+    seeds = ("--seeds", ",".join(axes(name)["seed"])) if "seed" in axes(name) else ()
+    report = [name, "--experiment", "smoke", "--records", str(sweep), "--data", records[0]["dataset"], *seeds]
     assert cli.report(report) == 0
     text = (outputs / "report" / f"{name}.md").read_text(encoding="utf-8")
     empty = re.findall(r"^\| ([^|]*) \|.* (?:missing|failed|not built) \|", text, re.MULTILINE)

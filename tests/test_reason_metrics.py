@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import report_records
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -475,7 +476,8 @@ def test_rows_that_the_judge_gives_no_score_are_named(outputs: Path, monkeypatch
 
 def test_the_report_sets_the_scores_beside_the_papers(outputs: Path, tmp_path: Path) -> None:
     record = json.loads((outputs / "result.json").read_text(encoding="utf-8"))
-    record["status"], record["error"] = "ok", None  # the last job of the folder may be one that failed
+    # the last job of the folder may be one that failed
+    record |= {"status": "ok", "error": None, "evaluated": "test", "artifacts": {}}
     record["reasons"] = {"scores": [score(*each) for each in (("gptscore", 70.0), ("bleurt", 0.4), ("rouge_l", 0.2))]}
     records = []
     for seed, shift in ((42, 0.0), (43, 0.1)):
@@ -487,7 +489,7 @@ def test_the_report_sets_the_scores_beside_the_papers(outputs: Path, tmp_path: P
         (tmp_path / "runs" / str(number)).mkdir(parents=True)
         (tmp_path / "runs" / str(number) / "result.json").write_text(json.dumps(made), encoding="utf-8")
     argv = ["table3", "--records", str(tmp_path / "runs"), "--out", str(tmp_path), "--data", "music"]
-    assert cli.report([*argv, "--experiment", "smoke"]) == 0
+    assert cli.report([*argv, "--experiment", "smoke", "--seeds", "42,43,44"]) == 0
     text = (tmp_path / "table3.md").read_text(encoding="utf-8")
     assert (
         "|  | GPTScore | BLEURT | ROUGE-L | reviews | seeds | paper, music: GPTScore | paper, music: BLEURT |" in text
@@ -510,7 +512,8 @@ def test_the_report_sets_the_scores_beside_the_papers(outputs: Path, tmp_path: P
 
 def test_a_row_that_differs_from_the_headline_is_marked(outputs: Path, tmp_path: Path) -> None:
     record = json.loads((outputs / "result.json").read_text(encoding="utf-8"))
-    record |= {"status": "ok", "error": None, "reasons": {"scores": [score("bleurt", 0.4), score("rouge_l", 0.2)]}}
+    record |= {"status": "ok", "error": None, "evaluated": "test"}
+    record["reasons"] = {"scores": [score("bleurt", 0.4), score("rouge_l", 0.2)]}
     rows = {"row_id": range(8), "label": "Reason4Rec"}
 
     def leave(name: str, mean: float, other_rouge: float) -> None:
@@ -525,7 +528,8 @@ def test_a_row_that_differs_from_the_headline_is_marked(outputs: Path, tmp_path:
             facts = {"stage": f"score_reasons/{metric}", "key": "k", "created": "2026-01-01"}
             (place / "manifest.json").write_text(json.dumps(facts), encoding="utf-8")
         made = record | {"method": name, "metrics": METRICS, "dataset": "music"}
-        made["config"] = record["config"] | {"method": record["config"]["method"] | {"name": name}, "paths": {}}
+        config, choices = report_records.configured("experiment=[table3,smoke]", f"method={name}")
+        made |= {"choices": choices, "config": config | {"paths": {}}}
         made["artifacts"] = {f"score_reasons/{metric}": "k" for metric in ("bleurt", "rouge_l")}
         (folder / "result.json").write_text(json.dumps(made), encoding="utf-8")
 
@@ -535,7 +539,8 @@ def test_a_row_that_differs_from_the_headline_is_marked(outputs: Path, tmp_path:
     def marks(*more: str) -> dict[str, list[bool]]:
         argv = ["table3", "--records", str(tmp_path / "runs"), "--out", str(tmp_path), "--data", "music", *more]
         assert cli.report([*argv, "--experiment", "smoke"]) == 0
-        lines = (tmp_path / "table3.md").read_text(encoding="utf-8").split("\n")
+        page = (tmp_path / "table3.md").read_text(encoding="utf-8")
+        lines = page.partition("differences from")[0].split("\n")
         cells = [line.split(" | ") for line in lines if line.startswith(("| Rec-SAVER", "| Reason4Rec"))]
         return {row.strip("| "): [DAGGER in cell for cell in rest[:2]] for row, *rest in cells}
 

@@ -1,7 +1,10 @@
 """The report: records into tables and figures, checked on records made up for the purpose."""
 
+import contextlib
+import copy
 import csv
 import json
+import os
 import re
 import statistics
 from dataclasses import replace
@@ -406,6 +409,176 @@ def test_all_says_which_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "is not JSON" in page
 
 
+# records that are broken, in any way
+
+
+DAMAGES: list[Any] = [None, True, -1, 0.5, "", "x", [], {}, [None], {"a": None}, float("nan"), "\u2028=1|&"]
+
+
+@settings(max_examples=40)
+@given_any(st.data())
+def test_no_damage_to_a_record_ends_the_report(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """Any value of a record replaced or taken out: it is named and left out, or its row stands; the others stand."""
+    broken = copy.deepcopy(record({"Reason4Rec": (0.6, 0.8), "MF": (0.5, 0.7)}, source="history", p={"MF": 0.5}))
+    at: Any = broken
+    path = []
+    for _ in range(data.draw(st.integers(0, 4), "depth")):
+        inner = at[path[-1]] if path else at
+        if not isinstance(inner, dict | list) or not inner:
+            break
+        at = inner
+        path.append(data.draw(st.sampled_from(sorted(inner) if isinstance(inner, dict) else range(len(inner))), "key"))
+    damage = data.draw(st.sampled_from([*DAMAGES, ...]), "damage")
+    if not path:
+        broken = {} if damage is ... else damage
+    elif damage is ...:
+        del at[path[-1]]
+    else:
+        at[path[-1]] = damage
+    folder = tmp_path_factory.mktemp("damaged")
+    write(folder, record({"Reason4Rec": (0.5, 0.7)}, experiment="table4"), broken)
+    argv = ["table4", "--records", str(folder), "--out", str(folder / "report"), "--data", "simulated"]
+    with contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
+        assert cli.report(argv) == 0
+    page = (folder / "report" / "table4.md").read_text(encoding="utf-8")
+    assert "0.5000 ± 0.0100 se" in page
+
+
+def test_files_that_hold_no_text_or_no_json_are_counted_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "runs", record({"Reason4Rec": (0.5, 0.7)}))
+    whole = (tmp_path / "runs" / "0" / "result.json").read_bytes()
+    kinds = {"binary": bytes(range(256)), "cut": whole[:300], "empty": b"", "deep": b"[" * 100_000, "null": b"null"}
+    for name, content in kinds.items():
+        (tmp_path / "runs" / name).mkdir()
+        (tmp_path / "runs" / name / "result.json").write_bytes(content)
+    (tmp_path / "runs" / "fifo").mkdir()
+    os.mkfifo(tmp_path / "runs" / "fifo" / "result.json")
+    argv = ["table4", "--records", str(tmp_path / "runs"), "--out", str(tmp_path)]
+    assert cli.report(argv) == 0
+    told = capsys.readouterr().err
+    assert "6 of 7 records cannot be read and are left out" in told
+    for name in (*kinds, "fifo"):
+        assert f"runs/{name}/result.json is left out: " in told
+    assert "| Reason4Rec | **0.5000" in (tmp_path / "table4.md").read_text(encoding="utf-8")
+
+
+def test_damaged_predictions_leave_a_row_uncompared(tmp_path: Path) -> None:
+    made = []
+    for source in ("filtered", "history"):
+        one = record({"Reason4Rec": (0.5, 0.7)}, source=source)
+        one["config"]["paths"]["artifacts"] = str(tmp_path / "artifacts")
+        folder = tmp_path / "artifacts" / "predict" / "test" / source
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").write_text("{}", encoding="utf-8")
+        (folder / "data.parquet").write_bytes(b"PAR1 and no more")
+        one["artifacts"]["predict/test"] = source
+        made.append(one)
+    found, _ = blocks(TABLES["table4"], runs(*made))
+    assert not found[0].cell("History-inferred").effects
+    assert any("Not compared with Reason4Rec" in note for note in found[0].notes)
+
+
+def test_no_cell_of_a_csv_file_is_a_formula(tmp_path: Path) -> None:
+    hostile = '=HYPERLINK("http://x")'
+    made = record(dataset="music", error={"kind": "ModelError", "message": hostile})
+    one = record({"Reason4Rec": (0.5, 0.7)}) | {"dataset": hostile}
+    write(tmp_path / "runs", made, one)
+    assert cli.report(["table4", "--records", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 0
+    with (tmp_path / "table4.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["dataset"] for row in rows} == {f"'{hostile}"}
+    assert any(float(row["mean"]) == 0.5 for row in rows if row["mean"])
+
+
+# comparisons over seeds
+
+
+def world_of_records(folder: Path, seeds: int, noise: dict[str, float], apart: bool) -> list[dict[str, Any]]:
+    """Records and predictions of Table 4's rows.
+
+    Args:
+        noise: reason source -> standard deviation of its errors.
+        apart: a split of its own for each seed.
+    """
+    made = []
+    for seed in range(seeds):
+        split = f"split{seed * apart}"
+        generator = np.random.default_rng(seed * apart)
+        truth = generator.integers(1, 6, 80).astype(float)
+        rows = pd.DataFrame({"row_id": np.arange(80), "rating": truth, "timestamp": 0, "split": "test"})
+        keep(folder, "split", split, rows.assign(**dict.fromkeys(("user_id", "item_id", "title", "review"), "x")))
+        for source, spread in noise.items():
+            drawn = np.random.default_rng(100 + seed + 1000 * len(source)).normal(0, 1, 80)
+            values = truth + spread * drawn
+            table = pd.DataFrame({"row_id": rows["row_id"], "label": "Reason4Rec", "mean": values})
+            keep(folder, "predict/test", f"{source}{seed}", table.assign(median=values, mode=values))
+            error = values - truth
+            scores = {"Reason4Rec": (float(np.abs(error).mean()), float(np.sqrt((error**2).mean())))}
+            one = record(scores, source=source, seed=seed, n=80, split=split)
+            one["artifacts"]["predict/test"] = f"{source}{seed}"
+            one["config"]["paths"]["artifacts"] = str(folder)
+            made.append(one)
+    return made
+
+
+def keep(folder: Path, stage: str, key: str, table: pd.DataFrame) -> None:
+    (folder / stage / key).mkdir(parents=True, exist_ok=True)
+    table.to_parquet(folder / stage / key / "data.parquet", index=False)
+    (folder / stage / key / "manifest.json").write_text("{}", encoding="utf-8")
+
+
+def test_differences_are_pooled_over_seeds_and_stand_in_table_figure_and_csv(tmp_path: Path) -> None:
+    noise = {"filtered": 0.5, "history": 1.0, "review": 0.5}
+    made = world_of_records(tmp_path / "artifacts", 3, noise, apart=False)
+    write(tmp_path / "runs", *made)
+    [block], _ = blocks(TABLES["table4"], runs(*made))
+    worse, equal = block.cell("History-inferred"), block.cell("Review-guided")
+    for metric in ("mae", "rmse"):
+        effect = worse.effects[metric]
+        means = [cell.over_seeds(metric)[0] for cell in (worse, block.cell("Reason4Rec"))]
+        assert effect.difference == pytest.approx(means[0] - means[1])
+        assert effect.low < effect.difference < effect.high
+        assert (effect.seeds, effect.worlds) == (3, 1)
+        assert effect.low > 0
+        assert effect.p <= effect.holm < 0.01
+        assert worse.marks(metric) == "†‡"
+        assert equal.effects[metric].holm > 0.05
+        assert 0 < (equal.effects[metric].visible or 0) < 0.5
+    assert worse.effects["mae"].p != worse.effects["rmse"].p or worse.effects["mae"].low != worse.effects["rmse"].low
+    assert cli.report(["table4", "--records", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "table4.md").read_text(encoding="utf-8")
+    assert "## simulated: differences from Reason4Rec" in page
+    effect = worse.effects["mae"]
+    shown = escape_markdown(f"{effect.difference:+.4f} [{effect.low:+.4f}, {effect.high:+.4f}]")
+    assert f"| History-inferred | {shown} |" in page
+    assert "‡ differs from Reason4Rec pooled over seeds (over rows), p &lt; 0.05 after Holm's adjustment" in page
+    assert r"$^{\dagger}$$^{\ddagger}$" in (tmp_path / "table4.tex").read_text(encoding="utf-8")
+    with (tmp_path / "table4.csv").open(encoding="utf-8", newline="") as file:
+        rows = {(row["row"], row["decoding"], row["metric"]): row for row in csv.DictReader(file)}
+    told = rows["History-inferred", "mean", "rmse"]
+    assert float(told["holm"]) == worse.effects["rmse"].holm
+    assert float(told["visible"]) == worse.effects["rmse"].visible
+    assert told["worlds"] == "1"
+    from r4r.report.figure import draw
+
+    figure = draw(TABLES["table4"], [block])
+    assert len(figure.axes) == 4
+    assert [len(axes.containers) for axes in figure.axes] == [3, 3, 2, 2]
+
+
+def test_one_seeds_difference_is_its_records(tmp_path: Path) -> None:
+    one = record({"Reason4Rec": (0.5, 0.7), "MF": (0.6, 0.8)}, p={"MF": 0.01})
+    ends = {"difference": -0.1, "low": -0.15, "high": -0.05, "p": 0.01, "visible": 0.07}
+    one["comparisons"][0] |= {"mae": ends, "rmse": ends | {"p": 0.4}}
+    [block], _ = blocks(TABLES["table2"], runs(one))
+    effect = block.cell("MF").effects["mae"]
+    assert (effect.difference, effect.low, effect.high) == (0.1, 0.05, 0.15)  # the row minus the headline
+    assert (effect.p, effect.holm, effect.visible, effect.seeds) == (0.01, 0.01, 0.07, 1)
+    assert (block.cell("MF").marks("mae"), block.cell("MF").marks("rmse")) == ("†‡", "")
+
+
 # escaping
 
 
@@ -423,6 +596,17 @@ def test_any_text_stays_inside_its_cell(text: str) -> None:
     bare = re.sub(r"\\[&%$#_{}\\]|\$(\\pm|-|\^\{\\dagger\})\$", "", escape_latex(text))
     assert not re.search(r"[&%$#_~^]", bare)
     assert bare.count("{") == bare.count("}")
+
+
+@pytest.mark.parametrize("text", ["[label]", "*star", "=1", "a\x07b", "x\\\\y", "50% & more"])
+def test_a_label_is_no_argument_and_no_command_of_latex(text: str) -> None:
+    document = Document(
+        "t", "title", "r4r", [Grid("c", ["", "n"], [[Text("first"), Text("1")], [Text(text), Text("2")]])]
+    )
+    body = latex(document).split(r"\midrule" + "\n")[1].split("\n" + r"\bottomrule")[0]
+    assert len(body.split("\n")) == 2
+    assert not re.search(r"\\\\\s*[\[*]", body)
+    assert "\x07" not in body
 
 
 def test_escaped_characters() -> None:

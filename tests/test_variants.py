@@ -56,27 +56,30 @@ def test_a_baseline_with_other_settings_takes_no_cell(given: tuple[str, ...], di
         block("table2", other)
 
 
-@pytest.mark.parametrize(
-    ("given", "differs"),
-    [
-        ((SWAP,), "experts.reasoner._target_"),
-        (("experts.reasoner.lora.r=2",), "experts.reasoner.lora.r"),
-        (("experts.summarizer.max_new_tokens=9",), "experts.summarizer.max_new_tokens"),
-        (("reason_source.max_hinted=1",), "reason_source.max_hinted"),
-        (("dataset.history.prompt=1",), "dataset.history.prompt"),
-        (("++dataset.evaluate.max_rows=8",), "dataset.evaluate.max_rows"),
-        (("llm.max_length=1024",), "llm.max_length"),
-        (("++teacher.skill=0.5",), "teacher.skill"),
-        (("recipe=paper",), "recipe"),
-        (("llm=tiny",), "llm"),
-    ],
-)
-def test_a_job_with_other_settings_is_no_result_of_reason4rec(given: tuple[str, ...], differs: str) -> None:
+OTHERS = {
+    "experts.reasoner._target_": SWAP,
+    "experts.reasoner.lora.r": "experts.reasoner.lora.r=2",
+    "experts.summarizer.max_new_tokens": "experts.summarizer.max_new_tokens=9",
+    "reason_source.max_hinted": "reason_source.max_hinted=1",
+    "dataset.history.prompt": "dataset.history.prompt=1",
+    "dataset.evaluate.max_rows": "++dataset.evaluate.max_rows=8",
+    "llm.max_length": "llm.max_length=1024",
+    "teacher.skill": "++teacher.skill=0.5",
+    "recipe": "recipe=paper",
+    "llm": "llm=tiny",
+}
+
+
+def test_a_job_with_other_settings_is_no_result_of_reason4rec() -> None:
     """Beside the preset's own, whatever is newer."""
-    other = record({"Reason4Rec": (0.1, 0.1)}, given=given, started="2027-01-01T00:00:00+00:00")
-    made = block("table2", record(OURS), record({"MF": (0.6, 0.8)}, method="mf"), other)
+    newer = "2027-01-01T00:00:00+00:00"
+    others = [record({"Reason4Rec": (0.1, 0.1)}, given=(given,), started=newer) for given in OTHERS.values()]
+    made = block("table2", record(OURS), record({"MF": (0.6, 0.8)}, method="mf"), *others)
     assert values(made)["Reason4Rec"] == 0.5
-    assert differs in variants(made)["Reason4Rec"]
+    told = [set(beyond) for _, beyond in made.variants]
+    assert len(told) == len(OTHERS)
+    for differs, found in zip(OTHERS, told, strict=True):
+        assert differs in found
 
 
 def test_an_expert_swap_alone_does_not_become_the_row(tmp_path: Path) -> None:
@@ -279,22 +282,28 @@ def test_seeds_with_worlds_of_their_own_stand_side_by_side(monkeypatch: pytest.M
 # nothing empty
 
 
-@pytest.mark.parametrize("status", ["failed", "interrupted"])
-def test_a_job_that_was_not_done_adds_no_table(status: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    broken = record(dataset="music", status=status)
-    write(tmp_path / "runs", record(OURS), broken)
-    assert cli.report(["all", "--records", str(tmp_path / "runs"), "--out", str(tmp_path / "report")]) == 0
-    page = (tmp_path / "report" / "table2.md").read_text(encoding="utf-8")
-    assert "## music" not in page
-    assert "- music: no record of a job of table2; run r4r -m experiment=table2 dataset=music" in page
-    assert "- music: the newest job " in page
-    table1 = (tmp_path / "report" / "table1.csv").read_text(encoding="utf-8")
-    assert "wine" not in table1
-    (tmp_path / "alone").mkdir()
-    write(tmp_path / "alone" / "runs", broken)
-    assert cli.report(["all", "--records", str(tmp_path / "alone"), "--out", str(tmp_path / "alone" / "report")]) == 1
-    assert not (tmp_path / "alone" / "report").exists()
-    assert "the newest job" in capsys.readouterr().err
+def test_a_job_that_was_not_done_adds_no_table_and_no_row(tmp_path: Path) -> None:
+    broken = [record(dataset="music", status=status) for status in ("failed", "interrupted")]
+    write(tmp_path / "runs", record(OURS), *broken, record(dataset="music", method="mf"))
+    found, missing = blocks(TABLES["table2"], runs(record(OURS), *broken))
+    assert [one.dataset for one in found] == ["simulated"]
+    assert missing[0] == "music: no record of a job of table2; run r4r -m experiment=table2 dataset=music"
+    assert missing[1] == "music: the newest job was interrupted, or is still running (2/result.json)"
+    for name in ("table1", "table2", "table3", "table6", "figure5"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "runs", *broken)
+        with pytest.raises(DataError, match=f"no record of a job of {name}"):
+            cli.report([name, "--records", str(tmp_path / name), "--out", str(tmp_path / name / "report")])
+        assert not (tmp_path / name / "report").exists()
+
+
+def test_a_data_set_that_was_never_prepared_is_no_line_of_table_1(tmp_path: Path) -> None:
+    failed = record(status="failed") | {"dataset": "wine"}
+    write(tmp_path / "runs", record(OURS), failed)
+    assert cli.report(["table1", "--records", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "table1.md").read_text(encoding="utf-8")
+    assert "| wine |" not in page
+    assert "- wine: the newest job failed with ModelError: out of memory" in page
 
 
 def test_variants_stand_apart_in_every_file(tmp_path: Path) -> None:

@@ -69,15 +69,26 @@ def agreement(summaries: pd.DataFrame, planted: pd.DataFrame) -> dict[str, dict[
     return dict(found)
 
 
-def verdicts(candidates: pd.DataFrame) -> dict[str, float]:
-    """How well a candidate's verdict, as the reward model reads it, fits the true rating: mean |r - R(reason)|."""
+def verdicts(candidates: pd.DataFrame) -> dict[str, float | int]:
+    """How well a candidate's verdict, as the reward model reads it, fits the true rating: mean |r - R(reason)|.
+
+    Every mean is over pairs: a pair's candidates are averaged first, since pairs that are hard to please have many.
+    Beside them the error of the best that needs no reading, one rating for all pairs.
+    """
     scored = candidates[candidates["cause"] != "leak"]
-    error = (scored["rating"] - scored["r_reason"]).abs()
+    accepted = scored["accepted"].astype(bool)
+    pairs = scored.drop_duplicates("row_id")
+
+    def error(rows: pd.DataFrame, column: str) -> float:
+        return round(float((rows["rating"] - rows[column]).abs().groupby(rows["row_id"]).mean().mean()), 3)
+
     return {
-        "error_accepted": round(float(error[scored["accepted"]].mean()), 3),
-        "error_rejected": round(float(error[~scored["accepted"]].mean()), 3),
-        "error_review": round(float((scored["rating"] - scored["r_review"]).abs().mean()), 3),
-        "error_without_reason": round(float((scored["rating"] - scored["r_none"]).abs().mean()), 3),
+        "scored_pairs": len(pairs),
+        "error_accepted": error(scored[accepted], "r_reason"),
+        "error_rejected": error(scored[~accepted], "r_reason"),
+        "error_review": error(scored, "r_review"),
+        "error_without_reason": error(scored, "r_none"),
+        "error_of_a_constant": round(float((pairs["rating"] - pairs["rating"].median()).abs().mean()), 3),
     }
 
 

@@ -64,10 +64,16 @@ class Mode(Part):
     cut: int
     seconds: float = Field(gt=0)
     seconds_se: float | None
-    seconds_median: float
-    rating_seconds: float
+    seconds_median: float | None
+    rating_seconds: float | None
     tokens: float
     tokens_se: float | None
+
+    @model_validator(mode="after")
+    def _one_by_one(self) -> "Mode":
+        if self.mode == "single" and (self.seconds_median is None or self.rating_seconds is None):
+            raise ValueError("predictions one by one need seconds_median and rating_seconds")
+        return self
 
 
 class Timing(Part):
@@ -75,8 +81,15 @@ class Timing(Part):
     dtype: str
     quantization: str
     device: str
-    torch: str
     modes: list[Mode]
+
+    @model_validator(mode="after")
+    def _both(self) -> "Timing":
+        if not {"single", "batched"} <= {mode.mode for mode in self.modes}:
+            raise ValueError("modes must have single and batched")
+        if not (self.model_extra or {}).keys() & {"engine", "torch"}:
+            raise ValueError("it must say who predicted: engine or torch")
+        return self
 
 
 class TimingAsked(Part):
