@@ -50,7 +50,7 @@ def _command() -> None:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)()
     except Exception as error:
         if not getattr(error, "shown", False):
-            told = refusal(error)
+            told = refusal(error, making=True)  # Hydra makes the job's folder
             if told is None:
                 raise
             print(f"r4r: {told}", file=sys.stderr)
@@ -105,6 +105,7 @@ def run(config: "Config", folder: Path, overrides: Sequence[str] = ()) -> dict[s
     from r4r.records import Terminated, recording, show
     from r4r.stages.stage import Job
     from r4r.store.artifact import Store
+    from r4r.terminal import make_folder
 
     def terminate(number: int, frame: Any) -> None:
         raise Terminated
@@ -123,6 +124,7 @@ def run(config: "Config", folder: Path, overrides: Sequence[str] = ()) -> dict[s
     before = signal.signal(signal.SIGTERM, terminate) if main_thread else None
     try:
         with recording(config, folder, overrides) as record, open_logger(config, folder, record) as log:
+            make_folder(config.paths.artifacts)
             work.log = log
             if config.trainer.threads:
                 import torch
