@@ -50,8 +50,22 @@ def _composed(loader: ConfigLoaderImpl, name: str, overrides: tuple[str, ...]) -
         return loader.load_configuration(name, list(overrides), run_mode=RunMode.RUN)
     except yaml.YAMLError as error:
         raise ConfigError([_yaml_sentence(error)]) from error
-    except (HydraException, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{file}: is no UTF-8 text" for file in _undecodable(loader)] or [str(error)]) from error
+    except (HydraException, OmegaConfBaseException, OSError) as error:
         raise ConfigError([_one_sentence(error, loader)]) from error
+
+
+def _undecodable(loader: ConfigLoaderImpl) -> list[Path]:
+    """YAML files that are no UTF-8; the decoder's error does not say which."""
+    places = [element.path.removeprefix("file://") for element in loader.get_search_path().get_path()]
+    found = []
+    for file in [file for place in places if place.startswith("/") for file in Path(place).rglob("*.yaml")]:
+        try:
+            file.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            found.append(file)
+    return found
 
 
 def _yaml_sentence(error: yaml.YAMLError) -> str:

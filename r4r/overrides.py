@@ -109,10 +109,10 @@ def notes(cfg: DictConfig, overrides: Sequence[str]) -> list[str]:
     recipe = OmegaConf.select(cfg, "hydra.runtime.choices.recipe")
     source = str(OmegaConf.select(cfg, "llm.source"))
     asked = any(text.lstrip("+").startswith("recipe=") for text in overrides)
-    if recipe != "small" or asked or not source.startswith(("hub:", "path:")):
+    if recipe == "paper" or asked or not source.startswith(("hub:", "path:")):
         return []
     made_for = "which is made for the bundled model (lr 1e-3)"
-    return [f"llm.source={source} with recipe=small, {made_for}; the paper's is recipe=paper"]
+    return [f"llm.source={source} with recipe={recipe}, {made_for}; the paper's is recipe=paper"]
 
 
 def _unswept(overrides: Sequence[str], loader: ConfigLoaderImpl, name: str, multirun: bool) -> list[str]:

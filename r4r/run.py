@@ -69,7 +69,7 @@ def _run_hydra(first: bool) -> None:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)()
     except Exception as error:
         if not getattr(error, "shown", False):
-            told = refusal(error)
+            told = refusal(error, making=True)  # Hydra makes the job's folder
             if told is None:
                 raise
             print(f"r4r: {told}", file=sys.stderr)
@@ -139,6 +139,7 @@ def run(
     from r4r.stages.stage import Job
     from r4r.store.artifact import Store
     from r4r.summary import show
+    from r4r.terminal import make_folder
 
     def terminate(number: int, frame: Any) -> None:
         raise Terminated
@@ -169,6 +170,7 @@ def run(
     before = signal.signal(signal.SIGTERM, terminate) if main_thread else None
     try:
         with recording(config, folder, overrides, choices) as record, open_logger(config, folder, record) as log:
+            make_folder(config.paths.artifacts)
             work.log = log
             if config.trainer.threads:
                 import torch

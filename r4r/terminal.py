@@ -2,7 +2,10 @@
 
 import errno
 import sys
+from pathlib import Path
 from typing import Any
+
+from r4r.errors import StoreError
 
 REFUSALS = {
     errno.ENOSPC: "the disk is full",
@@ -25,10 +28,27 @@ def speak_any_terminal() -> None:
             reconfigure(errors="replace")
 
 
-def refusal(error: BaseException) -> str | None:
-    """A sentence where the disk refuses a file or folder; None where the error is another."""
-    if not isinstance(error, OSError) or error.errno not in REFUSALS:
+def refusal(error: BaseException, making: bool = False) -> str | None:
+    """A sentence where the disk refuses a file or folder; None where the error is another.
+
+    Args:
+        making: whether a folder was being made, so that a missing one is a refusal too.
+    """
+    if not isinstance(error, OSError) or (error.errno not in REFUSALS and not making):
         return None
     place = error.filename2 or error.filename
-    where = f"{place}: " if place else ""
-    return f"{where}cannot be read or written: {REFUSALS[error.errno]}. Results go to paths.outputs (or R4R_OUTPUTS)"
+    why = REFUSALS.get(error.errno or 0) or error.strerror or str(error)
+    told = f"cannot be {'made' if making else 'read or written'}: {why}"
+    return f"{place or 'a file'}: {told}. Results go to paths.outputs (or R4R_OUTPUTS)"
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it.
+
+    Raises:
+        StoreError: the disk refuses.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(str(refusal(error, making=True))) from error

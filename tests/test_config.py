@@ -115,6 +115,35 @@ def test_the_paper_recipe_is_the_paper(name: str, expected: tuple) -> None:
     assert expert["train_lm_head"] is False
 
 
+@pytest.mark.parametrize(
+    ("argument", "name", "source"),
+    [
+        ("llm=llama3_8b", "llama3_8b", "hub:meta-llama/Meta-Llama-3-8B-Instruct"),
+        ("llm=hub:org/My-Model.1-8B", "My-Model.1-8B", "hub:org/My-Model.1-8B"),
+        ("llm=path:/models/mine.Q4.gguf", "mine.Q4", "path:/models/mine.Q4.gguf"),
+        ("llm='path:models/my model'", "my model", "path:models/my model"),
+    ],
+)
+def test_a_large_model_brings_the_papers_recipe(argument: str, name: str, source: str) -> None:
+    preflight([argument, "plan=true"])
+    config = validate(composed(argument))
+    assert (config.llm.name, config.llm.source, config.llm.system) == (name, source, None)
+    assert config.experts["reasoner"]["lr"] == 3e-4
+    assert validate(composed(argument, "recipe=small")).experts["reasoner"]["lr"] == 1e-3
+
+
+def test_named_models_can_be_swept_over() -> None:
+    argv = ["-m", "llm=tiny,hub:a/b,hub:a/c", "seed=1,2"]
+    assert preflight(argv) == argv
+
+
+def test_a_small_recipe_on_a_large_model_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    preflight(["llm.source=hub:a/b"])
+    assert "llm.source=hub:a/b with recipe=small" in capsys.readouterr().err
+    preflight(["llm.source=hub:a/b", "recipe=small"])
+    assert capsys.readouterr().err == ""
+
+
 def test_an_override_beats_the_recipe() -> None:
     assert validate(composed("experts.reasoner.epochs=9")).experts["reasoner"]["epochs"] == 9
 

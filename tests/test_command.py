@@ -1,0 +1,156 @@
+"""What people mistype, and what machines refuse: one sentence each, an exit code, no traceback, nothing left behind."""
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from r4r.methods.means import Means
+
+Call = Callable[..., int]
+SMALL = ["method=means", "~references.mf", "logger=none", "trainer=cpu", "dataset.world.users=20"]
+
+
+@pytest.fixture(autouse=True)
+def outputs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("R4R_OUTPUTS", str(tmp_path / "out"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "out"
+
+
+def test_help_lists_every_group_and_the_users_own_options(
+    r4r: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "conf" / "dataset").mkdir(parents=True)
+    (tmp_path / "conf" / "dataset" / "wine.yaml").write_text("name: wine\n")
+    assert r4r("--config-dir", "conf", "--help") == 0
+    shown = capsys.readouterr().out
+    for word in ("Usage: r4r", "method: daml, deepconn", "strategy: cot, multistep", "wine, yelp", "Exit codes"):
+        assert word in shown
+    assert "${" not in shown
+    assert "$APP" not in shown
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (
+            ["--experiment=smoke"],
+            "no such option; a setting has no dashes: experiment=smoke",
+        ),
+        (["--plan"], "--plan: there is no such option; a setting is key=value: plan=..."),
+        (["dataset", "=", "music"], "dataset =: write it without spaces: dataset=music"),
+        (["dataset", "=music"], "write it without spaces: dataset=music"),
+        (["dataset=", "music"], "dataset= music: write it without spaces: dataset=music"),
+        (["smoke"], "smoke: is no setting; write key=value"),
+        (["-m", "seed=1,2", "--cfg", "job"], "--cfg and -m"),
+        (["method=[mf,means]"], "method=[mf,means]: a job has one method; for a job each: -m method=mf,means"),
+        (["experiment=table4"], "experiment=table4: is a sweep over dataset, reason_source, seed; add -m"),
+        (["llm=hub"], "a model of your own: llm=hub:ORG/NAME or llm=path:FOLDER"),
+    ],
+)
+def test_a_slip_is_a_sentence(
+    r4r: Call, outputs: Path, argv: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert r4r(*argv) == 2
+    shown = capsys.readouterr().err
+    assert told in shown
+    assert shown.startswith("r4r: 1 problem")
+    assert not outputs.exists()
+
+
+def test_a_presets_sweep_is_one_job_where_each_axis_has_a_value(r4r: Call) -> None:
+    axes = ["dataset=simulated", "reason_source=history", "seed=1"]
+    assert r4r("experiment=table4", *axes, "--cfg", "job") == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"a: [1\nb: {", "broken.yaml:2:2: is no YAML: expected ',' or ']'"),
+        (b"a: 1\na: 2", "broken.yaml:2:1: is no YAML: found duplicate key a"),
+        (b"\xff\xfe", "broken.yaml: is no UTF-8 text"),
+        (b'name: "${x"', "${x"),
+    ],
+)
+def test_a_broken_file_of_the_configuration_is_a_sentence(
+    r4r: Call, tmp_path: Path, content: bytes, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "conf" / "experiment" / "broken.yaml").write_bytes(content)
+    assert r4r("--config-dir", "conf", "experiment=broken") == 2
+    shown = capsys.readouterr().err
+    assert told in shown
+    assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize("place", ["file/out", "/proc/none"])
+def test_outputs_that_cannot_be_made_are_a_sentence(
+    r4r: Call, tmp_path: Path, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert r4r(*SMALL, f"paths.outputs={place}") == 1
+    shown = capsys.readouterr().err
+    assert "cannot be made" in shown
+    assert "R4R_OUTPUTS" in shown
+    assert "Traceback" not in shown
+
+
+def test_a_disk_that_fills_up_is_a_sentence(
+    r4r: Call, outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "data.parquet")
+
+    monkeypatch.setattr(Means, "predict", full)
+    assert r4r(*SMALL) == 1
+    shown = capsys.readouterr().err
+    assert "data.parquet: cannot be read or written: the disk is full" in shown
+    assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize("name", ["R4R_OUTPUTS", "R4R_DATA", "R4R_CACHE"])
+@pytest.mark.parametrize("value", ["", "  "])
+def test_an_empty_folder_is_one_that_is_not_set(
+    r4r: Call, name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert r4r("--cfg", "job", "--resolve", "paths.outputs=", "paths.data=''") == 0
+    shown = capsys.readouterr().out
+    monkeypatch.delenv(name, raising=False)
+    assert r4r("--cfg", "job", "--resolve") == 0
+    assert shown == capsys.readouterr().out
+
+
+def test_an_empty_folder_in_a_file_is_refused(r4r: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    text = "# @package _global_\nexperiment: x\npaths: {outputs: ''}\n"
+    (tmp_path / "conf" / "experiment" / "x.yaml").write_text(text)
+    assert r4r("--config-dir", "conf", "experiment=x") == 2
+    assert "paths.outputs" in capsys.readouterr().err
+
+
+def test_a_terminal_of_ascii_and_an_interrupt_during_imports(tmp_path: Path) -> None:
+    code = (
+        "import builtins, os, sys\n"
+        "sys.argv = ['r4r', 'metod=é']\n"
+        "from r4r.run import main\n"
+        "whole = builtins.__import__\n"
+        "def interrupted(name, *rest):\n"
+        "    if name == 'hydra' and os.environ.get('STOP'):\n"
+        "        raise KeyboardInterrupt\n"
+        "    return whole(name, *rest)\n"
+        "builtins.__import__ = interrupted\n"
+        "main()"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "metod=?: there is no key or group" in done.stderr
+    environment["STOP"] = "1"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "r4r: interrupted; finished stages are kept\n")
