@@ -72,7 +72,8 @@ def test_the_default_job_is_the_documented_one(default: DictConfig) -> None:
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_makes_a_valid_job(group: str, option: str) -> None:
-    override = f"expert@experts.{option}={option}" if group == "expert" else f"{group}={option}"
+    places = {"expert": f"@experts.{option}", "objective": "@experts.predictor.objective"}
+    override = f"{group}{places.get(group, '')}={option}"
     own = ["dataset.name=wine", "dataset.category=Wine", "dataset.reviews=wine.csv"] if option == "custom" else []
     if option in ("onestep", "cot") and group == "expert":
         own.append(f"strategy={option}")  # mounts it, so that it can be swapped
