@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from r4r.checks import construct, ignored, validate
 from r4r.errors import ConfigError
 from r4r.overrides import compose, conf_dir, make_loader, preflight
-from r4r.stages.reasons import threshold
+from r4r.stages.reasons import reasons_stage
 from r4r.targets import constructor_schema, fitting
 
 LOADER = make_loader()
@@ -68,12 +68,13 @@ def test_the_default_job_is_the_documented_one(default: DictConfig) -> None:
     assert set(config.references) == {"means", "mf"}
     assert set(config.experts) == {"summarizer", "reward_model", "reasoner", "predictor"}
     assert (config.seed, config.target, config.plan) == (42, "result", False)
-    assert threshold(config) == config.dataset.tau
+    assert reasons_stage(config).tau == config.dataset.tau  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_makes_a_valid_job(group: str, option: str) -> None:
-    override = f"expert@experts.{option}={option}" if group == "expert" else f"{group}={option}"
+    places = {"expert": f"@experts.{option}", "objective": "@experts.predictor.objective"}
+    override = f"{group}{places.get(group, '')}={option}"
     own = ["dataset.name=wine", "dataset.category=Wine", "dataset.reviews=wine.csv"] if option == "custom" else []
     if group == "dataset" and not option.startswith("simulated"):
         own.append("teacher=openai")  # the default one reads the simulated world alone
@@ -442,8 +443,11 @@ def test_settings_of_experts_that_the_strategy_does_not_mount_are_left_out() -> 
 
 
 def test_the_filters_threshold_is_the_data_sets_unless_set() -> None:
-    assert threshold(validate(composed("dataset.tau=0.2"))) == 0.2
-    assert threshold(validate(composed("dataset.tau=0.2", "++reason_source.tau=0.3"))) == 0.3
+    def threshold(*overrides: str) -> Any:
+        return reasons_stage(validate(composed(*overrides))).tau  # type: ignore[union-attr]
+
+    assert threshold("dataset.tau=0.2") == 0.2
+    assert threshold("dataset.tau=0.2", "++reason_source.tau=0.3") == 0.3
 
 
 def test_config_errors_survive_the_way_from_a_parallel_worker() -> None:

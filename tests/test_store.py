@@ -16,13 +16,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from r4r.stages.predict import predictions_stage
 
 from r4r.checks import validate
 from r4r.config import Config
 from r4r.errors import DataError
 from r4r.overrides import compose, make_loader
 from r4r.rows import SUMMARIES
+from r4r.stages.deliberation import predictions_stage
 from r4r.stages.stage import Job, Stage, Work
 from r4r.store.artifact import MANIFEST, Artifact, Store, write_table
 from r4r.store.journal import Journal
