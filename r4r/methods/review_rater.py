@@ -252,7 +252,9 @@ class ReviewMethod:
             DataError: train or valid is empty, or the word vectors cannot be read.
             ModelError: a GPU is asked for and there is none.
         """
-        rows, wanted = (each.assign(rating=scale.to_stars(each["rating"])) for each in (rows, wanted))
+        rows, wanted = (
+            each.assign(rating=scale.to_stars(each["rating"].to_numpy(dtype=float))) for each in (rows, wanted)
+        )
         train, valid = rows[rows["split"] == "train"], rows[rows["split"] == "valid"]
         for split, part in (("train", train), ("valid", valid)):
             if part.empty:
