@@ -9,20 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r4r.checks import validate
-from r4r.config import StrategyConfig, WorldConfig
+from r4r.checks import construct, validate
+from r4r.config import WorldConfig
 from r4r.data.simulator import World, build_world
 from r4r.errors import TeacherError
 from r4r.lexicon import ASPECTS, KINDS, aspects_in, keyword
-from r4r.methods.fewshot import FewShot
 from r4r.overrides import compose, make_loader
 from r4r.prompts.history import history_block
 from r4r.prompts.render import render
-from r4r.stages.exp3rt_teacher import teacher_preferences_stage, teacher_profiles_stage
-from r4r.stages.reasons import reasons_stage
-from r4r.stages.rec_saver import traces_stage
 from r4r.stages.stage import Job
-from r4r.stages.teach import teacher_summaries_stage
 from r4r.store.artifact import Store
 from r4r.teacher import registry, simulator
 from r4r.teacher.base import Answer, Call
@@ -266,23 +261,30 @@ def test_one_prompt_has_one_answer(registered: dict[str, registry.Known]) -> Non
 
 
 def test_a_changed_answer_changes_the_keys_of_the_stages_that_ask_for_it(registered: dict[str, registry.Known]) -> None:
-    cfg = compose(make_loader(), "config", ["++dataset.evaluate.max_rows=4", "reason_source=history"])
-    config = validate(cfg)
-    fewshot = Job(config, Store(config.paths.artifacts))
-    stages = {
-        "summarizer": lambda: teacher_summaries_stage(config),
-        "reasoner": lambda: reasons_stage(config.model_copy(update={"strategy": StrategyConfig(name="multistep")})),
-        "fewshot": lambda: FewShot().stages(fewshot),
-        "rec_saver_reason": lambda: traces_stage(config),
-        "exp3rt_preferences": lambda: teacher_preferences_stage(config),
-        "exp3rt_user_profile": lambda: teacher_profiles_stage(config),
+    asking = {  # prompt -> the overrides of a job, and its stage that asks
+        "summarizer": ([], "teacher_summaries"),
+        "reasoner": (["reason_source=history"], "reasons"),
+        "fewshot": (["method=fewshot"], "predict/fewshot"),
+        "rec_saver_reason": (["method=rec_saver"], "rec_saver/traces"),
+        "exp3rt_preferences": (["method=exp3rt"], "exp3rt/teacher_preferences"),
+        "exp3rt_user_profile": (["method=exp3rt"], "exp3rt/teacher_user_profiles"),
     }
-    for prompt, stage in stages.items():
-        own = {name: build().config["teacher"] for name, build in stages.items()}
+    configs = {name: validate(compose(make_loader(), "config", job)) for name, (job, _) in asking.items()}
+
+    def told() -> dict[str, str]:
+        """What each stage says of its teacher."""
+        found = {}
+        for name, config in configs.items():
+            final = construct(config.method, "method").stages(Job(config, Store(config.paths.artifacts)))
+            (stage,) = [stage for stage in final.upstream() if stage.name == asking[name][1]]
+            found[name] = str(stage.config.get("teacher") or stage.config["teaching"]["teacher"])
+            assert "simulator" in found[name]
+        return found
+
+    for prompt in asking:
+        before = told()
         registered[prompt] = replace(registered[prompt], version=registered[prompt].version + 1)
-        changed = {name for name, build in stages.items() if build().config["teacher"] != own[name]}
-        assert changed == {prompt}
-        assert stage().config["teacher"]["kind"] == "simulator"
+        assert {name for name, text in told().items() if text != before[name]} == {prompt}
 
 
 def test_two_versions_of_the_simulator_are_two_teachers(monkeypatch: pytest.MonkeyPatch) -> None:
