@@ -80,7 +80,13 @@ class TeacherStopped(TeacherError):
 
 
 class TeacherUnavailable(TeacherStopped):
-    """The server does not answer, or answers with passing errors, after all retries."""
+    """The server does not answer, or answers with passing errors, after all retries.
+
+    Attributes:
+        of_the_call: another call may be answered meanwhile: the prompt may be what the server fails at.
+    """
+
+    of_the_call: bool = False
 
 
 class TeacherDenied(TeacherStopped):

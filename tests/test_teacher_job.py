@@ -260,6 +260,8 @@ def test_an_emptied_cache_beside_artifacts_is_told(r4r: Any, server: TeacherServ
     command = [*SUMMARIES, *at(server), "dataset.pools.summaries=16"]
     assert r4r(*command) == 0
     assert "without content" not in capsys.readouterr().err
-    (outputs / "teacher.sqlite").write_bytes(b"")
+    for path in outputs.glob("teacher.sqlite*"):
+        path.unlink()
+    (outputs / "teacher.sqlite").touch()
     assert r4r(*command, "seed=7") == 0
     assert "teacher.sqlite was there without content, beside artifacts of earlier jobs" in capsys.readouterr().err

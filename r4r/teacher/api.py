@@ -60,18 +60,6 @@ class Passing(Exception):
         self.of_the_call = of_the_call
 
 
-class Exhausted(TeacherUnavailable):
-    """All tries of one call failed.
-
-    Attributes:
-        last: the error of the last one.
-    """
-
-    def __init__(self, text: str, last: Passing):
-        super().__init__(text)
-        self.last = last
-
-
 class NotThere(TeacherDenied):
     """HTTP 404."""
 
@@ -135,7 +123,7 @@ class Api:
         Raises:
             AnswerRefused, CallRejected, TooLarge: this call alone fails.
             TeacherDenied: every call would.
-            Exhausted: passing errors, all retries long, or a wait longer than teacher.max_wait_s.
+            TeacherUnavailable: passing errors, all retries long, or a wait longer than teacher.max_wait_s.
             Halted: another call found that none can succeed.
         """
         last = Passing("")
@@ -157,9 +145,11 @@ class Api:
                 backoff = min(LONGEST_BACKOFF_S, self.teacher.backoff_s * 2**tried)
                 await self.pace.sleep(max(last.wait_s or 0.0, backoff * random.uniform(0.5, 1.0)))
         asked = f" and asks to wait {last.wait_s:.0f} s" if last.wait_s else ""
-        raise Exhausted(
-            f"the teacher at {self.address} does not answer after {tried} retries: {last}{asked}. {KEPT}", last
+        failure = TeacherUnavailable(
+            f"the teacher at {self.address} does not answer after {tried} retries: {last}{asked}. {KEPT}"
         )
+        failure.of_the_call = last.of_the_call
+        raise failure
 
     async def once(self, send: Callable[[], Awaitable[T]], timeout_s: float) -> T:
         """`send`, its errors turned into ours. `from None`: the SDK's errors carry the request and its headers."""

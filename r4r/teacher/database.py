@@ -1,5 +1,6 @@
 """One SQLite file that several processes share: a write is on disk when it returns, and a locked file is waited for."""
 
+import math
 import sqlite3
 import time
 from abc import ABC, abstractmethod
@@ -15,6 +16,7 @@ from r4r.progress import say
 
 T = TypeVar("T")
 LOOK_S, TELL_S = 0.05, 20.0  # between two tries at a locked file, and between two lines about it
+OPEN_S = 120.0  # to open a locked file: nothing is lost yet where it stays locked
 
 
 class FileBusy(R4RError):
@@ -44,7 +46,7 @@ class Database(ABC):
             with FileLock(f"{path}.lock"):
                 self.was_emptied = path.exists() and path.stat().st_size == 0
                 self._db = sqlite3.connect(path, timeout=0, isolation_level=None)
-                self._patiently(self._open)
+                self._patiently(self._open, OPEN_S)
         except sqlite3.DatabaseError as error:
             raise R4RError(f"{path}: cannot be used as {what} ({error}); move it away") from error
 
@@ -73,16 +75,16 @@ class Database(ABC):
         finally:
             self._patient = True
 
-    def _patiently(self, act: Callable[[], T]) -> T:
+    def _patiently(self, act: Callable[[], T], at_most_s: float = math.inf) -> T:
         """What `act` returns, tried again while the file is locked."""
-        told = time.monotonic()
+        started = told = time.monotonic()
         while True:
             try:
                 return act()
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                     raise R4RError(f"{self.path}: {self._what} cannot be read or written ({error})") from error
-            if not self._patient:
+            if not self._patient or time.monotonic() - started > at_most_s:
                 raise FileBusy(f"{self.path}: another process holds it locked")
             if time.monotonic() - told > TELL_S:
                 told = time.monotonic()

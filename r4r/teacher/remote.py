@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import openai
 
 from r4r.config import TeacherConfig
-from r4r.errors import BudgetReached, CallRejected, TeacherError, TeacherStopped
-from r4r.teacher.api import KEPT, Api, Exhausted, Passing
+from r4r.errors import BudgetReached, CallRejected, TeacherError, TeacherStopped, TeacherUnavailable
+from r4r.teacher.api import KEPT, Api, Passing
 from r4r.teacher.base import Answer, Call, remote_identity
 from r4r.teacher.cache import TeacherCache, key_of_call, messages
 from r4r.teacher.database import FileBusy
@@ -183,8 +183,8 @@ class ChatTeacher(RemoteTeacher):
         try:
             try:
                 outcome, retries = await self.api.call(send, tokens, before, failed)
-            except Exhausted as exhausted:
-                if not (exhausted.last.of_the_call and await self._answers(client, tried)):
+            except TeacherUnavailable as outage:
+                if not (outage.of_the_call and await self._answers(client, tried)):
                     raise
                 try:  # the server is there, after all: is it this prompt?
                     await before()

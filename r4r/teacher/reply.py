@@ -49,14 +49,16 @@ def read_usage(usage: Any, call: Call) -> tuple[int, int] | None:
     """Tokens in and out as a server reports them; None where it does not, or reports what cannot be."""
     if not isinstance(usage, Mapping):
         return None
-    counts = usage.get("prompt_tokens"), usage.get("completion_tokens")
     most = len(call.prompt.encode("utf-8", "replace")) + CHAT_OVERHEAD, call.max_tokens
-    for count, limit in zip(counts, most, strict=True):
+    counts = []
+    for name, limit in zip(("prompt_tokens", "completion_tokens"), most, strict=True):
+        count = usage.get(name)
         if isinstance(count, bool) or not isinstance(count, int | float) or not math.isfinite(count):
             return None
         if count != int(count) or not 0 <= count <= limit + UNSEEN_TOKENS:
             return None
-    return int(counts[0]), int(counts[1])
+        counts.append(int(count))
+    return counts[0], counts[1]
 
 
 def _text_of(content: Any) -> tuple[str, str]:
