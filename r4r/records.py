@@ -19,7 +19,7 @@ from r4r.store.artifact import write_json
 from r4r.targets import locate
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
+    from hydra.conf import HydraConf
 
 RESULT = "result.json"
 FORMAT = 1
@@ -130,7 +130,7 @@ def _tidy(folder: Path) -> None:
             path.unlink()
 
 
-def group_choices(hydra: "DictConfig") -> dict[str, Any]:
+def group_choices(hydra: "HydraConf") -> dict[str, Any]:
     """Each config group's option, or list of options, as composed.
 
     Args:
