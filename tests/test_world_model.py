@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from r4r.config import LLMConfig, TrainerConfig
 from r4r.errors import ModelError
-from r4r.lexicon import ASPECTS
+from r4r.lexicon import ASPECTS, conjugate
 from r4r.lm.base import LanguageModel
 from r4r.lm.fetch import BUILTIN, identity, resolve
 from r4r.teacher.simulator import VERDICTS
@@ -100,6 +100,11 @@ def test_it_has_learnt(pretrain: ModuleType, tokenizer: Any) -> None:
         assert found[name]["exact"] >= least, (name, found[name])
 
 
+def test_every_family_of_tasks_has_its_share(pretrain: ModuleType, corpus: ModuleType) -> None:
+    assert set(pretrain.STAGES[max(pretrain.STAGES)]) == set(corpus.FAMILIES)
+    assert {family for shares in pretrain.STAGES.values() for family in shares} == set(corpus.FAMILIES)
+
+
 # Its tokenizer
 
 
@@ -114,13 +119,12 @@ def test_words_of_the_world_and_of_the_prompts_are_single_tokens(tokenizer: Any)
     texts = [
         prompt.read_text(encoding="utf-8") for prompt in files("r4r.prompts").iterdir() if prompt.name.endswith(".txt")
     ]
-    texts += [
-        text for words in ASPECTS.values() for part in words for text in ([part] if isinstance(part, str) else part)
+    phrases = [
+        text for aspect in ASPECTS.values() for part in aspect for text in ([part] if type(part) is str else part)
     ]
-    words = {
-        word for text in texts for word in re.findall(r"[A-Za-z]{2,}", re.sub(r"\{\w+\}", " ", text.replace("~", "s ")))
-    }
-    words -= {"sh", "rds"}
+    texts += [conjugate(phrase, plural) for phrase in phrases for plural in (False, True)]
+    found = (re.findall(r"[A-Za-z]+(?:'[A-Za-z]+)?", re.sub(r"\{\w+\}", " ", text)) for text in texts)
+    words = {word for some in found for word in some}
     assert len(words) > 400
     assert [word for word in sorted(words) if len(ids(tokenizer, " " + word)) != 1] == []
 
@@ -146,13 +150,13 @@ def runs(text: str, length: int) -> set[tuple[str, ...]]:
 
 
 @pytest.fixture(scope="module")
-def seen(corpus: ModuleType, pretrain: ModuleType) -> list[str]:
+def seen(corpus: ModuleType) -> list[str]:
     """Rows of every family as the model reads them."""
     rng = random.Random(5)
     world = corpus.book(corpus.FIRST_SEED + 77)
     rows = [
         corpus.draw(rng, family, world, ["blue", "heavy", *"abcdefghij"], 5)
-        for family in pretrain.MIX
+        for family in corpus.FAMILIES
         for _ in range(60)
     ]
     texts = [row.page + "\n" + "\n".join(f"{q}\n{a}" for q, a in row.turns) for row in rows if row is not None]
@@ -201,7 +205,7 @@ def test_no_world_of_an_experiment_is_in_it(corpus: ModuleType) -> None:
 def test_a_killed_pretraining_goes_on_as_if_nothing_had_happened(
     pretrain: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = ["--tokens", "5000", "--chapter", "2000", "--batch", "1000", "--probe-every", "9"]
+    settings = ["--tokens", "5000", "--chapter", "2000", "--batch", "1000", "--probe-rows", "2"]
     pretrain.main(["--out", str(tmp_path / "whole"), *settings])
     chapters = []
 

@@ -23,13 +23,26 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-# family -> (tokens seen before it enters, share then): short rows first, long contexts and pages when those work
-MIX = {
-    "drill_copy": (0, 3.0), "drill_both": (0, 4.0), "drill_find": (0, 2.0), "drill_noun": (0, 2.5),
-    "drill_clause": (0, 4.0), "drill_suit": (60_000, 3.0), "list": (150_000, 1.0), "both": (150_000, 1.5),
-    "pairs": (150_000, 0.5), "numbers": (150_000, 0.7), "nouns": (150_000, 0.5), "review": (150_000, 5.0),
-    "suit": (150_000, 2.0), "weigh": (250_000, 0.7), "person": (300_000, 2.0), "record": (300_000, 2.0),
-    "meeting": (450_000, 4.0), "page": (450_000, 0.4),
+# tokens seen -> shares of the families from there on: short rows first, then reviews, then several notes and pages
+STAGES: dict[int, dict[str, float]] = {
+    0: {"drill_copy": 3, "drill_both": 4, "drill_find": 2, "drill_noun": 2.5, "drill_clause": 4},
+    60_000: {
+        "drill_copy": 3, "drill_both": 4, "drill_find": 2, "drill_noun": 2.5, "drill_clause": 4, "drill_suit": 3,
+    },
+    150_000: {
+        "drill_copy": 1.5, "drill_both": 2, "drill_find": 0.7, "drill_noun": 2.5, "drill_clause": 5, "drill_suit": 2,
+        "list": 0.8, "both": 0.8, "pairs": 0.3, "numbers": 0.5, "nouns": 0.4, "review": 6, "suit": 1.5, "weigh": 0.4,
+    },
+    400_000: {
+        "drill_copy": 1, "drill_both": 1.5, "drill_find": 0.5, "drill_noun": 1.5, "drill_clause": 4, "drill_suit": 2,
+        "list": 0.8, "both": 0.8, "pairs": 0.3, "numbers": 0.5, "nouns": 0.3, "review": 6, "suit": 2, "weigh": 0.5,
+        "person": 1.5, "record": 1.5, "meeting": 2.5, "page": 0.3,
+    },
+    2_000_000: {
+        "drill_copy": 0.5, "drill_both": 1, "drill_find": 0.3, "drill_noun": 0.7, "drill_clause": 2, "drill_suit": 1,
+        "list": 0.8, "both": 0.8, "pairs": 0.3, "numbers": 0.5, "nouns": 0.3, "review": 5, "suit": 2, "weigh": 0.7,
+        "person": 2, "record": 2, "meeting": 5, "page": 0.7,
+    },
 }  # fmt: skip
 PAGE_WEIGHT, REST_WEIGHT = 0.3, 0.1
 REST_SHARE = 0.1  # of a question's tokens that take part in the loss, at REST_WEIGHT / REST_SHARE: saves their logits
@@ -79,7 +92,7 @@ def chapter_rows(
 ) -> list[tuple[str, list[int], list[float]]]:
     """The rows of a chapter: at least `size` tokens, from worlds of its own."""
     rng = random.Random(f"chapter {number}")
-    mix = {family: share for family, (enters, share) in MIX.items() if seen >= enters}
+    mix = STAGES[max(start for start in STAGES if start <= seen)]
     most = 3 if seen < 1_000_000 else 6
     rows: list[tuple[str, list[int], list[float]]] = []
     tokens, world = 0, 0
@@ -88,7 +101,7 @@ def chapter_rows(
         world += 1
         drawn = [
             corpus.draw(rng, family, book, words, rng.randint(1, most))
-            for family in rng.choices(list(mix), list(mix.values()), k=min(400, size // 20))
+            for family in rng.choices(list(mix), list(mix.values()), k=min(400, size // 100))
         ]
         new = encode([row for row in drawn if row is not None], tokenizer)
         rows += new
@@ -146,7 +159,7 @@ def loss_of(model: Model, batch: list[Any], generator: torch.Generator) -> tuple
 
 
 @torch.no_grad()
-def probe(model: Model, tokenizer: Any, words: list[str], count: int = 60) -> dict[str, dict[str, float]]:
+def probe(model: Model, tokenizer: Any, words: list[str], count: int) -> dict[str, dict[str, float]]:
     """Held-out rows, by family: the share of answers that greedy decoding gives exactly, and of answer tokens."""
     rng = random.Random("probe")
     world = corpus.book(corpus.PROBE_SEED)
@@ -257,6 +270,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=1536, help="padded tokens a step")
     parser.add_argument("--chapter", type=int, default=CHAPTER, help="tokens between two saved states")
     parser.add_argument("--probe-every", type=int, default=5, help="chapters")
+    parser.add_argument("--probe-rows", type=int, default=60, help="of each probe")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", type=Path, help="folder of a model to begin with, in place of a fresh one")
     parser.add_argument("--seen", type=int, default=0, help="with --start: the tokens that it has seen")
@@ -272,7 +286,7 @@ def main(argv: list[str] | None = None) -> None:
         chapter = run.chapter()
         run.record["chapters"].append(chapter)
         if len(run.record["chapters"]) % told.probe_every == 0 or run.record["seen"] >= told.tokens:
-            chapter["probes"] = probe(run.model, run.tokenizer, run.words)
+            chapter["probes"] = probe(run.model, run.tokenizer, run.words, told.probe_rows)
         run.save()
         print(json.dumps(chapter), flush=True)
 
