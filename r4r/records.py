@@ -179,19 +179,14 @@ def _plain(value: Any) -> Any:
 
 def memory_sentence(error: BaseException) -> str | None:
     """What to lower, if the error says that memory ran out."""
-    torch = sys.modules.get("torch")
-    gpu = torch is not None and isinstance(error, torch.OutOfMemoryError)
-    words = ("can't allocate memory", "not enough memory", "CUDA out of memory")
-    host = isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
-    if not gpu and not host:
+    from r4r.lm.memory import ADVICE, is_out_of_memory
+
+    if not is_out_of_memory(error):
         return None
-    place = "the GPU" if gpu else "the machine"
+    torch = sys.modules["torch"]
+    place = "the GPU" if isinstance(error, torch.OutOfMemoryError) else "the machine"
     detail = (str(error).strip().splitlines() or ["no detail"])[0]
-    return (
-        f"{place} ran out of memory ({detail}). Lower trainer.micro_batch_tokens (training), llm.batch_tokens (writing "
-        "and rating), llm.prefix_gb (filter), llm.max_length or dataset.history.prompt, or set "
-        "llm.gradient_checkpointing=true, llm.merge_adapters=false or llm.quantization=nf4. Finished stages are kept."
-    )
+    return f"{place} ran out of memory ({detail}). {ADVICE}. Finished stages are kept."
 
 
 def disk_sentence(error: BaseException) -> str | None:

@@ -230,9 +230,9 @@ def plan(work: "Job", finals: "dict[str, Stage]") -> None:
     from r4r.stages.estimate import counts, described, minutes
 
     if work.config.llm.engine == "vllm":
-        from r4r.lm.engine import described
+        from r4r.lm import engine
 
-        print(f"engine {described(work.config.llm)}")
+        print(f"engine {engine.described(work.config.llm)}")
     stages = list({(stage.name, stage.key): stage for final in finals.values() for stage in final.upstream()}.values())
     known = counts(work.config, stages, work.store)
     hits, unknown, whole = 0, [], 0.0
@@ -251,8 +251,13 @@ def plan(work: "Job", finals: "dict[str, Stage]") -> None:
         print(f"build  {stage.name:24} {stage.key}  {words}".rstrip())
         if damage:
             print(f"       what lies there is damaged: {damage}; it would be set aside")
+    changed = [file for file in code if file.startswith("r4r/")]
+    if changed:
+        shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+        print(f"source {shown}: not as r4r released them; their content is part of the keys")
     for file, names in code.items():
-        print(f"source {file}: its content is part of the keys of {', '.join(names)}")
+        if file not in changed:
+            print(f"source {file}: its content is part of the keys of {', '.join(names)}")
     if len(stages) > hits:
         rest = f"; no rate yet for {len(unknown)} of them: {', '.join(unknown)}" if unknown else ""
         print(

@@ -8,7 +8,6 @@ from r4r.experts.onestep import OneStep
 from r4r.experts.steps import hinted, rating_fields
 from r4r.prompts.history import EMPTY, history_block
 from r4r.prompts.item import description_section
-from r4r.prompts.render import render
 from r4r.rows import Case
 from r4r.training.expert import Writer
 
@@ -39,7 +38,7 @@ class PreferenceExtractor(TwoLines):
 
     def prompt(self, category: str, title: str, rating: str, review: str) -> str:
         """The question about one review; the rating as the data set's scale writes it."""
-        return render("exp3rt_preferences", category=category, title=title, rating=rating, review=review)
+        return self.render("exp3rt_preferences", category=category, title=title, rating=rating, review=review)
 
 
 class UserProfiler(TwoLines):
@@ -53,7 +52,7 @@ class UserProfiler(TwoLines):
         Args:
             case: its histories show preferences in place of reviews.
         """
-        return render("exp3rt_user_profile", entries=history_block(case.user_history, case.scale))
+        return self.render("exp3rt_user_profile", entries=history_block(case.user_history, case.scale))
 
 
 class ItemProfiler(TwoLines):
@@ -68,7 +67,7 @@ class ItemProfiler(TwoLines):
             case: its histories show preferences in place of reviews.
         """
         entries = history_block(case.item_history, case.scale)
-        return render("exp3rt_item_profile", category=case.category, title=case.title, entries=entries)
+        return self.render("exp3rt_item_profile", category=case.category, title=case.title, entries=entries)
 
 
 class Exp3rt(OneStep):
@@ -81,12 +80,12 @@ class Exp3rt(OneStep):
     teacher_templates = ("exp3rt_reason", "hint")  # prompt files of `reason_prompt`, part of the key of its answers
 
     def prompt(self, case: Case) -> str:
-        return render("exp3rt", **_profiled(case), **rating_fields(case))
+        return self.render("exp3rt", **_profiled(case), **rating_fields(case))
 
     def reason_prompt(self, case: Case, rating: float) -> str:
         """The teacher's prompt for a rationale, the true rating given as a hint: for training alone."""
         averages = {name: text for name, text in rating_fields(case).items() if name.endswith("_average")}
-        return hinted(render("exp3rt_reason", **_profiled(case), **averages), rating, case.scale)
+        return hinted(self.render("exp3rt_reason", **_profiled(case), **averages), rating, case.scale)
 
 
 def _profiled(case: Case) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from r4r.experts.steps import ThinkingRater, rating_fields
 from r4r.lm.rating_tokens import rating_text
 from r4r.prompts.history import history_block
-from r4r.prompts.render import render
 from r4r.rows import Case, Lesson
 
 RATING = "Predicted Rating:"
@@ -18,7 +17,7 @@ class OneStep(ThinkingRater):
     templates: tuple[str, ...] = ("onestep",)
 
     def prompt(self, case: Case) -> str:
-        return render(
+        return self.render(
             self.templates[0],
             user_history=history_block(case.user_history, case.scale),
             item_history=history_block(case.item_history, case.scale),

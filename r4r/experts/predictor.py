@@ -3,7 +3,6 @@
 from r4r.experts.steps import Rater, rating_fields
 from r4r.lm.rating_tokens import rating_text
 from r4r.prompts.history import history_block
-from r4r.prompts.render import render
 from r4r.rows import Case, Lesson
 
 
@@ -21,8 +20,8 @@ class Predictor(Rater):
             **rating_fields(case),
         }
         if not case.thoughts:
-            return render("predictor_without_reason", **fields)
-        return render("predictor", reason="\n".join(case.thoughts), **fields)
+            return self.render("predictor_without_reason", **fields)
+        return self.render("predictor", reason="\n".join(case.thoughts), **fields)
 
     def target(self, case: Case, lesson: Lesson) -> str:
         return rating_text(lesson.rating, case.scale)

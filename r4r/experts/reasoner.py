@@ -2,7 +2,6 @@
 
 from r4r.experts.steps import Thinker
 from r4r.prompts.history import history_block
-from r4r.prompts.render import render
 from r4r.rows import Case, Lesson
 
 
@@ -12,7 +11,7 @@ class Reasoner(Thinker):
     templates = ("reasoner",)
 
     def prompt(self, case: Case) -> str:
-        return render(
+        return self.render(
             "reasoner",
             user_history=history_block((title, None, text) for title, _, text in case.user_history),
             item_history=history_block((title, None, text) for title, _, text in case.item_history),

@@ -4,7 +4,6 @@ from r4r.experts.onestep import RATING, OneStep
 from r4r.experts.steps import hinted, rating_fields
 from r4r.prompts.history import history_block
 from r4r.prompts.item import metadata
-from r4r.prompts.render import render
 from r4r.rows import Case
 
 
@@ -19,15 +18,15 @@ class RecSaver(OneStep):
     verify_templates = ("rec_saver_verify",)  # the same of `verify_prompt`
 
     def prompt(self, case: Case) -> str:
-        return render("rec_saver", **_fields(case), **_ends(case))
+        return self.render("rec_saver", **_fields(case), **_ends(case))
 
     def reason_prompt(self, case: Case, rating: float) -> str:
         """The teacher's prompt for a trace, the true rating given as a hint: for training alone."""
-        return hinted(render("rec_saver_reason", **_fields(case)), rating, case.scale)
+        return hinted(self.render("rec_saver_reason", **_fields(case)), rating, case.scale)
 
     def verify_prompt(self, case: Case, reason: str) -> str:
         """The teacher's prompt to recover the rating from history and trace."""
-        return render("rec_saver_verify", reason=reason, **_fields(case), **_ends(case))
+        return self.render("rec_saver_verify", reason=reason, **_fields(case), **_ends(case))
 
     def stated(self, answer: str) -> str:
         """What an answer states as its rating, as text; empty where it never came to one."""

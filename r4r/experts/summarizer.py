@@ -1,7 +1,6 @@
 """Step 1, Preference Distillation: reviews into aspect-preference summaries (paper 3.1)."""
 
 from r4r.experts.labelled_lines import NONE, labelled_lines
-from r4r.prompts.render import render
 from r4r.training.expert import Writer
 
 FIELDS = ("Positive Aspects", "Negative Aspects", "User Preference Elements")
@@ -14,11 +13,11 @@ class Summarizer(Writer):
 
     def prompt(self, category: str, title: str, rating: str, review: str) -> str:
         """The question about one review; the rating as the data set's scale writes it."""
-        return render("summarizer", category=category, title=title, rating=rating, review=review)
+        return self.render("summarizer", category=category, title=title, rating=rating, review=review)
 
     def teacher_prompt(self, category: str, title: str, rating: str, review: str) -> str:
         """The same question to the teacher, who has not learnt the form of the answer: a worked example first."""
-        return render("summarizer_example") + "\n\n" + self.prompt(category, title, rating, review)
+        return self.render("summarizer_example") + "\n\n" + self.prompt(category, title, rating, review)
 
     def target(self, summary: str) -> str:
         """The answer to learn."""

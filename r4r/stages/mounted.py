@@ -10,7 +10,6 @@ import yaml
 from r4r.config import Config
 from r4r.files import conf_dir
 from r4r.pipeline.component import Component
-from r4r.prompts.render import template
 
 
 @dataclass(frozen=True)
@@ -37,14 +36,16 @@ class Asked(Component):
         return self._said() | {k: v for k, v in super().identity().items() if k not in _training_settings()}
 
     def _said(self) -> dict[str, Any]:
-        return {"prompts": {name: template(name) for name in self.expert.templates}}
+        return {"prompts": self.expert.prompt_texts()}
 
 
 class Mounted(Asked):
     """The same expert by all that shapes its adapter. How long it may write does not."""
 
     def identity(self) -> dict[str, Any]:
-        return self._said() | {k: v for k, v in Component.identity(self).items() if k != "max_new_tokens"}
+        return self._said() | {
+            k: v for k, v in Component.identity(self).items() if k not in ("max_new_tokens", "prompts")
+        }
 
 
 def asked(config: Config, place: str) -> Asked:

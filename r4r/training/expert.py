@@ -8,8 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from r4r.errors import TrainingError
+from r4r.errors import ConfigError, TrainingError
 from r4r.lm.base import LanguageModel, Lora
+from r4r.prompts.render import fields_of, render, template
 from r4r.training.objectives.base import Objective
 from r4r.training.objectives.sft import SFT
 from r4r.training.optimizers import Optimizer, make_optimizer, plain
@@ -35,7 +36,7 @@ class Expert(pl.LightningModule):
       before a restart.
     """
 
-    templates: tuple[str, ...] = ()  # prompt files, part of the artifact key
+    templates: tuple[str, ...] = ()  # prompt files; their texts are part of the artifact key
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class Expert(pl.LightningModule):
         max_grad_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0,
         optimizer: Optimizer = "adamw",
         objective: dict[str, Any] | None = None,
+        prompts: dict[str, str] | None = None,
     ):
         """
         Args:
@@ -60,8 +62,21 @@ class Expert(pl.LightningModule):
             max_grad_norm: norm that a step's gradient is clipped to.
             optimizer: AdamW with moments in float32, or in 8 bits (on a GPU alone), or these in paged memory.
             objective: node of an Objective, or the object that was made of it; None: SFT.
+            prompts: files in place of the class's own prompt files, by their names in `templates`.
+
+        Raises:
+            ConfigError: the class has no prompt file of such a name.
         """
         super().__init__()
+        self.prompts = dict(prompts or {})
+        strange = sorted(set(self.prompts) - set(self.templates))
+        if strange:
+            known = ", ".join(self.templates)
+            raise ConfigError([f"prompts.{strange[0]}: {type(self).__name__} has no such prompt file; it has {known}"])
+        for own, file in self.prompts.items():
+            if fields_of(file) != fields_of(own):
+                told = ", ".join(f"{{{field}}}" for field in sorted(fields_of(own)))
+                raise ConfigError([f"prompts.{own}={file}: must hold the fields {told}, each of them and no other"])
         self.lora = lora if isinstance(lora, Lora) else Lora(**lora)
         self.lr, self.epochs, self.batch_size, self.warmup = lr, epochs, batch_size, warmup
         self.train_lm_head, self.max_grad_norm, self.optimizer_name = train_lm_head, max_grad_norm, optimizer
@@ -73,6 +88,18 @@ class Expert(pl.LightningModule):
         self.stopped = ""
         self.first_loss: float | None = None
         self.last_loss: float | None = None
+
+    def prompt_texts(self) -> dict[str, str]:
+        """The text of each prompt file, by its name in `templates`."""
+        return {name: template(self.prompts.get(name, name)) for name in self.templates}
+
+    def render(self, name: str, **fields: str) -> str:
+        """A prompt file of the class, or the one that stands in its place, filled in.
+
+        Raises:
+            ConfigError: a field of the file is not given, or a given field is not in it.
+        """
+        return render(self.prompts.get(name, name), **fields)
 
     def prepare(
         self, lm: LanguageModel, adapter: str, examples: Sequence[Any], valid: Sequence[Any], seed: int
@@ -247,10 +274,12 @@ class Writer(Expert):
         max_grad_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0,
         optimizer: Optimizer = "adamw",
         objective: dict[str, Any] | None = None,
+        prompts: dict[str, str] | None = None,
     ):
         """
         Args:
             max_new_tokens: tokens of an answer, at most; the others are those of Expert.
         """
-        super().__init__(lora, lr, epochs, batch_size, warmup, train_lm_head, max_grad_norm, optimizer, objective)
+        settings = (lora, lr, epochs, batch_size, warmup, train_lm_head, max_grad_norm, optimizer, objective, prompts)
+        super().__init__(*settings)
         self.max_new_tokens = max_new_tokens
