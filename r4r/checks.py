@@ -38,6 +38,7 @@ IN_PROCESS_ONLY = {
     "max_num_batched_tokens",
 }
 TRAINS_EXPERTS = {"ddp", "devices", "num_nodes", "strategy", "precision", "callbacks", "micro_batch_tokens"}
+UNION_MEMBER = re.compile(r"str|int|float|bool|(list|dict|literal|constrained|function)[\[-].*")  # in pydantic's places
 LARGEST = 2**32 - 1  # of any whole number; what libraries take as a seed
 
 
@@ -325,6 +326,10 @@ def _sentences(error: ValidationError, model: type[BaseModel], prefix: str) -> l
     found: list[tuple[str, str]] = []
     for item in error.errors(include_url=False):
         loc = item["loc"]
+        if len(loc) > 1 and UNION_MEMBER.fullmatch(str(loc[-1])):  # one of the types that a setting may have
+            loc = loc[:-1]
+            if found and found[-1][0] == ".".join([*([prefix] if prefix else []), *map(str, loc)]):
+                continue
         key = ".".join([*([prefix] if prefix else []), *map(str, loc)])
         value, kind = item.get("input"), item["type"]
         if kind == "extra_forbidden":

@@ -216,8 +216,8 @@ def _check_overrides(overrides: Sequence[str], loader: ConfigLoaderImpl, name: s
 
 
 def _takes_one(group: str, loader: ConfigLoaderImpl) -> bool:
-    """Whether a key is a group of which a job holds one option. Presets may be several."""
-    return group != "experiment" and loader.repository.group_exists(group)
+    """Whether a key is a group of which a job holds one option. Presets and loggers may be several."""
+    return group not in ("experiment", "logger") and loader.repository.group_exists(group)
 
 
 def _swept(presets: list[str], loader: ConfigLoaderImpl, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 from r4r.config import Config, LLMConfig, MetricsConfig
 from r4r.errors import R4RError
@@ -30,8 +31,7 @@ def beyond_simulator(config: Config) -> list[str]:
     with suppress(R4RError):  # what cannot even be planned is told by the job itself
         for stage in _needed(config):
             for role, names in asking.items():
-                known = stage.config.get(role)
-                if isinstance(known, dict) and known.get("kind") == "simulator" and stage.name not in names:
+                if _asks_simulator(stage.config, role) and stage.name not in names:
                     names.append(stage.name)
     others = {
         "teacher": f"take teacher={CAN_READ}, or a method or target that asks no teacher",
@@ -43,6 +43,16 @@ def beyond_simulator(config: Config) -> list[str]:
         for role, names in asking.items()
         if names
     ]
+
+
+def _asks_simulator(config: Any, role: str) -> bool:
+    """Whether a stage's configuration names the simulator in a role, at any depth."""
+    if not isinstance(config, dict):
+        return False
+    known = config.get(role)
+    if isinstance(known, dict) and known.get("kind") == "simulator":
+        return True
+    return any(_asks_simulator(inner, role) for inner in config.values())
 
 
 def _needed(config: Config) -> Iterator[Stage]:

@@ -43,13 +43,22 @@ TAKEN = {
 }
 # arguments that change what an adapter learns, by more than rounding
 LEARNT_BY = frozenset({"precision", "callbacks", "max_steps", "min_steps"})
+LEAST = {  # numbers that Lightning would refuse, or misread, only once a training starts
+    "val_check_interval": 0,
+    "limit_val_batches": 0,
+    "limit_test_batches": 0,
+    "limit_predict_batches": 0,
+    "log_every_n_steps": 0,
+    "check_val_every_n_epoch": 1,
+    "min_steps": 1,
+}
 STARTS_PROCESSES = ("ddp_spawn", "ddp_fork", "ddp_notebook")
 PRECISIONS = ("32-true", "32", "bf16-mixed", "16-mixed")
 Node = dict[str, Any]
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     # of this project
     micro_batch_tokens: int | None = Field(None, ge=64)  # padded tokens a training pass; null: what memory allows
@@ -70,6 +79,21 @@ class _Settings(BaseModel):
     def _refuse(cls, value: Any, info: Any) -> Any:
         if value is not None:
             raise ValueError(f"is not a setting here: {TAKEN[info.field_name]}")
+        return value
+
+    @field_validator(*LEAST, check_fields=False)
+    @classmethod
+    def _check_least(cls, value: Any, info: Any) -> Any:
+        least = LEAST[info.field_name]
+        if isinstance(value, int | float) and not isinstance(value, bool) and not least <= value < float("inf"):
+            raise ValueError(f"should be a number of at least {least}")
+        return value
+
+    @field_validator("max_steps", check_fields=False)
+    @classmethod
+    def _check_steps(cls, value: int | None) -> int | None:
+        if value is not None and value != -1 and value < 1:
+            raise ValueError("should be at least 1, or -1 for all")
         return value
 
     @field_validator("strategy")

@@ -109,7 +109,7 @@ def test_a_disk_that_fills_up_is_a_sentence(
     monkeypatch.setattr(Means, "predict", full)
     assert r4r(*SMALL) == 1
     shown = capsys.readouterr().err
-    assert "data.parquet: cannot be read or written: the disk is full" in shown
+    assert "the disk is full at data.parquet" in shown
     assert "Traceback" not in shown
 
 
@@ -150,7 +150,7 @@ def test_a_terminal_of_ascii_and_an_interrupt_during_imports(tmp_path: Path) -> 
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
-    assert "metod=?: there is no key or group" in done.stderr
+    assert "metod=?" in done.stderr
     environment["STOP"] = "1"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (130, "r4r: interrupted; finished stages are kept\n")

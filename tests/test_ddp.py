@@ -230,6 +230,6 @@ def test_a_job_whose_artifacts_are_those_of_one_process(
     monkeypatch.setattr(sys, "argv", [*argv, "trainer=smoke"])
     run.main()
     said = capfd.readouterr().err
-    assert said.count("build train/summarizer") == said.count("hit   train/summarizer") == 1
+    assert said.count("build train/summarizer ") == said.count("hit   train/summarizer ") == 1
     assert len(list((tmp_path / "runs").rglob("result.json"))) == 2
     assert len(list((tmp_path / "runs").glob("*/*"))) == 2

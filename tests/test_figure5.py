@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from report_records import configured
+from sealed import seal
 
 from r4r import run
 from r4r.checks import validate
@@ -83,7 +84,7 @@ class World:
         folder = self.folder / "artifacts" / stage / key
         folder.mkdir(parents=True, exist_ok=True)
         table.to_parquet(folder / name, index=False)
-        (folder / "manifest.json").write_text("{}", encoding="utf-8")
+        seal(self.folder / "artifacts", stage, key)
 
     def job(self, method: str, strategy: str = "multistep", seed: int = 42, status: str = "ok", **more: Any) -> None:
         """A record, and its predictions: those of the first scored row are the furthest apart."""

@@ -121,7 +121,7 @@ def test_a_methods_own_scores_are_logged_under_names_that_all_methods_share() ->
         "cost": {"total": {"train_tokens": 900}},
     }
     logged = score_metrics(record, "rmse")
-    assert (logged["objective"], logged["score/mae"], logged["score/rmse"]) == (2.0, 1.0, 2.0)
+    assert (logged["sweep_metric"], logged["score/mae"], logged["score/rmse"]) == (2.0, 1.0, 2.0)
     assert (logged["score/mae_se"], logged["score/rmse_se"], logged["score/n"]) == (0.1, 0.2, 50)
     assert (logged["score/Other/p_mae"], logged["score/Other/p_rmse"]) == (0.03, 0.4)
     assert (logged["score/rouge_l"], logged["score/Ours/rouge_l"], logged["score/Other/rouge_l"]) == (0.1, 0.1, 0.2)

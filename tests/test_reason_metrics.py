@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from sealed import seal
 
 from r4r.checks import validate
 from r4r.config import Config
@@ -525,8 +526,7 @@ def test_a_row_that_differs_from_the_headline_is_marked(outputs: Path, tmp_path:
             pd.DataFrame(rows | {"score": [first + 0.01 * (n % 2) for n in range(8)]}).to_parquet(
                 place / "data.parquet"
             )
-            facts = {"stage": f"score_reasons/{metric}", "key": "k", "created": "2026-01-01"}
-            (place / "manifest.json").write_text(json.dumps(facts), encoding="utf-8")
+            seal(folder / "artifacts", f"score_reasons/{metric}", "k", created="2026-01-01")
         made = record | {"method": name, "metrics": METRICS, "dataset": "music"}
         config, choices = report_records.configured("experiment=[table3,smoke]", f"method={name}")
         made |= {"choices": choices, "config": config | {"paths": {}}}

@@ -104,7 +104,7 @@ def test_a_record_holds_each_groups_choice_and_what_its_methods_read(
 ) -> None:
     monkeypatch.setenv("R4R_OUTPUTS", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    assert r4r("experiment=[table2,smoke]", "method=mf", "target=split", *SMALL) == 0
+    assert r4r("-m", "experiment=[table2,smoke]", "method=mf", "dataset=simulated", "seed=42", "target=split", *SMALL) == 0
     [path] = tmp_path.rglob("result.json")
     made = json.loads(path.read_text(encoding="utf-8"))
     wanted = {
@@ -123,7 +123,12 @@ def test_a_record_holds_each_groups_choice_and_what_its_methods_read(
     ("method", "reads"),
     [
         ("reason4rec", ["dataset", "experts", "llm", "reason_source", "strategy", "teacher"]),
-        ("exp3rt", ["dataset", "experts.exp3rt", "llm", "teacher"]),
+        (
+            "exp3rt",
+            ["dataset"]
+            + [f"experts.exp3rt{task}" for task in ("", "_item_profile", "_preferences", "_user_profile")]
+            + ["llm", "teacher"],
+        ),
     ],
 )
 def test_a_method_reads_the_experts_that_it_trains(method: str, reads: list[str], tmp_path: Path) -> None:

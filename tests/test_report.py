@@ -18,6 +18,7 @@ from hypothesis import given as given_any
 from hypothesis import settings
 from hypothesis import strategies as st
 from report_records import configured
+from sealed import seal
 
 from r4r.errors import DataError
 from r4r.report import cli
@@ -302,7 +303,7 @@ def test_rows_of_two_records_are_compared_by_their_predictions(tmp_path: Path) -
     def keep(stage: str, key: str, table: pd.DataFrame) -> None:
         (store / stage / key).mkdir(parents=True)
         table.to_parquet(store / stage / key / "data.parquet", index=False)
-        (store / stage / key / "manifest.json").write_text("{}", encoding="utf-8")
+        seal(store, stage, key)
 
     keep("split", "split0", rows)
     made = []
@@ -324,8 +325,8 @@ def test_table_1_is_read_from_the_split(tmp_path: Path, monkeypatch: pytest.Monk
     counts = {"train": 43071, "valid": 3271, "test": 1296, "users": 4183, "items": 2926}
     folder = tmp_path / "artifacts" / "split" / "split0"
     folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text("{}", encoding="utf-8")
     (folder / "table1.json").write_text(json.dumps({"table1": counts}), encoding="utf-8")
+    seal(tmp_path / "artifacts", "split", "split0")
     music = record({"x": (1, 1)}, method="means", dataset="music")
     failed = record(method="means", dataset="yelp", error={"kind": "DataError", "message": "yelp.json: not there"})
     write(tmp_path / "sweeps", music, failed)
@@ -471,8 +472,8 @@ def test_damaged_predictions_leave_a_row_uncompared(tmp_path: Path) -> None:
         one["config"]["paths"]["artifacts"] = str(tmp_path / "artifacts")
         folder = tmp_path / "artifacts" / "predict" / "test" / source
         folder.mkdir(parents=True)
-        (folder / "manifest.json").write_text("{}", encoding="utf-8")
         (folder / "data.parquet").write_bytes(b"PAR1 and no more")
+        seal(tmp_path / "artifacts", "predict/test", source)
         one["artifacts"]["predict/test"] = source
         made.append(one)
     found, _ = blocks(TABLES["table4"], runs(*made))
@@ -526,7 +527,7 @@ def world_of_records(folder: Path, seeds: int, noise: dict[str, float], apart: b
 def keep(folder: Path, stage: str, key: str, table: pd.DataFrame) -> None:
     (folder / stage / key).mkdir(parents=True, exist_ok=True)
     table.to_parquet(folder / stage / key / "data.parquet", index=False)
-    (folder / stage / key / "manifest.json").write_text("{}", encoding="utf-8")
+    seal(folder, stage, key)
 
 
 def test_differences_are_pooled_over_seeds_and_stand_in_table_figure_and_csv(tmp_path: Path) -> None:

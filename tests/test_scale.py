@@ -113,7 +113,7 @@ def test_a_scale_is_set_on_the_command_line_whatever_the_file_spells(tmp_path, w
     text = f"name: own\nsource: custom\ncategory: Thing\nreviews: r.csv\n{written}"
     (tmp_path / "dataset" / "own.yaml").write_text(text)
     loader = make_loader(str(tmp_path))
-    asked = ["dataset=own", "dataset.scale.lowest=0.5", "dataset.scale.step=0.5"]
+    asked = ["dataset=own", "method=mf", "dataset.scale.lowest=0.5", "dataset.scale.step=0.5"]
     checked = check_overrides(asked, loader)
     assert checked.problems == []
     assert validate(compose(loader, "config", checked.variants[0])).dataset.rating_scale == HALVES

@@ -226,7 +226,7 @@ def test_without_vllm_the_job_says_what_to_install(
     r4r: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
-    assert r4r(*SMOKE, "llm.engine=vllm", "target=teacher_summaries") == 1
+    assert r4r(*SMOKE, "llm.engine=vllm", "target=summaries") == 1
     assert "pip install 'r4r[vllm]'" in capsys.readouterr().err
 
 

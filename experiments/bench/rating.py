@@ -11,7 +11,7 @@ import argparse
 import json
 
 import torch
-from workload import clock, load_model, model_options
+from workload import clock, load_model, model_options, shipped
 
 from r4r.config import DatasetConfig, HistoryConfig, PrepareConfig, WorldConfig
 from r4r.data.prepare import split_frame
@@ -50,8 +50,9 @@ if __name__ == "__main__":
     lm = load_model(arguments, batch_tokens=arguments.batch_tokens)
     lm.new_adapter(NAME, Lora(r=8, alpha=16), train_head=False, seed=0)
     cases, reasons = prompts_of(arguments.pairs, arguments.candidates, arguments.history)
+    judge = shipped(RewardModel)
     owner = [n % len(cases) for n in range(len(reasons))]
-    ids = [lm.chat.prompt_ids(RewardModel.prompt(cases[o], text)) for o, text in zip(owner, reasons, strict=True)]
+    ids = [lm.chat.prompt_ids(judge.prompt(cases[o].thinking(text))) for o, text in zip(owner, reasons, strict=True)]
 
     spelled, engine = rating_tokens(lm.chat), HF(lm)
     whole = [[*prompt, *spelled.prefix] for prompt in ids]
@@ -75,8 +76,8 @@ if __name__ == "__main__":
         return out
 
     def shared() -> torch.Tensor:
-        first = [lm.chat.prompt_ids(RewardModel.prompt(case, "A")) for case in cases]
-        other = [lm.chat.prompt_ids(RewardModel.prompt(case, "0")) for case in cases]
+        first = [lm.chat.prompt_ids(judge.prompt(case.thinking("A"))) for case in cases]
+        other = [lm.chat.prompt_ids(judge.prompt(case.thinking("0"))) for case in cases]
         keep = [common_prefix([a, b]) for a, b in zip(first, other, strict=True)]
         scorer = engine.share(first, keep, NAME)
         rounds = [range(start, start + len(cases)) for start in range(0, len(ids), len(cases))]

@@ -16,7 +16,10 @@ from r4r.experts.predictor import Predictor
 from r4r.experts.reasoner import Reasoner
 from r4r.experts.reward_model import RewardModel
 from r4r.experts.summarizer import Summarizer
-from r4r.lm.base import LanguageModel
+from r4r.rows import Lesson
+from r4r.scale import PAPER
+from r4r.training.expert import Expert, Writer
+from r4r.lm.base import Lora, LanguageModel
 from r4r.lm.engine import HF, Engine
 from r4r.lm.vllm import open_vllm
 from r4r.stages.cases import make_cases
@@ -83,19 +86,32 @@ def expert_texts(count: int, history: int) -> dict[str, Texts]:
         answers = teacher.ask([Call(prompt, temperature, 320) for prompt in prompts])
         return [answer.text if isinstance(answer, Answer) else "" for answer in answers]
 
-    columns = (rows["title"], rows["rating"], rows["review"])
-    reading = [Summarizer.prompt("Music", *row) for row in zip(*columns, strict=True)]
+    summarizer, reasoner = shipped(Summarizer), shipped(Reasoner)
+    reward_model, predictor = shipped(RewardModel), shipped(Predictor)
+    columns = (rows["title"], rows["rating"].map(PAPER.text), rows["review"])
+    reading = [summarizer.prompt("Music", *row) for row in zip(*columns, strict=True)]
     summaries = ask(reading, 0.2)
     targets = rows[rows["split"] == "train"].tail(count)  # the newest have the fullest histories
     cases = make_cases(dataset, rows, targets, dict(zip(rows["row_id"], summaries, strict=True)))
-    reasons = ask([Reasoner.prompt(case) for case in cases], 1.0)
+    reasons = ask([reasoner.prompt(case) for case in cases], 1.0)
     known = list(zip(cases, reasons, targets["rating"], targets["review"], strict=True))
     return {
-        "summarizer": [(n, reading[n], Summarizer.target(summaries[n])) for n in targets["row_id"]],
-        "reward_model": [(c.row_id, RewardModel.prompt(c, review), RewardModel.target(r)) for c, _, r, review in known],
-        "reasoner": [(c.row_id, Reasoner.prompt(c), Reasoner.target(reason)) for c, reason, _, _ in known],
-        "predictor": [(c.row_id, Predictor.prompt(c, reason), Predictor.target(r)) for c, reason, r, _ in known],
+        "summarizer": [(n, reading[n], summarizer.target(summaries[n])) for n in targets["row_id"]],
+        "reward_model": [
+            (c.row_id, reward_model.prompt(c.thinking(review)), reward_model.target(c, Lesson(r)))
+            for c, _, r, review in known
+        ],
+        "reasoner": [(c.row_id, reasoner.prompt(c), reasoner.target(c, Lesson(r, why))) for c, why, r, _ in known],
+        "predictor": [
+            (c.row_id, predictor.prompt(c.thinking(why)), predictor.target(c, Lesson(r))) for c, why, r, _ in known
+        ],
     }
+
+
+def shipped(kind: type[Expert]) -> Any:
+    """An expert with settings that matter to no prompt."""
+    more = {"max_new_tokens": 48} if issubclass(kind, Writer) else {}
+    return kind(lora=Lora(), lr=1e-3, epochs=1, batch_size=1, warmup=0, **more)
 
 
 def clock(device: torch.device, children: bool = False) -> float:

@@ -221,7 +221,10 @@ def _read(run: Run, stage: str, read: Callable[[Artifact], pd.DataFrame]) -> pd.
     """
     artifact = find(run, stage)
     if artifact is None:
-        raise DataError(f"its artifact {stage}/{run.artifacts.get(stage)} is no longer on disk; run the job again")
+        key = str(run.artifacts.get(stage))
+        damage = store.damage(stage, key) if key else None
+        why = f"is damaged ({damage})" if damage else "is no longer on disk"
+        raise DataError(f"its artifact {stage}/{key} {why}; run the job again")
     try:
         return read(artifact)
     except (OSError, ValueError) as error:
