@@ -25,7 +25,10 @@ from r4r.teacher.simulator import VERDICTS
 
 ROOT = Path(__file__).parents[1]
 FOLDER = BUILTIN / "simulang"
-LEARNT = {"copying": 0.5}  # share of exact answers at least
+LEARNT = {  # share of answer tokens at least: the record's last probes, less a margin
+    "copying": 0.6, "intersection": 0.47, "polarity": 0.64, "questions on a list": 0.42,
+    "questions on a review": 0.48, "verdict": 0.55, "both histories": 0.43,
+}  # fmt: skip
 SETTINGS = yaml.safe_load((ROOT / "conf/llm/simulang.yaml").read_text(encoding="utf-8"))
 
 
@@ -91,13 +94,13 @@ def test_it_answers(tmp_path: Path) -> None:
 
 
 def test_it_has_learnt(pretrain: ModuleType, tokenizer: Any) -> None:
-    """On worlds that it has not seen, answers that come out exactly; what the record tells at its end, less chance."""
+    """On a world that it has not seen, its answer tokens come out right about as often as the record tells."""
     model = pretrain.Model(tokenizer)
     model.take(FOLDER)
     found = pretrain.probe(model, tokenizer, pretrain.corpus_words(), count=24)
     assert set(found) == set(LEARNT)
     for name, least in LEARNT.items():
-        assert found[name]["exact"] >= least, (name, found[name])
+        assert found[name]["tokens_right"] >= least, (name, found[name])
 
 
 def test_every_family_of_tasks_has_its_share(pretrain: ModuleType, corpus: ModuleType) -> None:
