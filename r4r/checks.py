@@ -297,8 +297,8 @@ def _lightnings(trainer: Any) -> list[tuple[str, Mapping[str, Any]]]:
     groups = dict | DictConfig
     if not isinstance(trainer, groups):
         return []
-    callbacks = trainer.get("callbacks") or {}
-    named = callbacks.items() if isinstance(callbacks, groups) else enumerate(callbacks)
+    callbacks: Any = trainer.get("callbacks") or {}
+    named: Iterable[tuple[Any, Any]] = callbacks.items() if isinstance(callbacks, groups) else enumerate(callbacks)
     nodes = [("strategy", trainer.get("strategy")), *((f"callbacks.{name}", node) for name, node in named)]
     return [(f"trainer.{where}", node) for where, node in nodes if isinstance(node, groups)]
 

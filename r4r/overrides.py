@@ -180,8 +180,9 @@ def _check_overrides(overrides: Sequence[str], loader: ConfigLoaderImpl, name: s
             problems.append(f"{text}: these presets bring sweeps of their own; give each its own command")
             continue
         parsed = [parser.parse_override(choice) for choice in choices]
-        if isinstance(override.value(), list) and _takes_one(override.key_or_group, loader):
-            listed = ",".join(map(str, override.value()))
+        value = override.value()
+        if isinstance(value, list) and _takes_one(override.key_or_group, loader):
+            listed = ",".join(map(str, value))
             job = f"-m {override.get_key_element()}={listed}"
             problems.append(f"{text}: a job has one {override.key_or_group}; for a job each: {job}")
             continue

@@ -9,7 +9,7 @@ from typing import Any
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from r4r.checks import named_classes, plugins_in
 from r4r.composing import make_loader
@@ -32,7 +32,7 @@ def trusted_plugins(overrides: Sequence[str], loader: ConfigLoaderImpl, name: st
                 value = override.value()
                 return tuple(map(str, value)) if isinstance(value, list) else ()
     found = loader.repository.load_config(name)
-    listed = found.config.get("plugins") if found else None
+    listed = OmegaConf.select(found.config, "plugins") if found else None
     return tuple(map(str, listed)) if isinstance(listed, list | ListConfig) else ()
 
 

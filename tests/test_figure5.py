@@ -271,7 +271,7 @@ def test_predictions_that_are_gone_or_damaged_are_named(world: World, how: str) 
         (folder / "detail.parquet").unlink()
     else:
         (folder / "detail.parquet").write_bytes(b"PAR1 no more")
-    why = "predict/test/exp3rt-multistep-42 is no longer on disk" if how == "gone" else "cannot be read"
+    why = "predict/test/exp3rt-multistep-42 is no longer on disk" if how == "gone" else "is damaged"
     page = world.report()
     assert len(page.cases) == 8
     assert "EXP3RT, seed 42: " in world.markdown
@@ -301,6 +301,7 @@ def test_reasons_that_are_empty_or_not_given_are_told_apart(world: World) -> Non
     table = pd.read_parquet(path)
     table.loc[0, "reason"], table.loc[1, "reason"] = " ", None
     table.to_parquet(path, index=False)
+    seal(world.folder / "artifacts", "predict/test", "exp3rt-multistep-42")
     told = world.report("--rows", "6,7").inside("p")
     assert [text for text in told if text.startswith("(")] == ["(an empty reason)", "(the method gives no reason)"]
 

@@ -104,7 +104,9 @@ def test_a_record_holds_each_groups_choice_and_what_its_methods_read(
 ) -> None:
     monkeypatch.setenv("R4R_OUTPUTS", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    assert r4r("-m", "experiment=[table2,smoke]", "method=mf", "dataset=simulated", "seed=42", "target=split", *SMALL) == 0
+    assert (
+        r4r("-m", "experiment=[table2,smoke]", "method=mf", "dataset=simulated", "seed=42", "target=split", *SMALL) == 0
+    )
     [path] = tmp_path.rglob("result.json")
     made = json.loads(path.read_text(encoding="utf-8"))
     wanted = {

@@ -74,7 +74,10 @@ def pairs(world: World, teacher: SimulatedTeacher) -> pd.DataFrame:
 
 
 def hinted(pairs: pd.DataFrame) -> list[str]:
-    return [p + render("hint", rating=f"{r:.1f}", lowest="1", highest="5") for p, r in zip(pairs["prompt"], pairs["rating"], strict=True)]
+    return [
+        p + render("hint", rating=f"{r:.1f}", lowest="1", highest="5")
+        for p, r in zip(pairs["prompt"], pairs["rating"], strict=True)
+    ]
 
 
 def test_summaries_have_three_short_lines_in_a_closed_vocabulary(world: World, teacher: SimulatedTeacher):

@@ -1,6 +1,5 @@
-"""The small base model of the simulated world: what it is, what it has seen, and what it has learnt."""
+"""The corpus of the small base model for the simulated world holds nothing of an experiment; its training resumes."""
 
-import hashlib
 import importlib
 import json
 import random
@@ -12,21 +11,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r4r.config import LLMConfig, TrainerConfig
-from r4r.errors import ModelError
 from r4r.lexicon import ASPECTS, conjugate
-from r4r.lm.base import LanguageModel
-from r4r.lm.fetch import BUILTIN, identity, resolve
 from r4r.teacher.simulator import VERDICTS
 
 ROOT = Path(__file__).parents[1]
-FOLDER = BUILTIN / "simulang"
-LEARNT = {"copying": 0.5}  # share of exact answers at least
-SETTINGS = yaml.safe_load((ROOT / "conf/llm/simulang.yaml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -48,56 +39,16 @@ def _script(name: str) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> Any:
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(FOLDER)
+    folder = tmp_path_factory.mktemp("tokenizer")
+    _script("vocabulary").build(folder)
+    return AutoTokenizer.from_pretrained(folder)
 
 
 def ids(tokenizer: Any, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-# What it is
-
-
-def test_the_weights_are_those_that_the_setting_names() -> None:
-    data = (FOLDER / "model.safetensors").read_bytes()
-    assert hashlib.sha256(data).hexdigest() == SETTINGS["sha256"]
-    assert len(data) < 16e6
-    assert resolve(SETTINGS["source"], SETTINGS["sha256"], None, Path("unused")) == FOLDER
-    with pytest.raises(ModelError, match="sha256"):
-        resolve(SETTINGS["source"], "0" * 64, None, Path("unused"))
-    assert identity(SETTINGS["source"], None, None)["content"]["model.safetensors"]
-
-
-@pytest.mark.parametrize("name", ["nosuch", "", "..", "../tiny.py", "simulang/README.md"])
-def test_a_model_that_is_not_carried_is_refused(name: str, tmp_path: Path) -> None:
-    for ask in (
-        lambda: identity(f"builtin:{name}", None, None),
-        lambda: resolve(f"builtin:{name}", None, None, tmp_path),
-    ):
-        with pytest.raises(ModelError, match="carries no such model; it carries simulang"):
-            ask()
-
-
-def test_it_answers(tmp_path: Path) -> None:
-    model = LanguageModel.load(LLMConfig(**SETTINGS), TrainerConfig(accelerator="cpu", threads=1), tmp_path)
-    assert 1e6 < sum(p.numel() for p in model.causal.parameters()) < 5e6
-    assert not list(tmp_path.iterdir())  # nothing is copied
-    prompt = model.chat.prompt_ids("List: Melody, Guitar, Lyrics\nRepeat the list.")
-    assert model.chat.tokenizer.decode(prompt).startswith("<|bos|><|start|>user\nList")
-    assert model.chat.reply_ids("Melody")[-1] == model.chat.end_ids[0]
-
-
-def test_it_has_learnt(pretrain: ModuleType, tokenizer: Any) -> None:
-    """On worlds that it has not seen, answers that come out exactly; what the record tells at its end, less chance."""
-    model = pretrain.Model(tokenizer)
-    model.take(FOLDER)
-    found = pretrain.probe(model, tokenizer, pretrain.corpus_words(), count=24)
-    assert set(found) == set(LEARNT)
-    for name, least in LEARNT.items():
-        assert found[name]["exact"] >= least, (name, found[name])
 
 
 def test_every_family_of_tasks_has_its_share(pretrain: ModuleType, corpus: ModuleType) -> None:
@@ -130,10 +81,7 @@ def test_words_of_the_world_and_of_the_prompts_are_single_tokens(tokenizer: Any)
 
 
 @given(st.text())
-def test_any_text_comes_back(text: str) -> None:
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+def test_any_text_comes_back(tokenizer: Any, text: str) -> None:
     assert tokenizer.decode(ids(tokenizer, text)) == text
 
 

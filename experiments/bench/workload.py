@@ -16,15 +16,15 @@ from r4r.experts.predictor import Predictor
 from r4r.experts.reasoner import Reasoner
 from r4r.experts.reward_model import RewardModel
 from r4r.experts.summarizer import Summarizer
-from r4r.rows import Lesson
-from r4r.scale import PAPER
-from r4r.training.expert import Expert, Writer
-from r4r.lm.base import Lora, LanguageModel
+from r4r.lm.base import LanguageModel, Lora
 from r4r.lm.engine import HF, Engine
 from r4r.lm.vllm import open_vllm
+from r4r.rows import Lesson
+from r4r.scale import PAPER
 from r4r.stages.cases import make_cases
 from r4r.teacher.base import Answer, Call
 from r4r.teacher.simulator import SimulatedTeacher
+from r4r.training.expert import Expert, Writer
 
 SMOLLM2 = {
     "name": "smollm2_135m",

@@ -90,7 +90,7 @@ def select(cache: Cache, rows: Sequence[int]) -> Cache:
     mask = cache.mask.index_select(0, index)
     layers: Any = cache.states.layers
     if any(type(layer) is not RoomyLayer for layer in layers):
-        cache.states.reorder_cache(index)
+        cache.states.reorder_cache(index)  # type: ignore[arg-type]
         return Cache(cache.states, mask)
     states = _no_states()
     for number, layer in enumerate(layers):

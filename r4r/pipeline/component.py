@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from r4r.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Component:
@@ -18,10 +20,20 @@ class Component:
 
     @cached_property
     def object(self) -> Any:
-        """The object itself."""
+        """The object itself.
+
+        Raises:
+            ConfigError: its settings do not go together, as it alone can tell.
+        """
+        from hydra.errors import InstantiationException
         from hydra.utils import instantiate
 
-        return instantiate(self.node)
+        try:
+            return instantiate(self.node)
+        except InstantiationException as error:
+            if isinstance(error.__cause__, ConfigError):
+                raise error.__cause__ from None
+            raise
 
     def identity(self) -> dict[str, Any]:
         return dict(self.node)

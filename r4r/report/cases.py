@@ -14,7 +14,7 @@ from r4r.errors import DataError
 from r4r.report.blocks import blocks
 from r4r.report.candidates import of_preset
 from r4r.report.cells import Block
-from r4r.report.compare import find
+from r4r.report.compare import damaged, find
 from r4r.report.records import Run
 from r4r.report.settings import Ask
 from r4r.report.tables import ALSO, CASES
@@ -222,7 +222,7 @@ def _read(run: Run, stage: str, read: Callable[[Artifact], pd.DataFrame]) -> pd.
     artifact = find(run, stage)
     if artifact is None:
         key = str(run.artifacts.get(stage))
-        damage = store.damage(stage, key) if key else None
+        damage = damaged(run, stage)
         why = f"is damaged ({damage})" if damage else "is no longer on disk"
         raise DataError(f"its artifact {stage}/{key} {why}; run the job again")
     try:

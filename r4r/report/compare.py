@@ -204,11 +204,22 @@ def _reason_scores(run: Run, label: str, metric: str) -> Any:
 
 def find(run: Run, stage: str) -> Any:
     """A run's artifact: where its configuration says, or in the outputs folder that the record lies in now."""
+    key = run.artifacts.get(stage)
+    found = [store.find(stage, key) for store in _stores(run)] if key else []
+    return next((artifact for artifact in found if artifact is not None), None)
+
+
+def damaged(run: Run, stage: str) -> str | None:
+    """What is wrong with a run's artifact that `find` does not find; None where nothing lies in its place."""
+    key = run.artifacts.get(stage)
+    told = [store.damage(stage, key) for store in _stores(run)] if key else []
+    return next(filter(None, told), None)
+
+
+def _stores(run: Run) -> list[Any]:
     from r4r.store.artifact import Store
 
-    key = run.artifacts.get(stage)
     paths = run.config.get("paths") or {}
     roots = [Path(str(paths["artifacts"]))] if paths.get("artifacts") else []
     roots += [parent / "artifacts" for parent in run.path.resolve().parents if (parent / "artifacts").is_dir()]
-    artifacts = [Store(root).find(stage, key) for root in roots] if key else []
-    return next((artifact for artifact in artifacts if artifact is not None), None)
+    return [Store(root) for root in roots]

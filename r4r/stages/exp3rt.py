@@ -208,7 +208,8 @@ def predictions_stage(config: Config, adapters: Adapters) -> ProfiledRatings:
     own = asked(config, EXTRACTOR)
     shown, limit = profiled(config), own.max_new_tokens
     found = StudentPreferences(own, trained[EXTRACTOR], review_questions(config), shown, evaluate, limit)
-    past, profiles = preference_histories(config, found), ()
+    past = preference_histories(config, found)
+    profiles: tuple[Thought, ...] = ()
     for side in SIDES:
         own = asked(config, PROFILERS[side])
         texts = StudentProfiles(own, trained[own.place], side, past, evaluate, own.max_new_tokens)

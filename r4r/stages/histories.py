@@ -62,7 +62,7 @@ class Histories:
         blank = Case(-1, "", self.category, (), (), None, None, scale=self.scale)
         return cases_like(blank, self.source, self.newest, rows, targets, self._texts(work, rows))
 
-    def _texts(self, work: Work, rows: pd.DataFrame) -> dict[int, str]:
+    def _texts(self, work: Work, rows: pd.DataFrame) -> Mapping[int, str]:
         if self.summaries is not None:
             summaries = work.of(self.summaries).table(SUMMARIES)
             return dict(zip(summaries["row_id"].tolist(), summaries["summary"], strict=True))

@@ -70,7 +70,7 @@ def make_trainer(
             devices=here.local_size if several else [lm.device.index or 0] if lm.device.type == "cuda" else 1,
             num_nodes=here.machines,
             strategy=("ddp" if strategy == "auto" else strategy) if several else "auto",
-            precision=settings.precision,
+            precision=settings.precision,  # type: ignore[arg-type]  # Lightning says which it knows
             callbacks=[*callbacks, *own],
             plugins=[environment(here), *plugins],
             logger=logger or False,
@@ -89,7 +89,7 @@ def make_trainer(
 def go_on_from(trainer: pl.Trainer, expert: Expert, step: int) -> None:
     """Set the counters of a fresh Trainer to a number of steps done."""
     expert.first_step = step
-    progress = trainer.fit_loop.epoch_progress.current
+    progress: Any = trainer.fit_loop.epoch_progress.current
     progress.ready = progress.started = progress.processed = progress.completed = step // expert.steps_an_epoch
     trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = step
     trainer.fit_loop.epoch_loop._batches_that_stepped = step  # what loggers take for the step
@@ -102,7 +102,7 @@ def check_nodes(settings: TrainerConfig) -> None:
         ConfigError: there is no such class, it is of another kind, or does not take its settings.
     """
     given = settings.arguments()
-    nodes = [("callbacks", node) for node in _nodes(settings.callbacks)]
+    nodes: list[tuple[str, Any]] = [("callbacks", node) for node in _nodes(settings.callbacks)]
     nodes += [("plugins", node) for node in _nodes(given.get("plugins", []))]
     nodes += [("profiler", given.get("profiler")), ("strategy", settings.strategy)]
     problems = []

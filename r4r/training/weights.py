@@ -45,7 +45,8 @@ class Masters:
             if weight.dtype != torch.float32:
                 parametrize.register_parametrization(owner, name, _Rounded(weight.dtype), unsafe=True)
                 weight = nn.Parameter(weight.detach().float())
-                owner.parametrizations[name].original = weight
+                parametrized: Any = owner.parametrizations
+                parametrized[name].original = weight
             self.weights.append(weight)
             self._owners.append((owner, name))
 
@@ -74,7 +75,7 @@ def begin_with(lm: Any, adapter: str, folder: Path) -> None:
 
     weights = load_peft_weights(str(folder), device="cpu")
     try:
-        found = set_peft_model_state_dict(lm.peft, weights, adapter_name=adapter)
+        found: Any = set_peft_model_state_dict(lm.peft, weights, adapter_name=adapter)
     except RuntimeError as error:
         raise TrainingError(f"{adapter}: cannot begin with {folder}, whose shape is another one") from error
     if found.unexpected_keys:
