@@ -111,7 +111,7 @@ def strange_to_hydra(cfg: Any) -> list[str]:
 def _hydra_classes(node: Any, path: str) -> Iterator[tuple[str, Any]]:
     logs = path.split(".")[1:2] in ([name] for name in LOG_NODES)
     if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
-        for key in node:
+        for key in map(str, node):
             where = f"{path}.{key}"
             if key == "_target_" or (logs and key in LOG_CLASSES):
                 yield where, _resolved(node, key)

@@ -120,7 +120,7 @@ def test_a_stages_key_holds_the_source_of_its_build_and_of_the_classes_that_it_n
     built = Stage("predict/x", 1, {}, {}, method_of_mine.Mine().build)
     named = Stage("train/x", 1, {"expert": {"_target_": "method_of_mine.Mine"}}, {}, json.dumps)
     keys = built.key, named.key
-    assert set(built.source) == set(named.source) == {"method_of_mine.py"}
+    assert set(built.unreleased) == set(named.unreleased) == {"method_of_mine.py"}
     lie(tmp_path, {"method_of_mine.py": text + "# changed\n"})
     for cached in (source.digest, source._counted):
         cached.cache_clear()  # another process

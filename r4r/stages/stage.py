@@ -44,7 +44,7 @@ class Stage:
     Attributes:
         name: folder below the store; also what `target=` names.
         version: bumped by hand when the code changes the output; code that is not r4r's released own counts by its
-            digests (see `source`).
+            digests (see `unreleased`).
         config: everything that changes the output (see `key_of`).
         inputs: the stages that it reads, by the name under which `build` finds them.
         build: writes files into `work.folder` and returns facts for the manifest (tokens, dollars, counts).
