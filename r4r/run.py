@@ -1,5 +1,6 @@
 """One job: configuration -> method -> predictions -> scores -> one record. The command `r4r`."""
 
+import json
 import os
 import sys
 import traceback
@@ -207,7 +208,10 @@ def run(
         show(record)
     for name, path in record.get("target", {}).items():
         if name == "split" and name in work.hits:  # one that is built prints it itself
-            print((Path(path) / "table1.txt").read_text(encoding="utf-8"), end="")
+            from r4r.data.table1 import table1_text
+
+            report = json.loads((Path(path) / "table1.json").read_text(encoding="utf-8"))
+            print(table1_text(report, config.dataset.name))  # equal data may have been built under another name
         print(f"{name}: {path}")
     print(folder / "result.json")
     return record

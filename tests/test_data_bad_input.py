@@ -92,7 +92,7 @@ def test_a_malformed_line_is_dropped_and_counted_or_fails_at_once(tmp_path, case
         run(tmp_path, strict=True)
     told = rf"1 of 50 records are malformed.*{reason}: 1 \(first in line {BAD_LINE}\)"
     if "outside 1..5" in case:
-        told = rf"1 of 50 ratings lie outside .*first in line {BAD_LINE}.*from 0 to 4.*dataset.scale.lowest=0"
+        told = rf"ratings in 50 records 1 lie outside .*first in line {BAD_LINE}.*from 0 to 4.*dataset.scale.lowest=0"
     with pytest.raises(DataError, match=told):
         run(tmp_path, max_bad_fraction=0.01)
 
