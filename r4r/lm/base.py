@@ -20,7 +20,7 @@ from r4r.lm.architecture import check_readable, head, lora_targets, shares_prefi
 from r4r.lm.chat import Chat, end_ids
 from r4r.lm.device import keep_freed_memory, pick_device, pick_dtype
 from r4r.lm.dropout import QuickDropout
-from r4r.lm.fetch import readable_as_usual, resolve
+from r4r.lm.fetch import identity, readable_as_usual, resolve
 from r4r.progress import say
 
 
@@ -191,12 +191,14 @@ class LanguageModel:
         """Make a saved adapter's settings the same on every run: peft writes sets in any order, and a path of
         this machine.
 
-        The base model is named as in the hub, where it comes from there.
+        The base model is named as in the hub, with its commit, where it comes from there.
         """
+        spec = self.spec
         path = folder / "adapter_config.json"
         settings = json.loads(path.read_text(encoding="utf-8"))
-        settings |= {"target_modules": self.targets, "base_model_name_or_path": self.spec.source.removeprefix("hub:")}
-        settings["revision"] = self.spec.revision
+        settings |= {"target_modules": self.targets, "base_model_name_or_path": spec.source.removeprefix("hub:")}
+        of_hub = spec.source.startswith("hub:")  # elsewhere a revision says nothing, and is in no key
+        settings["revision"] = identity(spec.source, spec.sha256, spec.revision)["commit"] if of_hub else None
         path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         readable_as_usual(folder)
 
