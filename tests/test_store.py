@@ -84,9 +84,7 @@ def test_the_keys_of_the_default_job_are_pinned(monkeypatch: pytest.MonkeyPatch)
     write the new keys (this test shows them) into golden/keys.json in the same change. A key that changes for another
     reason (a setting that does not affect the output got into it) makes everyone build again for nothing.
     """
-    monkeypatch.setattr("r4r.stages.stage.source_identity", lambda thing: {})  # of a checkout that is worked on
-    monkeypatch.setattr("r4r.stages.stage.source_of", lambda target: {})
-    monkeypatch.setattr("r4r.pipeline.stage.source_identity", lambda thing: {})
+    monkeypatch.setattr("r4r.pipeline.stage.source_identity", lambda thing: {})  # of a checkout that is worked on
     monkeypatch.setattr("r4r.pipeline.stage.source_of", lambda target: {})
     found = keys(configured())
     assert found == json.loads(GOLDEN.read_text(encoding="utf-8")), json.dumps(found, indent=2)

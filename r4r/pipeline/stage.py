@@ -17,8 +17,46 @@ from r4r.store.key import key_of
 from r4r.store.source import source_identity, source_of
 
 
+class Keyed:
+    """What has a key: `name`, `version`, `config` in plain values, `inputs` by name, and code."""
+
+    def code(self) -> Iterator[Any]:
+        """The classes and functions whose source shapes the output, beside those that `config` names."""
+        raise NotImplementedError
+
+    @cached_property
+    def unreleased(self: Any) -> dict[str, str]:
+        """File -> digest of the code outside of r4r's release that shapes the output: that of `code` and of every
+        class that `config` names by `_target_`."""
+        found: dict[str, str] = {}
+        for thing in self.code():
+            found |= source_identity(thing)
+        for target in named_targets(self.config):
+            found |= source_of(target)
+        return dict(sorted(found.items()))
+
+    @cached_property
+    def key(self: Any) -> str:
+        config = {**self.config, "source": self.unreleased} if self.unreleased else self.config
+        return key_of(self.name, self.version, config, {name: stage.key for name, stage in self.inputs.items()})
+
+    def upstream(self) -> Iterator[Any]:
+        """This stage and all that it depends on, inputs first, each once."""
+        seen: set[tuple[str, str]] = set()
+
+        def walk(stage: Any) -> Iterator[Any]:
+            if (stage.name, stage.key) in seen:
+                return
+            seen.add((stage.name, stage.key))
+            for before in stage.inputs.values():
+                yield from walk(before)
+            yield stage
+
+        yield from walk(self)
+
+
 @dataclass(frozen=True)
-class Stage:
+class Stage(Keyed):
     """One artifact: subclasses add fields, a name, and how it is built.
 
     Attributes:
@@ -53,33 +91,8 @@ class Stage:
         """All that the key is made of, in plain values; a stage among the fields as its name and key."""
         return {"class": type(self).__name__, **plain({f.name: getattr(self, f.name) for f in fields(self)}, self.name)}
 
-    @cached_property
-    def unreleased(self) -> dict[str, str]:
-        """File -> digest of the code outside of r4r's release that shapes the output: that of the stage's class and of
-        every class that its fields name by `_target_`."""
-        found = source_identity(type(self))
-        for target in named_targets(self.config):
-            found |= source_of(target)
-        return dict(sorted(found.items()))
-
-    @cached_property
-    def key(self) -> str:
-        config = {**self.config, "source": self.unreleased} if self.unreleased else self.config
-        return key_of(self.name, self.version, config, {name: stage.key for name, stage in self.inputs.items()})
-
-    def upstream(self) -> Iterator["Stage"]:
-        """This stage and all that it depends on, inputs first, each once."""
-        seen: set[tuple[str, str]] = set()
-
-        def walk(stage: "Stage") -> Iterator["Stage"]:
-            if (stage.name, stage.key) in seen:
-                return
-            seen.add((stage.name, stage.key))
-            for before in stage.inputs.values():
-                yield from walk(before)
-            yield stage
-
-        yield from walk(self)
+    def code(self) -> Iterator[Any]:
+        yield type(self)
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r4r.config import Config
-from r4r.pipeline.stage import named_targets
+from r4r.pipeline.stage import Keyed
 from r4r.progress import say
 from r4r.provenance import machine
 from r4r.stages.estimate import Estimate
 from r4r.store.artifact import Artifact, Store
-from r4r.store.key import key_of
-from r4r.store.source import source_identity, source_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +36,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Stage:
+class Stage(Keyed):
     """One artifact: what it depends on and how it is built.
 
     Attributes:
@@ -60,33 +58,8 @@ class Stage:
     estimate: str | Estimate = ""
     infer: "Callable[[Work, pd.DataFrame], Inference] | None" = None
 
-    @cached_property
-    def unreleased(self) -> dict[str, str]:
-        """File -> digest of the code outside of r4r's release that shapes the output: that of the build and of every
-        class that the configuration names by `_target_`."""
-        found = source_identity(self.build) | source_identity(self.infer)
-        for target in named_targets(self.config):
-            found |= source_of(target)
-        return dict(sorted(found.items()))
-
-    @cached_property
-    def key(self) -> str:
-        config = {**self.config, "source": self.unreleased} if self.unreleased else self.config
-        return key_of(self.name, self.version, config, {name: stage.key for name, stage in self.inputs.items()})
-
-    def upstream(self) -> Iterator["Stage"]:
-        """This stage and all that it depends on, inputs first, each once."""
-        seen: set[tuple[str, str]] = set()
-
-        def walk(stage: "Stage") -> Iterator["Stage"]:
-            if (stage.name, stage.key) in seen:
-                return
-            seen.add((stage.name, stage.key))
-            for before in stage.inputs.values():
-                yield from walk(before)
-            yield stage
-
-        yield from walk(self)
+    def code(self) -> Iterator[Any]:
+        yield from (self.build, self.infer)
 
 
 @dataclass
