@@ -80,9 +80,16 @@ def histories(config: Config, shown: str | None = None) -> Histories:
     Args:
         shown: summaries | reviews; None: what the strategy shows to the reasoner, the predictor and the reward model.
     """
+    by_summary = (shown or config.strategy.reasoned_from) == "summaries"
+    if by_summary:
+        return replace(bare_histories(config), summaries=summaries_stage(config))
+    return replace(bare_histories(config), raw=Cut(raw_tokens(config), tokenizer_identity(config)))
+
+
+def bare_histories(config: Config) -> Histories:
+    """The histories of the configuration, without what their entries show."""
     dataset = config.dataset
     chosen = dataset.history
-    by_summary = (shown or config.strategy.reasoned_from) == "summaries"
     return Histories(
         split_stage(config),
         dataset.category,
@@ -90,8 +97,6 @@ def histories(config: Config, shown: str | None = None) -> Histories:
         chosen.prompt,
         chosen.source,
         chosen.overflow,
-        summaries_stage(config) if by_summary else None,
-        None if by_summary else Cut(raw_tokens(config), tokenizer_identity(config)),
     )
 
 

@@ -13,10 +13,9 @@ from r4r.experts.exp3rt import NONE
 from r4r.prompts.history import EMPTY
 from r4r.rows import REVIEWS, TEXTS, Schema
 from r4r.stages.cases import rows_of
-from r4r.stages.histories import Histories, one_line
+from r4r.stages.histories import Histories, bare_histories, one_line
 from r4r.stages.items import Described, described
 from r4r.stages.mounted import Asked
-from r4r.stages.split import split_stage
 from r4r.stages.stage import Work
 from r4r.stages.teach import ReviewQuestions
 
@@ -53,26 +52,13 @@ class PreferenceHistories(Histories):
 
 def profiled(config: Config) -> Profiled:
     """What the prompt for the rating is made from, profiles apart."""
-    bare = described(_blank(config), config)
+    bare = described(bare_histories(config), config)
     return Profiled(**vars(bare))
 
 
 def preference_histories(config: Config, preferences: Any) -> PreferenceHistories:
     """What the prompts for profiles are made from."""
-    return PreferenceHistories(**vars(_blank(config)), preferences=preferences)
-
-
-def _blank(config: Config) -> Histories:
-    dataset = config.dataset
-    chosen = dataset.history
-    return Histories(
-        split_stage(config),
-        dataset.category,
-        dataset.rating_scale,
-        chosen.prompt,
-        chosen.source,
-        chosen.overflow,
-    )
+    return PreferenceHistories(**vars(bare_histories(config)), preferences=preferences)
 
 
 def shown_rows(shown: Histories, work: Work, targets: pd.DataFrame) -> pd.DataFrame:
