@@ -62,6 +62,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, list[tu
         "dataset.pools.min_history_total=2",
         "references={}",
         "teacher.max_empty_share=1",
+        "llm.max_length=4096",  # a summary that repeats its review three times is long
         f"paths.outputs={folder}",
     ]
     prompts: list[tuple[str, int, str]] = []

@@ -21,7 +21,7 @@ from r4r.files import conf_dir
 from r4r.loggers import open_logger, score_metrics, wandb_group, wandb_mode
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
+PAGE = ROOT / "r4r" / "report" / "README.md"
 SMALL = ["dataset.world.users=20", "dataset.world.items=10", "trainer=cpu", "method.max_epochs=3"]
 
 
@@ -87,7 +87,7 @@ def test_the_documented_sync_command_finds_every_offline_run(
     r4r: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A `wandb` of our own takes down what it is given."""
-    [command] = [line for line in README.read_text(encoding="utf-8").splitlines() if "wandb sync {}" in line]
+    [command] = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if "wandb sync {}" in line]
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("R4R_OUTPUTS", raising=False)
     assert r4r("-m", "method=mf", "seed=1,2", "target=split", *SMALL, "logger=[csv,wandb]") == 0

@@ -132,8 +132,10 @@ def tensors(batch: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
     return ids, weights
 
 
-def loss_of(model: Model, batch: list[Any], generator: torch.Generator) -> tuple[torch.Tensor, dict[str, list[float]]]:
-    """Weighted mean loss, and by family: answer tokens, those that came out, their loss."""
+def loss_of(
+    model: Model, batch: list[Any], generator: torch.Generator
+) -> tuple[torch.Tensor, float, dict[str, list[float]]]:
+    """Weighted sum of losses, sum of the weights, and by family: answer tokens, those that came out, their loss."""
     ids, weights = tensors(batch)
     table = model.embedding()
     hidden = model.states(ids, table)[:, :-1]
@@ -144,7 +146,7 @@ def loss_of(model: Model, batch: list[Any], generator: torch.Generator) -> tuple
     kept = answers | rest
     logits = hidden[kept] @ table.T
     losses = cross_entropy(logits, wanted[kept], reduction="none")
-    loss = (losses * weights[kept]).sum() / weights[kept].sum()
+    loss = (losses * weights[kept]).sum()
     full = torch.zeros_like(weights)
     full[kept] = losses.detach()
     hits = torch.zeros_like(answers)
@@ -155,7 +157,7 @@ def loss_of(model: Model, batch: list[Any], generator: torch.Generator) -> tuple
         told[family][0] += int(at.sum())
         told[family][1] += int((hits[n] & at).sum())
         told[family][2] += float(full[n][at].sum())
-    return loss, told
+    return loss, float(weights[kept].sum()), told
 
 
 @torch.no_grad()
@@ -224,21 +226,28 @@ class Run:
         made = time.process_time() - start
         generator = torch.Generator().manual_seed(number)
         sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
-        for batch in batches(rows, told.batch, random.Random(f"order {number}")):
+        order = batches(rows, told.batch, random.Random(f"order {number}"))
+        for first in range(0, len(order), told.accumulate):
             share = rate_at(record["step"], record["seen"] + seen, int(told.tokens), told.decay)
             for optimizer, lr in ((self.muon, told.lr), (self.adam, told.embedding_lr)):
                 for group in optimizer.param_groups:
                     group["lr"] = lr * share
-            loss, families = loss_of(self.model, batch, generator)
             self.model.zero_grad(set_to_none=True)
-            loss.backward()
+            total = 0.0
+            for batch in order[first : first + told.accumulate]:
+                loss, weight, families = loss_of(self.model, batch, generator)
+                loss.backward()
+                total += weight
+                seen += sum(len(ids) for _, ids, _ in batch)
+                for family, parts in families.items():
+                    sums[family] = [a + b for a, b in zip(sums[family], parts, strict=True)]
+            for p in self.model.parameters():
+                if p.grad is not None:
+                    p.grad /= total
             torch.nn.utils.clip_grad_norm_(self.model.others(), 1.0)
             self.muon.step()
             self.adam.step()
             record["step"] += 1
-            seen += sum(len(ids) for _, ids, _ in batch)
-            for family, parts in families.items():
-                sums[family] = [a + b for a, b in zip(sums[family], parts, strict=True)]
         record["seen"] += seen
         return {
             "tokens": record["seen"],
@@ -267,7 +276,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--lr", type=float, default=5e-3, help="of the matrices")
     parser.add_argument("--embedding-lr", type=float, default=2e-3, help="of all else")
-    parser.add_argument("--batch", type=int, default=1536, help="padded tokens a step")
+    parser.add_argument("--batch", type=int, default=1536, help="padded tokens of rows of like length")
+    parser.add_argument("--accumulate", type=int, default=1, help="such batches a step")
     parser.add_argument("--chapter", type=int, default=CHAPTER, help="tokens between two saved states")
     parser.add_argument("--probe-every", type=int, default=5, help="chapters")
     parser.add_argument("--probe-rows", type=int, default=60, help="of each probe")

@@ -1,0 +1,70 @@
+"""Every page's links lead somewhere, and every command of r4r in it composes a valid configuration."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from r4r.checks import validate
+from r4r.overrides import conf_dir, preflight
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted(
+    page for top in (ROOT, ROOT / "conf", ROOT / "r4r", ROOT / "experiments") for page in top.glob("**/README.md")
+    if not {".git", "multirun_outputs", ".pytest_cache", "build"} & set(page.relative_to(ROOT).parts)
+    and (top != ROOT or page.parent == ROOT)
+)  # fmt: skip
+OWN = ("--config-dir", "item_knn", "critic", "short.txt", "path:", "DIR", "--help")  # name files of the reader's
+
+
+def commands() -> list[str]:
+    """The lines `r4r ...` of all pages' shell blocks, without comments, variables set before them and duplicates."""
+    found = {}
+    for page in PAGES:
+        for block in re.findall(r"^```(?:bash)?\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+            for line in block.replace("\\\n", " ").splitlines():
+                line = re.sub(r"^(\w+=\S+ )+", "", line.split(" #")[0].strip())
+                if line.startswith("r4r ") and not any(word in line for word in OWN):
+                    found[line] = page
+    return list(found)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files(page: Path) -> None:
+    for link in re.findall(r"\]\((?!https?://|#)([^)#\s]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / link).exists(), f"{page}: {link}"
+
+
+def test_each_room_is_found_from_the_front_page() -> None:
+    front = (ROOT / "README.md").read_text(encoding="utf-8")
+    for page in PAGES:
+        if page.parent.parent in (ROOT, ROOT / "r4r"):
+            assert f"]({page.relative_to(ROOT)})" in front, page
+    assert len(front.splitlines()) <= 160
+
+
+def test_the_commands_of_the_pages_compose() -> None:
+    """A swept value is tried with its first choice: the others are names of the same group."""
+    lines = commands()
+    assert len(lines) > 40
+    faults = []
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        for line in lines:
+            arguments = [
+                a for a in shlex.split(line)[1:] if a not in ("-m", "--multirun") and not a.startswith("hydra")
+            ]
+            try:
+                parsed = OverridesParser.create().parse_overrides(arguments)
+                first = [
+                    f"{o.get_key_element()}={next(o.sweep_string_iterator())}"
+                    if o.is_sweep_override()
+                    else o.input_line
+                    for o in parsed
+                ]
+                validate(compose("config", overrides=preflight(first)))
+            except Exception as fault:  # each is told with its line
+                faults.append(f"{line}: {str(fault).splitlines()[0]}")
+    assert faults == []
