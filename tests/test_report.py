@@ -248,6 +248,16 @@ def test_marks_are_of_the_paired_bootstrap_in_every_seed() -> None:
     assert cells["DAML"].status == "missing"
 
 
+def test_a_method_that_decodes_in_two_ways_has_two_rows() -> None:
+    both = record({"Rec-SAVER": (0.6, 0.9), "Rec-SAVER (logits)": (0.5, 0.8)}, method="rec_saver")
+    found, _ = blocks(TABLES["table2"], runs(record({"Reason4Rec": (0.5, 0.7)}), both))
+    assert found[0].cell("Rec-SAVER").over_seeds("mae") == (0.6, None)
+    assert found[0].cell("Rec-SAVER (logits)").over_seeds("mae") == (0.5, None)
+    lone = record({"Rec-SAVER": (0.6, 0.9)}, method="rec_saver", given=("method.logits=false",))
+    found, _ = blocks(TABLES["table2"], runs(record({"Reason4Rec": (0.5, 0.7)}), lone))
+    assert found[0].cell("Rec-SAVER (logits)").status == "missing"
+
+
 def test_a_method_that_is_not_built_is_named() -> None:
     rows = (Row("Oracle", (Setting("oracle"),)), TABLES["table2"].rows[-1])
     table = replace(TABLES["table2"], rows=rows)
