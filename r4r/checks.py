@@ -171,6 +171,7 @@ def ignored(cfg: DictConfig, overrides: Iterable[str]) -> list[str]:
     nodes = list(named.values())
     used: set[str] = set()
     trained: set[str] = set()
+    idle = unread(cfg)
     for where, node in named.items():
         try:
             target = fitting(where, str(node["_target_"]), plugins_in(cfg))
@@ -189,18 +190,37 @@ def ignored(cfg: DictConfig, overrides: Iterable[str]) -> list[str]:
     chosen = cfg.get("strategy") or {}
     for override in overrides:
         root, inner = [*re.split(r"[.@/=]", override.lstrip("+~")), ""][:2]
+        key = override.lstrip("+~").partition("=")[0].rpartition("@")[2]
         if root in GUARDED and GUARDED[root] not in used:
             found.append(f"{override}: this job's methods ({names}) do not use {GUARDED[root]}; drop the override")
         elif root == "experts" and inner in experts and inner not in mounted:
             found.append(f"{override}: this strategy has no {inner}, it mounts {', '.join(mounted)}; drop the override")
         elif root == "experts" and inner in experts and inner not in trained:
             found.append(f"{override}: this job's methods ({names}) train no {inner}; drop the override")
+        elif owner := next((idle[k] for k in idle if key == k or key.startswith(f"{k}.")), ""):
+            found.append(f"{override}: is not read by {owner}; drop the override")
         elif root == "trainer" and inner in TRAINS_EXPERTS and "experts" not in used:
             found.append(f"{override}: this job's methods ({names}) train no expert on any number of devices")
         elif root == "llm" and (fault := _unread(inner, override, cfg)):
             found.append(f"{override}: {fault}")
         elif root == "reason_source" and chosen.get("reasons") is False:
             found.append(f"{override}: this strategy predicts without reasons; drop the override")
+    return found
+
+
+def unread(cfg: DictConfig) -> dict[str, str]:
+    """Dotted key below `experts` -> the method, with the settings for which it does not read it (see Method.unread)."""
+    nodes = {"method": cfg.get("method")}
+    nodes |= {f"references.{name}": node for name, node in (cfg.get("references") or {}).items()}
+    found = {}
+    for where, node in nodes.items():
+        try:
+            target = fitting(where, str(node["_target_"]), plugins_in(cfg))
+        except Exception:  # a broken target is validate's to report
+            continue
+        settings = {str(key): value for key, value in node.items() if key not in ("_target_", "name")}
+        told = ", ".join([str(node.get("name")), *(f"{key}={value}" for key, value in settings.items())])
+        found |= {key: told for key in getattr(target, "unread", lambda settings: ())(settings)}
     return found
 
 
@@ -293,13 +313,15 @@ def _targets(values: Mapping[Any, Any]) -> list[tuple[str, Mapping[Any, Any]]]:
 
 
 def _lightnings(trainer: Any) -> list[tuple[str, Mapping[str, Any]]]:
-    """(dotted key, node) of the trainer's callbacks and strategy that name a class."""
+    """(dotted key, node) of the trainer's arguments that name a class of Lightning's."""
     groups = dict | DictConfig
     if not isinstance(trainer, groups):
         return []
-    callbacks: Any = trainer.get("callbacks") or {}
-    named: Iterable[tuple[Any, Any]] = callbacks.items() if isinstance(callbacks, groups) else enumerate(callbacks)
-    nodes = [("strategy", trainer.get("strategy")), *((f"callbacks.{name}", node) for name, node in named)]
+    nodes = [(name, trainer.get(name)) for name in ("strategy", "profiler")]
+    for name in ("callbacks", "plugins"):
+        listed: Any = trainer.get(name) or {}
+        named: Iterable[tuple[Any, Any]] = listed.items() if isinstance(listed, groups) else enumerate(listed)
+        nodes += [(f"{name}.{key}", node) for key, node in named]
     return [(f"trainer.{where}", node) for where, node in nodes if isinstance(node, groups)]
 
 

@@ -11,11 +11,12 @@ import pandas as pd
 from r4r.config import Config
 from r4r.curves import Curves
 from r4r.errors import R4RError
+from r4r.pipeline.stage import Stage
 from r4r.rows import PREDICTIONS
 from r4r.spreadsheet import write_row
 from r4r.stages.score_reasons import reasons_of
 from r4r.stages.split import all_rows
-from r4r.stages.stage import Job, Stage
+from r4r.stages.stage import Job
 
 Log = Callable[[Mapping[str, Any]], None]
 RUN_NAME = 128  # characters at most; the notes have every override

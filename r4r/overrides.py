@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from r4r.arguments import given, slips
-from r4r.checks import ignored, node_settings, settable, validate
+from r4r.checks import ignored, node_settings, settable, unread, validate
 from r4r.composing import compose, make_loader, no_option
 from r4r.errors import ConfigError
 from r4r.files import conf_dir as conf_dir
@@ -106,6 +106,23 @@ def preflight(argv: list[str]) -> list[str]:
 
 def notes(cfg: DictConfig, overrides: Sequence[str]) -> list[str]:
     """What is worth a second look in a job that can run."""
+    return [*_recipe_note(cfg, overrides), *_unread_note(cfg)]
+
+
+def _unread_note(cfg: DictConfig) -> list[str]:
+    """Which experts' settings a method of the job leaves unread, where a recipe or a preset gives them all the same."""
+    places: dict[str, list[str]] = {}
+    for key, owner in unread(cfg).items():
+        if OmegaConf.select(cfg, key) is not None:
+            places.setdefault(owner, []).append(".".join(key.split(".")[:2]))
+    return [
+        f"{owner}: trains one adapter for several tasks; how {', '.join(sorted(set(names)))} are trained is not read"
+        for owner, names in places.items()
+    ]
+
+
+def _recipe_note(cfg: DictConfig, overrides: Sequence[str]) -> list[str]:
+    """A sentence where a large model is to be trained with the settings made for the bundled one."""
     recipe = OmegaConf.select(cfg, "hydra.runtime.choices.recipe")
     source = str(OmegaConf.select(cfg, "llm.source"))
     asked = any(text.lstrip("+").startswith("recipe=") for text in overrides)

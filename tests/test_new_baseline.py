@@ -1,4 +1,4 @@
-"""The README's new baseline: two files, taken from its text, and it runs beside the others."""
+"""The new baseline of the methods' README: two files, taken from its text, and it runs beside the others."""
 
 import json
 import re
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "r4r" / "methods" / "README.md"
 SMALL = ["dataset.world.users=20", "dataset.world.items=10", "logger=none", "~references.mf"]
 
 
@@ -23,7 +24,7 @@ def blocks() -> list[tuple[str, str]]:
 def checkout(tmp_path: Path) -> Path:
     """A copy of the checkout's package and configuration, with the section's files added."""
     for name in ("r4r", "conf"):
-        shutil.copytree(README.parent / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for path, content in blocks():
         assert not (tmp_path / path).exists()
         (tmp_path / path).write_text(content, encoding="utf-8")

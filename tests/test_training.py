@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from r4r.config import TrainerConfig
-from r4r.errors import ConfigError, ModelError, TrainingError
+from r4r.errors import ModelError, TrainingError
 from r4r.experts.predictor import Predictor
 from r4r.lm.base import LanguageModel, Lora
 from r4r.lm.engine import HF
@@ -26,7 +26,6 @@ from r4r.training.memory import tokens_for
 from r4r.training.objectives import sft
 from r4r.training.objectives.base import encode
 from r4r.training.objectives.sft import SFT
-from r4r.training.trainer import check_nodes
 from r4r.training.weights import Masters
 
 Load = Callable[..., LanguageModel]
@@ -551,19 +550,6 @@ def test_arguments_of_the_trainer_are_passed_on(load_tiny: Load, tmp_path: Path)
     assert farthest(adapter(tmp_path / "plain"), adapter(tmp_path / "mixed")) > 0
     with pytest.raises(TrainingError, match=r"Lightning refuses these settings: .*profiler"):
         train(load_tiny(), tmp_path / "wrong", trainer={"profiler": "smple"})
-
-
-@pytest.mark.parametrize(
-    ("node", "told"),
-    [
-        ({"_target_": "pytorch_lightning.callbacks.EarlyStoping"}, "there is no class"),
-        ({"_target_": "os.system", "command": "true"}, "not what Lightning takes"),
-        ({"_target_": "pytorch_lightning.callbacks.EarlyStopping", "monitr": "x"}, "monit"),
-    ],
-)
-def test_a_callback_is_checked_before_any_work(node: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
-        check_nodes(TrainerConfig(callbacks=[node]))
 
 
 def test_what_changes_an_adapter_is_in_its_key() -> None:
