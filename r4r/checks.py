@@ -323,6 +323,12 @@ def _targets(values: Mapping[Any, Any]) -> list[tuple[str, Mapping[Any, Any]]]:
                     found.append((f"{group}.{name}", node))
                     if isinstance(node.get("objective"), groups):
                         found.append((f"{group}.{name}.objective", node["objective"]))
+    for group, key in (("metrics", "ratings"), ("dataset", "layout")):
+        node: Any = values.get(group)
+        inner = node.get(key) if isinstance(node, groups) else None
+        if isinstance(inner, groups):
+            whole = f"{group}.{key}"
+            found += [(whole, inner)] if key == "layout" else [(f"{whole}.{n}", each) for n, each in inner.items()]
     return found + _lightnings(values.get("trainer"))
 
 

@@ -80,6 +80,7 @@ class DatasetConfig(Section):
     reviews_sha256: str | None = None
     meta_sha256: str | None = None
     columns: dict[str, str] = Field({})  # source=custom: canonical column -> column of the file
+    layout: dict[str, Any] | None = None  # source=custom: the node of a reader of one's own, in place of columns
     scale: Scale | None = None  # of the ratings; null: whole ratings from 1 to 5, and other ones are an error
     quoting: Literal["auto", "double", "backslash", "none"] = "auto"  # CSV, TSV: what quotation marks are (readers.py)
     tau: float = Field(0.1, ge=0, allow_inf_nan=False)  # acceptance threshold of the reason filter (paper 4.1.4)
@@ -92,6 +93,16 @@ class DatasetConfig(Section):
     history: HistoryConfig = HistoryConfig()
     pools: PoolsConfig = PoolsConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @field_validator("layout")
+    @classmethod
+    def _check_layout(cls, value: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
+        source = info.data.get("source")
+        if value is not None and source != "custom":
+            raise ValueError(f"is for source=custom; the format of source={source} is fixed")
+        if value is not None and info.data.get("columns"):
+            raise ValueError("says itself what stands where; drop dataset.columns")
+        return value
 
     @field_validator("scale")
     @classmethod
@@ -188,12 +199,27 @@ class GPTScoreConfig(Section):
 
 
 class MetricsConfig(Section):
-    """How well a method's reasons match the reviews (paper Table 3); null or false: not scored."""
+    """Metrics of ratings beside MAE and RMSE; and how well a method's reasons match the reviews (paper Table 3), null
+    or false: not scored."""
 
+    ratings: dict[str, dict[str, Any]] = Field({})  # name: its node
     rouge_l: bool = False
     similarity: TextModelConfig | None = None
     bleurt: TextModelConfig | None = None
     gptscore: GPTScoreConfig | None = None
+
+    @property
+    def of_reasons(self) -> bool:
+        """Whether any metric of reasons is asked for."""
+        return any(self.model_dump(exclude={"ratings"}).values())
+
+    @field_validator("ratings")
+    @classmethod
+    def _check_names(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        taken = sorted(value.keys() & {"n", "mae", "mae_se", "rmse", "rmse_se", "label", "decoding"})
+        if taken:
+            raise ValueError(f"{', '.join(taken)}: scores have this already; mount the metric under another name")
+        return value
 
 
 class TimingConfig(Section):

@@ -17,9 +17,10 @@ from r4r.files import conf_dir
 from r4r.targets import setting_names
 
 WORLD = frozenset({"world"})  # settings of a simulated data set alone
-RAW = frozenset({"reviews", "meta", "columns", "scale", "quoting", "max_bad_fraction", "strict", "memory_limit"}) | {
-    f"{file}_{about}" for file in ("reviews", "meta") for about in ("url", "sha256")
-}  # and of raw files
+RAW = frozenset(  # and of raw files
+    [f"{file}{about}" for file in ("reviews", "meta") for about in ("", "_url", "_sha256")]
+    + ["columns", "layout", "scale", "quoting", "max_bad_fraction", "strict", "memory_limit"]
+)
 SOURCES = ("amazon2014", "amazon2018", "amazon2023", "yelp", "custom")
 
 

@@ -163,7 +163,8 @@ def score_metrics(record: Mapping[str, Any], sweep_metric: str) -> dict[str, flo
     its reasons' scores; those of the own method without a label too, so that runs of different methods share a column;
     the number of rows; the tokens that were trained on; and what a search minimizes."""
     own = record["metrics"][0]
-    errors = ("mae", "mae_se", "rmse", "rmse_se")
+    names = ("mae", "rmse", *(record.get("rating_metrics") or {}))
+    errors = [column for name in names for column in (name, f"{name}_se")]
     logged: dict[str, float] = {"sweep_metric": own[sweep_metric], "score/n": own["n"]}
     for row in record["metrics"]:
         logged |= {f"score/{row['label']}/{row['decoding']}/{m}": row[m] for m in errors}

@@ -237,14 +237,17 @@ def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[s
     """Predictions of the method and its references, scored on the same rows.
 
     Returns:
-        metrics (a row a label and decoding, the method's first), segments, comparisons of the method's first label with
+        metrics (a row a label and decoding, the method's first), rating_metrics (name -> title and direction of those
+        beside MAE and RMSE), segments, comparisons of the method's first label with
         every other (first minus other), cost, artifacts (stage -> key), excluded (cause -> row ids): what an analysis
         left out, and so is scored for no label; where the configuration has metrics of reasons, reasons (see
         `score_reasons`).
     """
+    from r4r.checks import construct
     from r4r.data.history import HistoryIndex
     from r4r.errors import ConfigError
     from r4r.metrics.rating import DECODINGS, align, rating_error, segments
+    from r4r.metrics.rating_metric import measured
     from r4r.metrics.significance import paired_bootstrap
     from r4r.records import cost
     from r4r.rows import PREDICTIONS
@@ -268,12 +271,18 @@ def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[s
     ratings, scale = truth["rating"].to_numpy(), work.config.dataset.rating_scale
     known = HistoryIndex(rows_of(work.config.dataset.history.source, all_rows(work))).before(truth)
     headline, *others = predicted
-    metrics, parts = [], []
+    nodes, plugins = work.config.metrics.ratings, work.config.plugins
+    more = {name: construct(node, f"metrics.ratings.{name}", plugins) for name, node in nodes.items()}
+    metrics: list[dict[str, Any]] = []
+    parts = []
     for label, table in predicted.items():
         values = {name: table[name].to_numpy() for name in DECODINGS}
         for name in DECODINGS:
             if name == "mean" or (values[name] != values["mean"]).any():
-                metrics.append({"label": label, "decoding": name, **rating_error(ratings, values[name])})
+                row = {"label": label, "decoding": name, **rating_error(ratings, values[name])}
+                for own, metric in more.items():
+                    row |= measured(own, metric, ratings, values[name], scale)
+                metrics.append(row)
         lengths = known.user_count, known.item_count
         parts += [{"label": label, **row} for row in segments(truth, values["mean"], *lengths, scale=scale)]
     first = predicted[headline]["mean"].to_numpy()
@@ -283,7 +292,7 @@ def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[s
     ]
     scored = {}
     artifacts = {stage.name: stage.key for each in finals for stage in each.upstream()}
-    if any(work.config.metrics.model_dump().values()):
+    if work.config.metrics.of_reasons:
         reasons = score_reasons(work, finals, truth)
         artifacts |= reasons.pop("artifacts")
         scored = {"reasons": reasons}
@@ -291,6 +300,9 @@ def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[s
         "evaluated": work.config.dataset.evaluate.split,
         "excluded": excluded,
         "metrics": metrics,
+        "rating_metrics": {
+            name: {"title": metric.title, "higher_is_better": metric.higher_is_better} for name, metric in more.items()
+        },
         "segments": parts,
         "comparisons": comparisons,
         "cost": cost(work, final),

@@ -59,6 +59,8 @@ PLACES = {  # dotted key, * for any one name
     "references.*": METHOD,
     "reason_source": Kind("a reason source, a class derived from r4r's ReasonSource", _derived("ReasonSource")),
     "experts.*": Kind("an expert, a class derived from r4r's Expert", _derived("Expert")),
+    "metrics.ratings.*": Kind("a metric of ratings, a class derived from RatingMetric", _derived("RatingMetric")),
+    "dataset.layout": Kind("a reader of raw files, a class derived from RawReader", _derived("RawReader")),
     "experts.*.objective": Kind("an objective, a class derived from r4r's Objective", _derived("Objective")),
     "trainer.callbacks.*": CALLBACK,
     "trainer.plugins.*": Kind(

@@ -71,7 +71,6 @@ class Baseline:
             self,
             split_stage(config),
             dataset.evaluate,
-            dataset.rating_scale,
             config.seed if self.seeded else None,
             dataset.history.source if self.reads_past else None,
             Unkeyed(config.trainer.accelerator),
@@ -91,7 +90,6 @@ class BaselinePredictions(Stage):
     method: Baseline
     split: Split
     evaluate: EvaluateConfig
-    scale: Scale
     seed: int | None
     source: str | None
     accelerator: Unkeyed
@@ -110,7 +108,7 @@ class BaselinePredictions(Stage):
     def build(self, work: Work) -> dict[str, Any]:
         rows = work.of(self.split).table(REVIEWS)
         wanted, past = evaluated_rows(self.evaluate, rows), rows_of(self.source or "train", rows)
-        given = Given(rows, wanted, past, self.scale, self.seed or 0, self.accelerator.value, work.job.log)
+        given = Given(rows, wanted, past, self.split.scale, self.seed or 0, self.accelerator.value, work.job.log)
         table, facts = self.method.predictions(given)
         write_table(work.folder / "data.parquet", table, PREDICTIONS)
         return {"predictions": len(table), **facts}

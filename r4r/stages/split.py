@@ -14,9 +14,11 @@ from r4r.data.simulator import build_world
 from r4r.data.table1 import table1_text
 from r4r.errors import DataError
 from r4r.files import fingerprint
+from r4r.pipeline.component import Component
 from r4r.pipeline.stage import Stage, Unkeyed
 from r4r.progress import say
 from r4r.rows import ITEMS, REVIEWS
+from r4r.scale import PAPER, Scale
 from r4r.stages.identity import dataset_identity
 from r4r.stages.stage import Job, Work
 from r4r.store.artifact import Artifact, write_json, write_table
@@ -49,6 +51,11 @@ class Split(Stage):
         say(text)
         return {"rows": report["table1"], "files": report["files"]}
 
+    @property
+    def scale(self) -> Scale:
+        """Of the ratings."""
+        raise NotImplementedError
+
     def write(self, folder: Path) -> dict[str, Any]:
         """Write both tables; the report of `r4r.data.prepare.prepare`."""
         raise NotImplementedError
@@ -61,6 +68,10 @@ class WorldSplit(Split):
     world: WorldConfig
     category: str
     prepare: PrepareConfig
+
+    @property
+    def scale(self) -> Scale:
+        return PAPER
 
     def write(self, folder: Path) -> dict[str, Any]:
         rows, report = split_frame(build_world(self.world, self.category).rows, self.prepare)
@@ -86,8 +97,13 @@ class RawSplit(Split):
 
     raw: RawFiles
 
+    @property
+    def scale(self) -> Scale:
+        return self.raw.dataset.rating_scale
+
     def write(self, folder: Path) -> dict[str, Any]:
-        report = prepare(self.raw.dataset, self.raw.folder, folder)
+        layout = self.raw.dataset.layout
+        report = prepare(self.raw.dataset, self.raw.folder, folder, Component(layout).object if layout else None)
         (folder / "rows.parquet").replace(folder / "data.parquet")
         return report
 
