@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from r4r.config import Config
 from r4r.errors import ConfigError
 from r4r.files import conf_dir
+from r4r.kinds import stranger, strangers, without_strangers
 from r4r.targets import close_names, constructor_schema, fitting, misplaced, setting_names
 
 # what only some methods read: an override of these that no method of the job uses is refused
@@ -37,7 +38,7 @@ IN_PROCESS_ONLY = {
     "max_num_seqs",
     "max_num_batched_tokens",
 }
-TRAINS_EXPERTS = {"ddp", "devices", "num_nodes", "strategy", "precision", "callbacks", "micro_batch_tokens"}
+FOR_ALL = {"accelerator", "threads"}  # settings of the trainer that methods without experts read too
 UNION_MEMBER = re.compile(r"str|int|float|bool|(list|dict|literal|constrained|function)[\[-].*")  # in pydantic's places
 LARGEST = 2**32 - 1  # of any whole number; what libraries take as a seed
 
@@ -63,6 +64,10 @@ def validate(cfg: DictConfig, classes: bool = True) -> Config:
             k: Path(v).expanduser().absolute() if v and isinstance(v, str) else v for k, v in folders.items()
         }
     problems += misplaced(values)
+    strange = strangers(values, plugins_in(values))
+    without_strangers(values, strange)
+    if not values.get("experiment"):  # what a preset brings for another kind is not read, and no fault
+        problems += [text for key, text in strange.items() if key not in dead]
     found = _too_large(values)
     config = None
     try:
@@ -171,6 +176,7 @@ def ignored(cfg: DictConfig, overrides: Iterable[str]) -> list[str]:
     nodes = list(named.values())
     used: set[str] = set()
     trained: set[str] = set()
+    idle = unread(cfg)
     for where, node in named.items():
         try:
             target = fitting(where, str(node["_target_"]), plugins_in(cfg))
@@ -189,18 +195,47 @@ def ignored(cfg: DictConfig, overrides: Iterable[str]) -> list[str]:
     chosen = cfg.get("strategy") or {}
     for override in overrides:
         root, inner = [*re.split(r"[.@/=]", override.lstrip("+~")), ""][:2]
+        key = override.lstrip("+~").partition("=")[0].rpartition("@")[2]
         if root in GUARDED and GUARDED[root] not in used:
             found.append(f"{override}: this job's methods ({names}) do not use {GUARDED[root]}; drop the override")
         elif root == "experts" and inner in experts and inner not in mounted:
             found.append(f"{override}: this strategy has no {inner}, it mounts {', '.join(mounted)}; drop the override")
         elif root == "experts" and inner in experts and inner not in trained:
             found.append(f"{override}: this job's methods ({names}) train no {inner}; drop the override")
-        elif root == "trainer" and inner in TRAINS_EXPERTS and "experts" not in used:
-            found.append(f"{override}: this job's methods ({names}) train no expert on any number of devices")
-        elif root == "llm" and (fault := _unread(inner, override, cfg)):
+        elif owner := next((idle[k] for k in idle if key == k or key.startswith(f"{k}.")), ""):
+            found.append(f"{override}: is not read by {owner}; drop the override")
+        elif "experts" not in used and _trains(key, inner):
+            found.append(f"{override}: this job's methods ({names}) train no expert; drop the override")
+        elif fault := _unread(inner, override, cfg) if root == "llm" else _strange(key, cfg):
             found.append(f"{override}: {fault}")
         elif root == "reason_source" and chosen.get("reasons") is False:
             found.append(f"{override}: this strategy predicts without reasons; drop the override")
+    return found
+
+
+def _strange(key: str, cfg: DictConfig) -> str:
+    """Why a setting of another kind is refused although a preset may bring it; without a preset, `validate` says so."""
+    return stranger(key, cfg, plugins_in(cfg)) if cfg.get("experiment") else ""
+
+
+def _trains(key: str, inner: str) -> bool:
+    """Whether an override is of a setting that only the training of experts reads."""
+    return inner == "ddp" if key == "trainer" else key.startswith("trainer.") and inner not in FOR_ALL
+
+
+def unread(cfg: DictConfig) -> dict[str, str]:
+    """Dotted key below `experts` -> the method, with the settings for which it does not read it (see Method.unread)."""
+    nodes = {"method": cfg.get("method")}
+    nodes |= {f"references.{name}": node for name, node in (cfg.get("references") or {}).items()}
+    found = {}
+    for where, node in nodes.items():
+        try:
+            target = fitting(where, str(node["_target_"]), plugins_in(cfg))
+        except Exception:  # a broken target is validate's to report
+            continue
+        settings = {str(key): value for key, value in node.items() if key not in ("_target_", "name")}
+        told = ", ".join([str(node.get("name")), *(f"{key}={value}" for key, value in settings.items())])
+        found |= {key: told for key in getattr(target, "unread", lambda settings: ())(settings)}
     return found
 
 
@@ -228,8 +263,7 @@ def settable(cfg: DictConfig) -> set[str]:
     def walk(model: type[BaseModel], path: str) -> None:
         for name in model.model_fields:
             found.add(f"{path}{name}")
-            inner = _model_at(model, (name,))
-            if inner:
+            for inner in _models(model.model_fields[name].annotation):
                 walk(inner, f"{path}{name}.")
 
     walk(Config, "")
@@ -289,17 +323,25 @@ def _targets(values: Mapping[Any, Any]) -> list[tuple[str, Mapping[Any, Any]]]:
                     found.append((f"{group}.{name}", node))
                     if isinstance(node.get("objective"), groups):
                         found.append((f"{group}.{name}.objective", node["objective"]))
+    for group, key in (("metrics", "ratings"), ("dataset", "layout")):
+        node: Any = values.get(group)
+        inner = node.get(key) if isinstance(node, groups) else None
+        if isinstance(inner, groups):
+            whole = f"{group}.{key}"
+            found += [(whole, inner)] if key == "layout" else [(f"{whole}.{n}", each) for n, each in inner.items()]
     return found + _lightnings(values.get("trainer"))
 
 
 def _lightnings(trainer: Any) -> list[tuple[str, Mapping[str, Any]]]:
-    """(dotted key, node) of the trainer's callbacks and strategy that name a class."""
+    """(dotted key, node) of the trainer's arguments that name a class of Lightning's."""
     groups = dict | DictConfig
     if not isinstance(trainer, groups):
         return []
-    callbacks: Any = trainer.get("callbacks") or {}
-    named: Iterable[tuple[Any, Any]] = callbacks.items() if isinstance(callbacks, groups) else enumerate(callbacks)
-    nodes = [("strategy", trainer.get("strategy")), *((f"callbacks.{name}", node) for name, node in named)]
+    nodes = [(name, trainer.get(name)) for name in ("strategy", "profiler")]
+    for name in ("callbacks", "plugins"):
+        listed: Any = trainer.get(name) or {}
+        named: Iterable[tuple[Any, Any]] = listed.items() if isinstance(listed, groups) else enumerate(listed)
+        nodes += [(f"{name}.{key}", node) for key, node in named]
     return [(f"trainer.{where}", node) for where, node in nodes if isinstance(node, groups)]
 
 
@@ -330,22 +372,26 @@ def _sentences(error: ValidationError, model: type[BaseModel], prefix: str) -> l
             loc = loc[:-1]
             if found and found[-1][0] == ".".join([*([prefix] if prefix else []), *map(str, loc)]):
                 continue
-        key = ".".join([*([prefix] if prefix else []), *map(str, loc)])
+        path, group = _at(model, loc)
+        if item["type"].startswith("union_tag"):  # which kind of group it is
+            path = [*path, item["ctx"]["discriminator"].strip("'")]
+        key = ".".join([*([prefix] if prefix else []), *map(str, path)])
         value, kind = item.get("input"), item["type"]
         if kind == "extra_forbidden":
-            parent = _model_at(model, loc[:-1])
+            _, parent = _at(model, loc[:-1])
             known = list(parent.model_fields) if parent else []
             text = f"{key}: there is no such setting; {close_names(str(loc[-1]), known)}"
-        elif kind == "missing":
+        elif kind in ("missing", "union_tag_not_found"):
             text = f"{key}: has no value; set {key}=..."
-        elif kind == "literal_error":
-            allowed = re.findall(r"'([^']*)'", item.get("ctx", {}).get("expected", ""))
+        elif kind in ("literal_error", "union_tag_invalid"):
+            told = item.get("ctx", {})
+            value = told.get("tag", value)
+            allowed = re.findall(r"'([^']*)'", told.get("expected_tags", told.get("expected", "")))
             text = f"{key}={value}: must be one of {', '.join(allowed)}"
             near = difflib.get_close_matches(str(value), allowed, n=1)
             text += f"; did you mean {near[0]}?" if near else ""
         elif kind in ("model_type", "dict_type"):
-            parent = _model_at(model, loc)
-            inside = f": {', '.join(parent.model_fields)}" if parent else ""
+            inside = f": {', '.join(group.model_fields)}" if group else ""
             text = f"{key}={value}: must be a group of settings{inside}"
         else:
             message = item["msg"].removeprefix("Value error, ")
@@ -357,13 +403,26 @@ def _sentences(error: ValidationError, model: type[BaseModel], prefix: str) -> l
     return found
 
 
-def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel] | None:
-    """The schema of the group at a location, if it has one."""
-    current: type[BaseModel] | None = model
+def _at(model: type[BaseModel], loc: Sequence[int | str]) -> tuple[list[int | str], type[BaseModel] | None]:
+    """A location without the names of the kinds that pydantic puts into it, and the schema of the group there, if it
+    has one."""
+    path: list[int | str] = []
+    kinds, tag = [model], ""
     for part in loc:
-        if current is None or part not in current.model_fields:
-            return None
-        annotation = current.model_fields[str(part)].annotation
-        kinds = [annotation, *get_args(annotation)]
-        current = next((k for k in kinds if inspect.isclass(k) and issubclass(k, BaseModel)), None)
-    return current
+        if tag:
+            named = [kind for kind in kinds if part in get_args(kind.model_fields[tag].annotation)]
+            kinds, tag = named or kinds, ""
+            if named:
+                continue
+        path.append(part)
+        field = next((kind.model_fields[str(part)] for kind in kinds if part in kind.model_fields), None)
+        kinds = _models(field.annotation) if field else []
+        tag = str(field.discriminator or "") if field else ""
+    return path, kinds[0] if kinds else None
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The groups of settings that a type names."""
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for inner in get_args(annotation) if not isinstance(inner, str) for found in _models(inner)]

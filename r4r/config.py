@@ -4,24 +4,14 @@ Groups that name a `_target_` (method, expert) are checked against that construc
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from r4r.pasted_keys import WANTED, is_variable
+from r4r.configuration.section import Section, Seed, address, read_if, variable
+from r4r.configuration.teachers import Teacher
 from r4r.scale import PAPER, Scale
 from r4r.trainer_settings import TrainerConfig
-
-
-class Section(BaseModel):
-    """A group of settings: typed, closed (an unknown key is an error) and read-only."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""What numpy and Lightning take as a seed."""
 
 
 class WorldConfig(Section):
@@ -42,13 +32,9 @@ class WorldConfig(Section):
 class PrepareConfig(Section):
     """Which rows stay, in this order (paper 4.1.1; the options of SPEC section 1)."""
 
-    order: list[Literal["window", "require_title", "require_text", "dedupe", "k_core"]] = [
-        "window",
-        "require_title",
-        "require_text",
-        "dedupe",
-        "k_core",
-    ]
+    order: list[Literal["window", "require_title", "require_text", "dedupe", "k_core"]] = Field(
+        ["window", "require_title", "require_text", "dedupe", "k_core"]
+    )
     window_months: int | None = Field(None, ge=1)  # keep only the last months of the raw file
     require_title: bool = True
     require_text: bool = True
@@ -93,7 +79,8 @@ class DatasetConfig(Section):
     meta_url: str | None = None
     reviews_sha256: str | None = None
     meta_sha256: str | None = None
-    columns: dict[str, str] = {}  # source=custom: canonical column -> column of the file
+    columns: dict[str, str] = Field({})  # source=custom: canonical column -> column of the file
+    layout: dict[str, Any] | None = None  # source=custom: the node of a reader of one's own, in place of columns
     scale: Scale | None = None  # of the ratings; null: whole ratings from 1 to 5, and other ones are an error
     quoting: Literal["auto", "double", "backslash", "none"] = "auto"  # CSV, TSV: what quotation marks are (readers.py)
     tau: float = Field(0.1, ge=0, allow_inf_nan=False)  # acceptance threshold of the reason filter (paper 4.1.4)
@@ -107,6 +94,16 @@ class DatasetConfig(Section):
     pools: PoolsConfig = PoolsConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
 
+    @field_validator("layout")
+    @classmethod
+    def _check_layout(cls, value: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
+        source = info.data.get("source")
+        if value is not None and source != "custom":
+            raise ValueError(f"is for source=custom; the format of source={source} is fixed")
+        if value is not None and info.data.get("columns"):
+            raise ValueError("says itself what stands where; drop dataset.columns")
+        return value
+
     @field_validator("scale")
     @classmethod
     def _check_scale(cls, value: Scale | None, info: ValidationInfo) -> Scale | None:
@@ -118,23 +115,6 @@ class DatasetConfig(Section):
     def rating_scale(self) -> Scale:
         """The scale that was told, or the paper's."""
         return self.scale or PAPER
-
-
-def _variable(value: str | None) -> str | None:
-    """The name of an environment variable that holds a key; raises ValueError where it may be the key itself."""
-    if value is not None and not is_variable(value):
-        raise ValueError(WANTED)
-    return value
-
-
-def _address(value: str, key_env: str) -> str:
-    """A server's address; raises ValueError where it is none, or holds what belongs into the environment."""
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be an address, such as http://localhost:8000/v1")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError(f"must hold no user, password or query: a key comes from the environment ({key_env})")
-    return value.rstrip("/")
 
 
 class VLLMConfig(Section):
@@ -154,12 +134,12 @@ class VLLMConfig(Section):
     @field_validator("base_url")
     @classmethod
     def _check_address(cls, value: str | None) -> str | None:
-        return None if value is None else _address(value, "llm.vllm.key_env")
+        return None if value is None else address(value, "llm.vllm.key_env")
 
     @field_validator("key_env")
     @classmethod
     def _check_key_env(cls, value: str | None) -> str | None:
-        return _variable(value)
+        return variable(value)
 
 
 class LLMConfig(Section):
@@ -179,110 +159,6 @@ class LLMConfig(Section):
     gradient_checkpointing: bool = False  # training: less memory, each layer computed twice
     engine: Literal["hf", "vllm"] = "hf"  # who writes and rates
     vllm: VLLMConfig = VLLMConfig()
-
-
-class PriceConfig(Section):
-    """What a model takes, in dollars per million tokens."""
-
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
-    date: str  # when the provider's list said so
-
-
-API_KINDS = ("openai", "openai_batch", "server")  # teachers behind an HTTP address
-# fields of a request that other settings say, or that change the shape of its reply
-OWN_FIELDS = {"model", "messages", "temperature", "max_tokens", "max_completion_tokens", "stream", "n"}
-
-
-class TeacherConfig(Section):
-    kind: Literal["simulator", "local", "openai", "openai_batch", "server"]
-    model: str = "simulator"
-    summary_temperature: float | None = Field(0.2, ge=0)  # null: none is sent, the server's own holds
-    reason_temperature: float | None = Field(1.0, ge=0)
-    summary_max_tokens: int = Field(160, ge=8)
-    reason_max_tokens: int = Field(320, ge=8)
-    max_failed_share: float = Field(1.0, ge=0, le=1)  # of a stage's calls: refused, cut, empty, rejected; more stop it
-    max_empty_share: float = Field(0.5, ge=0, le=1)  # of its summaries: all three lines None; more stop it
-    skill: float = Field(0.85, ge=0, le=1)  # simulator: chance that it reads a cue rightly at temperature 1
-    source: str | None = None  # local: where the model is, as llm.source
-    sha256: str | None = None
-    revision: str | None = None  # local: branch, tag or commit; server: whatever tells two models of one name apart
-    quantization: Literal["nf4", "none"] = "none"
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    batch_tokens: int = Field(4096, ge=64)
-    max_length: int = Field(4096, ge=64)
-    # openai, openai_batch, server
-    base_url: str | None = Field(None, validate_default=True)  # null: api.openai.com
-    key_env: str | None = Field("OPENAI_API_KEY", validate_default=True)  # environment variable that holds the key
-    # what the model calls the limit of an answer; null: no limit is sent
-    token_limit_field: Literal["max_tokens", "max_completion_tokens"] | None = "max_tokens"
-    extra_body: dict[str, Any] = {}  # further fields of each request, such as {enable_thinking: false}
-    concurrency: int = Field(16, ge=1)  # calls in flight
-    requests_per_minute: float | None = Field(None, gt=0)
-    tokens_per_minute: float | None = Field(None, gt=0)  # prompt (4 characters a token) plus max_tokens
-    timeout_s: float = Field(120.0, gt=0)  # of one request, whole
-    retries: int = Field(8, ge=0)  # after 429, 5xx, timeouts and broken connections
-    backoff_s: float = Field(1.0, gt=0)  # before the first retry; doubles to 60, with jitter; Retry-After is honoured
-    max_wait_s: float = Field(600.0, gt=0)  # a longer Retry-After stops the job
-    retry_failures: bool = False  # ask again what an earlier run saw refused, cut or empty
-    prices: dict[str, PriceConfig] = {}  # by model
-    budget_usd: float | None = Field(None, ge=0, validate_default=True)  # of all that was ever paid into the cache
-    batch_poll_s: float = Field(30.0, gt=0)  # openai_batch: between two looks at a batch
-    batch_calls: int = Field(20_000, ge=1, le=50_000)  # openai_batch: calls a batch, at most
-    batch_mb: float = Field(100.0, gt=0, le=200)  # openai_batch: size of a batch file, at most
-
-    @property
-    def is_api(self) -> bool:
-        return self.kind in API_KINDS
-
-    @field_validator("source")
-    @classmethod
-    def _check_source(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if info.data.get("kind") == "local" and not value:
-            raise ValueError("the local teacher needs a model: hub:org/name, pypi:package==version/member or path:/...")
-        return value
-
-    @field_validator("base_url")
-    @classmethod
-    def _check_address(cls, value: str | None, info: ValidationInfo) -> str | None:
-        kind = info.data.get("kind")
-        if value is None:
-            if kind == "server":
-                raise ValueError("the server teacher needs an address, such as http://localhost:8000/v1")
-            return value
-        if kind in ("simulator", "local"):
-            raise ValueError(f"the {kind} teacher has no address; take teacher=server, or drop it")
-        return _address(value, "teacher.key_env")
-
-    @field_validator("extra_body")
-    @classmethod
-    def _check_extra_body(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        own = sorted(OWN_FIELDS & value.keys())
-        if own:
-            raise ValueError(f"must leave {', '.join(own)} alone: other settings say these, or no reply could be read")
-        if value and info.data.get("kind") not in API_KINDS:
-            raise ValueError(f"the {info.data.get('kind')} teacher sends no requests; take teacher=server, or drop it")
-        return value
-
-    @field_validator("key_env")
-    @classmethod
-    def _check_key_env(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is None and info.data.get("kind") in ("openai", "openai_batch"):
-            raise ValueError("must name the environment variable that holds the key")
-        return _variable(value)
-
-    @field_validator("budget_usd")
-    @classmethod
-    def _check_budget(cls, value: float | None, info: ValidationInfo) -> float | None:
-        data = info.data
-        if value is not None and data.get("token_limit_field", "") is None:
-            raise ValueError("cannot be kept where no limit of answers is sent; set teacher.token_limit_field")
-        if value is not None and data.get("kind") in API_KINDS and data.get("model") not in data.get("prices", {}):
-            raise ValueError(
-                f"a budget needs the price of {data.get('model')}; "
-                f"set '+teacher.prices={{{data.get('model')}: {{input: ..., output: ..., date: ...}}}}'"
-            )
-        return value
 
 
 class StrategyConfig(Section):
@@ -316,19 +192,34 @@ class TextModelConfig(Section):
 class GPTScoreConfig(Section):
     """A judge of reasons: any teacher that follows instructions."""
 
-    judge: TeacherConfig
+    judge: Teacher
     temperature: float | None = Field(0.0, ge=0)  # null: none is sent
     max_tokens: int = Field(16, ge=4)
     retries: int = Field(3, ge=0)  # calls beyond the first, for an answer that is no score
 
 
 class MetricsConfig(Section):
-    """How well a method's reasons match the reviews (paper Table 3); null or false: not scored."""
+    """Metrics of ratings beside MAE and RMSE; and how well a method's reasons match the reviews (paper Table 3), null
+    or false: not scored."""
 
+    ratings: dict[str, dict[str, Any]] = Field({})  # name: its node
     rouge_l: bool = False
     similarity: TextModelConfig | None = None
     bleurt: TextModelConfig | None = None
     gptscore: GPTScoreConfig | None = None
+
+    @property
+    def of_reasons(self) -> bool:
+        """Whether any metric of reasons is asked for."""
+        return any(self.model_dump(exclude={"ratings"}).values())
+
+    @field_validator("ratings")
+    @classmethod
+    def _check_names(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        taken = sorted(value.keys() & {"n", "mae", "mae_se", "rmse", "rmse_se", "label", "decoding"})
+        if taken:
+            raise ValueError(f"{', '.join(taken)}: scores have this already; mount the metric under another name")
+        return value
 
 
 class TimingConfig(Section):
@@ -338,15 +229,28 @@ class TimingConfig(Section):
     seed: Seed = 0
     warmup: int = Field(2, ge=1)  # predictions before the clock starts
 
+    @field_validator("seed", "warmup")
+    @classmethod
+    def _check_read(cls, value: int, info: ValidationInfo) -> int:
+        return read_if(cls, value, info, "rows", "nothing is timed with timing.rows=0; take timing=paper, or drop it")
+
 
 class LoggerConfig(Section):
     """Who logs; both may."""
 
     csv: bool = False
     wandb: bool = False
+    # W&B's
     project: str = "r4r"
     mode: Literal["auto", "offline", "online", "disabled"] = "auto"  # auto: WANDB_MODE's, or online with WANDB_API_KEY
     group: str | None = None
+
+    @field_validator("project", "mode", "group")
+    @classmethod
+    def _check_read(cls, value: str | None, info: ValidationInfo) -> str | None:
+        return read_if(
+            cls, value, info, "wandb", "only W&B reads it; take logger=wandb or logger=[csv,wandb], or drop it"
+        )
 
 
 class PathsConfig(Section):
@@ -375,12 +279,12 @@ class Config(Section):
     experiment: str | None = None
     dataset: DatasetConfig
     llm: LLMConfig
-    teacher: TeacherConfig
+    teacher: Teacher
     method: dict[str, Any]  # `_target_` and the method's own settings
-    experts: dict[str, dict[str, Any]] = {}  # mounted by the strategy
+    experts: dict[str, dict[str, Any]] = Field({})  # mounted by the strategy
     strategy: StrategyConfig
     reason_source: dict[str, Any]  # its class checks it
-    references: dict[str, dict[str, Any]] = {}  # methods scored beside this one
+    references: dict[str, dict[str, Any]] = Field({})  # methods scored beside this one
     metrics: MetricsConfig = MetricsConfig()
     timing: TimingConfig = TimingConfig()
     trainer: TrainerConfig

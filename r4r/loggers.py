@@ -11,11 +11,12 @@ import pandas as pd
 from r4r.config import Config
 from r4r.curves import Curves
 from r4r.errors import R4RError
+from r4r.pipeline.stage import Stage
 from r4r.rows import PREDICTIONS
 from r4r.spreadsheet import write_row
 from r4r.stages.score_reasons import reasons_of
 from r4r.stages.split import all_rows
-from r4r.stages.stage import Job, Stage
+from r4r.stages.stage import Job
 
 Log = Callable[[Mapping[str, Any]], None]
 RUN_NAME = 128  # characters at most; the notes have every override
@@ -162,7 +163,8 @@ def score_metrics(record: Mapping[str, Any], sweep_metric: str) -> dict[str, flo
     its reasons' scores; those of the own method without a label too, so that runs of different methods share a column;
     the number of rows; the tokens that were trained on; and what a search minimizes."""
     own = record["metrics"][0]
-    errors = ("mae", "mae_se", "rmse", "rmse_se")
+    names = ("mae", "rmse", *(record.get("rating_metrics") or {}))
+    errors = [column for name in names for column in (name, f"{name}_se")]
     logged: dict[str, float] = {"sweep_metric": own[sweep_metric], "score/n": own["n"]}
     for row in record["metrics"]:
         logged |= {f"score/{row['label']}/{row['decoding']}/{m}": row[m] for m in errors}

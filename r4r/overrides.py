@@ -16,10 +16,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from r4r.arguments import given, slips
-from r4r.checks import ignored, node_settings, settable, validate
+from r4r.checks import ignored, node_settings, settable, unread, validate
 from r4r.composing import compose, make_loader, no_option
 from r4r.errors import ConfigError
 from r4r.files import conf_dir as conf_dir
+from r4r.kinds import stranger
 from r4r.models_named import register_models
 from r4r.pasted_keys import refused
 from r4r.plugins import foreign_plugins, pin_sources, trusted_plugins
@@ -106,6 +107,23 @@ def preflight(argv: list[str]) -> list[str]:
 
 def notes(cfg: DictConfig, overrides: Sequence[str]) -> list[str]:
     """What is worth a second look in a job that can run."""
+    return [*_recipe_note(cfg, overrides), *_unread_note(cfg)]
+
+
+def _unread_note(cfg: DictConfig) -> list[str]:
+    """Which experts' settings a method of the job leaves unread, where a recipe or a preset gives them all the same."""
+    places: dict[str, list[str]] = {}
+    for key, owner in unread(cfg).items():
+        if OmegaConf.select(cfg, key) is not None:
+            places.setdefault(owner, []).append(".".join(key.split(".")[:2]))
+    return [
+        f"{owner}: trains one adapter for several tasks; how {', '.join(sorted(set(names)))} are trained is not read"
+        for owner, names in places.items()
+    ]
+
+
+def _recipe_note(cfg: DictConfig, overrides: Sequence[str]) -> list[str]:
+    """A sentence where a large model is to be trained with the settings made for the bundled one."""
     recipe = OmegaConf.select(cfg, "hydra.runtime.choices.recipe")
     source = str(OmegaConf.select(cfg, "llm.source"))
     asked = any(text.lstrip("+").startswith("recipe=") for text in overrides)
@@ -196,8 +214,9 @@ def _check_overrides(overrides: Sequence[str], loader: ConfigLoaderImpl, name: s
     groups, faults = _composable(groups, loader, name)
     problems += faults
     composed = [compose(loader, name, variant) for variant in _variants(groups)]
-    written = {key for cfg in composed for key in _dotted(cfg)}
-    known = written | {key for cfg in composed for key in settable(cfg)}
+    dotted = [set(_dotted(cfg)) for cfg in composed]
+    written = set.intersection(*dotted) if dotted else set()  # by the files of every variant
+    known = set().union(*dotted) | {key for cfg in composed for key in settable(cfg)}
     plugins = trusted_plugins(overrides, loader, name)
     for override in [each for parsed in keys for each in parsed if each.key_or_group.endswith("._target_")]:
         known |= node_settings(override.key_or_group.removesuffix("._target_"), str(override.value()), plugins)
@@ -207,7 +226,9 @@ def _check_overrides(overrides: Sequence[str], loader: ConfigLoaderImpl, name: s
         first, key = parsed[0], parsed[0].key_or_group
         lines = [str(override.input_line) for override in parsed]
         if not (first.is_add() or first.is_force_add()) and key not in known and not _open(key, known):
-            problems.append(f"{lines[0]}: there is no key or group '{key}'; {_near(key, known, loader)}")
+            elsewhere = next((text for cfg in composed if (text := stranger(key, cfg, plugins))), "")
+            fault = elsewhere or f"there is no key or group '{key}'; {_near(key, known, loader)}"
+            problems.append(f"{lines[0]}: {fault}")
             continue
         if first.type is OverrideType.CHANGE and key not in written:
             lines = [f"++{line}" for line in lines]

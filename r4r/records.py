@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from r4r.config import Config
 from r4r.errors import ModelError, R4RError
+from r4r.pipeline.stage import Stage
 from r4r.provenance import machine
-from r4r.stages.stage import Job, Stage
+from r4r.stages.stage import Job
 from r4r.store.artifact import write_json
 from r4r.targets import locate
 

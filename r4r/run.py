@@ -14,7 +14,8 @@ if TYPE_CHECKING:  # all heavy imports wait until a job runs: `r4r --help` must 
     from omegaconf import DictConfig
 
     from r4r.config import Config
-    from r4r.stages.stage import Job, Stage
+    from r4r.pipeline.stage import Stage
+    from r4r.stages.stage import Job
 
 
 def main() -> None:
@@ -135,6 +136,7 @@ def run(
     import threading
 
     from r4r.checks import construct
+    from r4r.job_plan import check_base_model, find_target
     from r4r.loggers import case_tables, open_logger, score_metrics
     from r4r.records import Terminated, recording
     from r4r.stages.stage import Job
@@ -160,6 +162,7 @@ def run(
             follow(work, [method.stages(work), *_reference_stages(work).values()])
             return {}
     if config.plan:
+        from r4r.job_plan import plan
         from r4r.stages.score_reasons import reason_score_stages
 
         final = method.stages(work)
@@ -179,8 +182,9 @@ def run(
                 torch.set_num_threads(config.trainer.threads)
             final = method.stages(work)
             references = _reference_stages(work)
+            stages = find_target(config.target, [final, *references.values()])
+            check_base_model(work, stages)
             if config.target != "result":
-                stages = find_target(config.target, [final, *references.values()])
                 record["target"] = {stage.name: str(work.materialize(stage).path) for stage in stages}
                 record["artifacts"] = {s.name: s.key for stage in stages for s in stage.upstream()}
             else:
@@ -229,84 +233,25 @@ def _reference_stages(work: "Job") -> "dict[str, Stage]":
     }
 
 
-def plan(work: "Job", finals: "dict[str, Stage]") -> None:
-    """Print each stage once, inputs first: whether it is in the store, its key, and what a build would take."""
-    from r4r.stages.estimate import counts, described, minutes
-
-    if work.config.llm.engine == "vllm":
-        from r4r.lm import engine
-
-        print(f"engine {engine.described(work.config.llm)}")
-    stages = list({(stage.name, stage.key): stage for final in finals.values() for stage in final.upstream()}.values())
-    known = counts(work.config, stages, work.store)
-    hits, unknown, whole = 0, [], 0.0
-    code: dict[str, list[str]] = {}  # file that is not r4r's released own -> stages whose keys hold its digest
-    for stage in stages:
-        for file in stage.unreleased:
-            code.setdefault(file, []).append(stage.name)
-        damage = work.store.damage(stage.name, stage.key)
-        if not damage and work.store.find(stage.name, stage.key):
-            hits += 1
-            print(f"hit    {stage.name:24} {stage.key}")
-            continue
-        words, seconds = described(stage, known, work.store)
-        whole += seconds or 0.0
-        unknown += [stage.name] if seconds is None else []
-        print(f"build  {stage.name:24} {stage.key}  {words}".rstrip())
-        if damage:
-            print(f"       what lies there is damaged: {damage}; it would be set aside")
-    changed = [file for file in code if file.startswith("r4r/")]
-    if changed:
-        shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
-        print(f"source {shown}: not as r4r released them; their content is part of the keys")
-    for file, names in code.items():
-        if file not in changed:
-            print(f"source {file}: its content is part of the keys of {', '.join(names)}")
-    if len(stages) > hits:
-        rest = f"; no rate yet for {len(unknown)} of them: {', '.join(unknown)}" if unknown else ""
-        print(
-            f"{minutes(whole)} in all by this machine's earlier builds{rest}" if whole else "no earlier build to go by"
-        )
-    print(f"{hits} stages in the store, {len(stages) - hits} to build; nothing was done (plan=true)")
-
-
-def find_target(target: str, finals: "list[Stage]") -> "list[Stage]":
-    """The upstream stages that `target` names, in full or by a last component that only one name has.
-
-    Raises:
-        ConfigError: no stage, or several names, fit.
-    """
-    from r4r.errors import ConfigError
-    from r4r.targets import close_names
-
-    stages = {(stage.name, stage.key): stage for final in finals for stage in final.upstream()}
-    names = {name for name, _ in stages}
-    fitting = [target] if target in names else sorted(n for n in names if n.rpartition("/")[2] == target)
-    if len(fitting) > 1:
-        raise ConfigError([f"target={target}: could be {' or '.join(fitting)}; write it in full"])
-    if not fitting:
-        short = {name.rpartition("/")[2] for name in names}
-        hint = close_names(target, names | short | {"result"})
-        raise ConfigError([f"target={target}: this job has no such stage; {hint}"])
-    return [stage for (name, _), stage in stages.items() if name == fitting[0]]
-
-
 def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[str, Any]:
     """Predictions of the method and its references, scored on the same rows.
 
     Returns:
-        metrics (a row a label and decoding, the method's first), segments, comparisons of the method's first label with
+        metrics (a row a label and decoding, the method's first), rating_metrics (name -> title and direction of those
+        beside MAE and RMSE), segments, comparisons of the method's first label with
         every other (first minus other), cost, artifacts (stage -> key), excluded (cause -> row ids): what an analysis
         left out, and so is scored for no label; where the configuration has metrics of reasons, reasons (see
         `score_reasons`).
     """
+    from r4r.checks import construct
     from r4r.data.history import HistoryIndex
     from r4r.errors import ConfigError
     from r4r.metrics.rating import DECODINGS, align, rating_error, segments
+    from r4r.metrics.rating_metric import measured
     from r4r.metrics.significance import paired_bootstrap
     from r4r.records import cost
     from r4r.rows import PREDICTIONS
-    from r4r.stages.cases import history_rows
+    from r4r.stages.cases import rows_of
     from r4r.stages.score_reasons import score_reasons
     from r4r.stages.split import all_rows, targets
 
@@ -324,14 +269,20 @@ def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[s
                 raise ConfigError([f"two of the methods in this job are both called '{label}' in the table"])
             predicted[label] = align(truth, table, label)
     ratings, scale = truth["rating"].to_numpy(), work.config.dataset.rating_scale
-    known = HistoryIndex(history_rows(work.config.dataset, all_rows(work))).before(truth)
+    known = HistoryIndex(rows_of(work.config.dataset.history.source, all_rows(work))).before(truth)
     headline, *others = predicted
-    metrics, parts = [], []
+    nodes, plugins = work.config.metrics.ratings, work.config.plugins
+    more = {name: construct(node, f"metrics.ratings.{name}", plugins) for name, node in nodes.items()}
+    metrics: list[dict[str, Any]] = []
+    parts = []
     for label, table in predicted.items():
         values = {name: table[name].to_numpy() for name in DECODINGS}
         for name in DECODINGS:
             if name == "mean" or (values[name] != values["mean"]).any():
-                metrics.append({"label": label, "decoding": name, **rating_error(ratings, values[name])})
+                row = {"label": label, "decoding": name, **rating_error(ratings, values[name])}
+                for own, metric in more.items():
+                    row |= measured(own, metric, ratings, values[name], scale)
+                metrics.append(row)
         lengths = known.user_count, known.item_count
         parts += [{"label": label, **row} for row in segments(truth, values["mean"], *lengths, scale=scale)]
     first = predicted[headline]["mean"].to_numpy()
@@ -341,7 +292,7 @@ def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[s
     ]
     scored = {}
     artifacts = {stage.name: stage.key for each in finals for stage in each.upstream()}
-    if any(work.config.metrics.model_dump().values()):
+    if work.config.metrics.of_reasons:
         reasons = score_reasons(work, finals, truth)
         artifacts |= reasons.pop("artifacts")
         scored = {"reasons": reasons}
@@ -349,6 +300,9 @@ def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[s
         "evaluated": work.config.dataset.evaluate.split,
         "excluded": excluded,
         "metrics": metrics,
+        "rating_metrics": {
+            name: {"title": metric.title, "higher_is_better": metric.higher_is_better} for name, metric in more.items()
+        },
         "segments": parts,
         "comparisons": comparisons,
         "cost": cost(work, final),

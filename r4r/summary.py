@@ -19,7 +19,8 @@ def show(record: dict[str, Any]) -> None:
         title += f" ({len({row for rows in record['excluded'].values() for row in rows})} excluded)"
     table = Table(title=title, title_justify="left")
     table.add_column("method")
-    for column in ("n", "MAE ± se", "p", "RMSE ± se", "p"):
+    more = record.get("rating_metrics") or {}
+    for column in ("n", "MAE ± se", "p", "RMSE ± se", "p", *(f"{own['title']} ± se" for own in more.values())):
         table.add_column(column, justify="right")
     p = {(entry["label"], m): f"{entry[m]['p']:.3f}" for entry in record["comparisons"] for m in ("mae", "rmse")}
     for row in record["metrics"]:
@@ -28,7 +29,7 @@ def show(record: dict[str, Any]) -> None:
         for m in ("mae", "rmse"):
             compared = p.get((row["label"], m), "") if row["decoding"] == "mean" else ""
             cells += [f"{row[m]:.4f} ± {row[m + '_se']:.4f}", compared]
-        table.add_row(name, *cells)
+        table.add_row(name, *cells, *(f"{row[own]:.4f} ± {row[own + '_se']:.4f}" for own in more))
     console.print(table)
     if p:
         console.print(f"p: paired bootstrap against {record['metrics'][0]['label']} on the same rows.", markup=False)

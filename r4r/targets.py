@@ -51,6 +51,7 @@ def _derived(base: str, library: str = "r4r") -> Callable[[type], bool]:
 
 
 LIGHTNING = "pytorch_lightning"
+PLUGINS = (_derived("CheckpointIO", LIGHTNING), _derived("LayerSync", LIGHTNING))
 METHOD = Kind("a method, which has stages(job)", lambda found: callable(getattr(found, "stages", None)))
 CALLBACK = Kind("a callback of pytorch_lightning", _derived("Callback", LIGHTNING), (LIGHTNING,))
 PLACES = {  # dotted key, * for any one name
@@ -58,8 +59,14 @@ PLACES = {  # dotted key, * for any one name
     "references.*": METHOD,
     "reason_source": Kind("a reason source, a class derived from r4r's ReasonSource", _derived("ReasonSource")),
     "experts.*": Kind("an expert, a class derived from r4r's Expert", _derived("Expert")),
+    "metrics.ratings.*": Kind("a metric of ratings, a class derived from RatingMetric", _derived("RatingMetric")),
+    "dataset.layout": Kind("a reader of raw files, a class derived from RawReader", _derived("RawReader")),
     "experts.*.objective": Kind("an objective, a class derived from r4r's Objective", _derived("Objective")),
     "trainer.callbacks.*": CALLBACK,
+    "trainer.plugins.*": Kind(
+        "a plugin of pytorch_lightning", lambda found: any(fits(found) for fits in PLUGINS), (LIGHTNING,)
+    ),
+    "trainer.profiler": Kind("a profiler of pytorch_lightning", _derived("Profiler", LIGHTNING), (LIGHTNING,)),
     "trainer.strategy": Kind("a strategy of pytorch_lightning", _derived("Strategy", LIGHTNING), (LIGHTNING,)),
 }
 # Hydra's own classes: sweepers, launchers, samplers, callbacks, log handlers

@@ -6,7 +6,8 @@ from typing import Any
 
 from r4r.config import Config, LLMConfig, MetricsConfig
 from r4r.errors import R4RError
-from r4r.stages.stage import Job, Stage
+from r4r.pipeline.stage import Stage
+from r4r.stages.stage import Job
 from r4r.store.artifact import Store
 
 CAN_READ = "local, server, openai or openai_batch"
@@ -58,7 +59,7 @@ def _asks_simulator(config: Any, role: str) -> bool:
 def _needed(config: Config) -> Iterator[Stage]:
     """The stages that this job would need, scores of reasons included where a method of the job learns to write."""
     from r4r.checks import construct
-    from r4r.run import find_target
+    from r4r.job_plan import find_target
     from r4r.stages.score_reasons import reason_score_stages
     from r4r.targets import locate
 

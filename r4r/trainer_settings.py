@@ -43,6 +43,8 @@ TAKEN = {
 }
 # arguments that change what an adapter learns, by more than rounding
 LEARNT_BY = frozenset({"precision", "callbacks", "max_steps", "min_steps"})
+# and those that say what a callback sees of the validation loss, by which it may stop a training
+SEEN_BY_CALLBACKS = frozenset({"valid_rows", "check_val_every_n_epoch", "val_check_interval", "limit_val_batches"})
 LEAST = {  # numbers that Lightning would refuse, or misread, only once a training starts
     "val_check_interval": 0,
     "limit_val_batches": 0,
@@ -145,7 +147,8 @@ class _Settings(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """What of the settings is part of a trained adapter's key: all that changes what it learns."""
-        found = {name: getattr(self, name) for name in sorted(_given(self) & LEARNT_BY)}
+        counted = LEARNT_BY | SEEN_BY_CALLBACKS if self.callbacks else LEARNT_BY
+        found = {name: getattr(self, name) for name in sorted(_given(self) & counted)}
         return {name: value for name, value in found.items() if value not in ([], {}, "32-true", "32", -1)}
 
 

@@ -9,7 +9,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from r4r.config import TeacherConfig
+from r4r.configuration.teachers import KINDS
 from r4r.errors import TeacherStopped
 from r4r.teacher.base import Answer, Call
 from r4r.teacher.batch import BatchTeacher
@@ -46,7 +46,7 @@ def run(folder: Path, settings: dict[str, Any], calls: list[Call], kill_at: str 
 
 
 def _ask(folder: Path, settings: dict[str, Any], calls: list[Call], kill_at: str, outcomes: Path) -> None:
-    config = TeacherConfig(**settings)
+    config = KINDS[settings["kind"]](**settings)
     if kill_at:
         _arm(kill_at)
     kind = BatchTeacher if config.kind == "openai_batch" else ChatTeacher

@@ -1,4 +1,5 @@
-"""What adding something costs: a step, a reason source, a prompt and an objective, a file or two each, in a copy.
+"""What adding something costs, a file or two each, in a copy: a step, a reason source, a prompt, an objective, a metric
+of ratings, a data layout; and a folder and a file for a baseline with a language model.
 
 Nothing else is edited there, and the job's plan, record and help know them.
 """
@@ -59,12 +60,113 @@ class Halved(SFT):
         return super().weight(example) * (1.0 if len(example) % 2 else 0.5)
 ''',
     "conf/objective/halved.yaml": ("_target_: r4r.training.objectives.halved.Halved\nloss_on: response\n"),
+    # a metric of ratings: one class, one YAML
+    "r4r/metrics/near.py": """
+import numpy as np
+from r4r.metrics.rating_metric import RatingMetric
+
+
+class Near(RatingMetric):
+    title = "near"
+    higher_is_better = True
+
+    def __init__(self, within: float = 1.0):
+        self.within = within
+
+    def of(self, truth, predicted, scale):
+        return (np.abs(truth - predicted) <= self.within * scale.step).astype(float)
+""",
+    "conf/rating_metric/near.yaml": "_target_: r4r.metrics.near.Near\nwithin: 1.0\n",
+    # a data layout: one reader, one YAML
+    "r4r/data/diary.py": """
+from r4r.data.readers import RawReader
+
+
+class Diary(RawReader):
+    def __init__(self, mark: str = ";"):
+        self.mark = mark
+
+    def records(self, path):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            user, item, stars, day, *words = line.split(self.mark)
+            review = self.mark.join(words)
+            known = {"user_id": user, "item_id": item, "title": f"The {item}", "rating": float(len(stars))}
+            yield number, {**known, "review": review, "timestamp": day} if words else "no words"
+""",
+    "conf/dataset/diary.yaml": (
+        "name: diary\nsource: custom\ncategory: Place\nreviews: diary.txt\n"
+        "layout: {_target_: r4r.data.diary.Diary, mark: '|'}\nprepare: {k_core: 1}\nmax_bad_fraction: 0.1\n"
+    ),
+    "diary.txt": "\n".join(
+        ["u1|i1|***|2020-01-01"]
+        + [f"u{n % 5}|i{n % 7}|{'*' * (1 + n % 5)}|2020-02-{n % 28 + 1:02}|fine | really" for n in range(35)]
+    ),
+    # a baseline with a language model: a folder with its code, its prompt and the simulator's answer; one YAML
+    "r4r/methods/gut/__init__.py": '''
+from dataclasses import dataclass
+
+from r4r.config import EvaluateConfig
+from r4r.methods import point_predictions
+from r4r.pipeline.stage import Stage
+from r4r.prompts.render import render, template
+from r4r.rows import PREDICTIONS, REVIEWS
+from r4r.stages.ask import teacher_identity
+from r4r.stages.ask_all import ask_all
+from r4r.stages.reasons import Teaching
+from r4r.stages.split import Split, evaluated_rows, split_stage
+from r4r.store.artifact import write_table
+from r4r.teacher.registry import answers
+
+ASK = "methods/gut/ask.txt"
+
+
+@answers(ASK, r"\\AYour gut feeling on (?P<title>[^?]*)", version=1)
+def gut_feeling(prompt, found):
+    return str(1 + len(found["title"]) % 5)
+
+
+class Gut:
+    """Asks the teacher for its gut feeling on a title."""
+
+    uses = frozenset({"dataset", "teacher"})
+
+    def __init__(self, name: str = "gut"):
+        self.name = name
+
+    def stages(self, job):
+        config = job.config
+        asked = Teaching(teacher_identity(config, ASK), 0.0, 16, {ASK: template(ASK)})
+        return Feelings(split_stage(config), config.dataset.evaluate, asked)
+
+
+@dataclass(frozen=True)
+class Feelings(Stage):
+    split: Split
+    evaluate: EvaluateConfig
+    asked: Teaching
+
+    @property
+    def name(self):
+        return "predict/gut"
+
+    def build(self, work):
+        rows = evaluated_rows(self.evaluate, work.of(self.split).table(REVIEWS))
+        prompts = [render(ASK, title=title) for title in rows["title"]]
+        told, facts = ask_all(work, "feelings", rows["row_id"].tolist(), prompts, 0.0, 16, required="feeling")
+        table = point_predictions(rows["row_id"], "Gut feeling", told["answer"].astype(float), self.split.scale)
+        write_table(work.folder / "data.parquet", table, PREDICTIONS)
+        return facts
+''',
+    "r4r/methods/gut/ask.txt": "Your gut feeling on {title}?\n",
+    "conf/method/gut.yaml": "_target_: r4r.methods.gut.Gut\nname: gut\n",
     # another prompt: one file, named where the expert is
     "short.txt": "### User ###\n{user_history}\n### Item ###\n{item_history}\n### Like the {category} {title}?\n",
 }
 JOB = [
     "experiment=smoke",
     "references={}",
+    "+method@references.gut=gut",
+    "+rating_metric@metrics.ratings.near=near",
     "strategy=critic",
     "reason_source=verdicts",
     "objective@experts.critic.objective=halved",
@@ -87,6 +189,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for path, text in FILES.items():
         assert not (folder / path).exists()
+        (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_text(text, encoding="utf-8")
     return folder
 
@@ -95,7 +198,10 @@ def test_what_was_added_is_trained_writes_and_is_scored(checkout: Path) -> None:
     done = command(checkout, *JOB)
     assert done.returncode == 0, done.stderr
     record = json.loads(Path(done.stdout.strip().splitlines()[-1]).read_text())
-    assert record["metrics"][0]["label"] == "Reason4Rec with a critic"
+    labels = [row["label"] for row in record["metrics"] if row["decoding"] == "mean"]
+    assert labels == ["Reason4Rec with a critic", "Gut feeling"]
+    assert all(0 <= row["near"] <= 1 and row["near_se"] >= 0 for row in record["metrics"])
+    assert "near ± se" in done.stdout
 
     def table(stage: str) -> pd.DataFrame:
         return pd.read_parquet(checkout / "outputs" / "artifacts" / stage / record["artifacts"][stage] / "data.parquet")
@@ -115,7 +221,7 @@ def test_what_was_added_is_trained_writes_and_is_scored(checkout: Path) -> None:
 
 def test_plans_and_help_know_what_was_added(checkout: Path) -> None:
     text = command(checkout, "--help").stdout
-    assert all(name in text for name in ("critic", "verdicts", "halved"))
+    assert all(name in text for name in ("critic", "verdicts", "halved", "near", "diary", "gut"))
     planned = command(checkout, *JOB, "plan=true").stdout
     assert "write/critic/test" in planned
 
@@ -125,3 +231,18 @@ def test_a_prompt_file_that_cannot_be_filled_is_refused(checkout: Path) -> None:
     done = command(checkout, "experiment=smoke", "++experts.reasoner.prompts.reasoner=wrong.txt", "plan=true")
     assert done.returncode == 2, done.stdout
     assert "must hold the fields {category}, {item_history}, {title}, {user_history}" in done.stderr
+
+
+def test_a_data_set_of_a_new_layout_is_read_and_scored(checkout: Path) -> None:
+    job = ["dataset=diary", "method=means", "~references.mf", "logger=none", f"paths.data={checkout}"]
+    done = command(checkout, *job, "+rating_metric@metrics.ratings.near=near", "metrics.ratings.near.within=0.5")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(Path(done.stdout.strip().splitlines()[-1]).read_text())
+    (split,) = (checkout / "outputs/artifacts/split").glob(f"{record['artifacts']['split']}/data.parquet")
+    rows = pd.read_parquet(split)
+    assert len(rows) == 35
+    assert set(rows["review"]) == {"fine | really"}
+    assert set(rows["title"]) == {f"The i{n}" for n in range(7)}
+    report = json.loads(split.with_name("table1.json").read_text())
+    assert report["files"]["reviews"]["dropped"] == {"no words": 1}
+    assert "diary.Diary" in split.with_name("config.yaml").read_text()

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from r4r.checks import construct, ignored, validate
+from r4r.configuration.teachers import KINDS
 from r4r.errors import ConfigError
-from r4r.overrides import compose, conf_dir, make_loader, preflight
+from r4r.overrides import compose, conf_dir, make_loader, notes, preflight
 from r4r.stages.reasons import reasons_stage
 from r4r.targets import constructor_schema, fitting
 
@@ -230,13 +231,23 @@ def test_every_number_is_bounded() -> None:
             {key: value for key, value in OmegaConf.to_container(node).items() if key != "_target_"}
         )
         numbers |= dict(schema_numbers(classes, path))
-    assert len(numbers) > 150
+    assert len(numbers) > 140
     for value in (float("nan"), float("inf"), -1, 2**40):
         wrong = {key for key, is_whole in numbers.items() if is_whole or value != 2**40}
         if value == -1:  # Lightning's word for all
             wrong -= {"trainer.devices", "trainer.max_steps"}
         found = problems(changed(whole, **{key.replace(".", "__"): value for key in wrong}))
         assert not wrong - {text.split("=")[0] for text in found}, value
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_number_of_a_teacher_is_bounded(kind: str) -> None:
+    own = {"kind": kind, "source": "path:/m", "base_url": "http://h/v1"}
+    teacher = KINDS[kind](**{name: value for name, value in own.items() if name in KINDS[kind].model_fields})
+    for path, _ in schema_numbers(teacher):
+        for value in (float("nan"), float("inf"), -1):
+            with pytest.raises(ValidationError):
+                KINDS[kind].model_validate(teacher.model_dump() | {path: value})
 
 
 DEFAULT = changed(composed())
@@ -412,6 +423,18 @@ def test_presets_are_checked_too(tmp_path: Path) -> None:
     assert "llm has no option 'smollm2'; did you mean smollm2_135m?" in gone[0]
     assert refused(*base, "-m", "experiment=sweep")[0].startswith("seeed=1: there is no key or group 'seeed'")
     assert refused("--config-dir", str(tmp_path / "nowhere"))[0].endswith("there is no such folder")
+
+
+def test_with_one_shared_adapter_the_other_experts_training_is_not_read() -> None:
+    shared = ["method=exp3rt", "method.adapters=shared"]
+    given = ["experts.exp3rt_item_profile.lr=1e-3", "objective@experts.exp3rt_preferences.objective=sft"]
+    read = ["experts.exp3rt.lr=1e-3", "experts.exp3rt_user_profile.max_new_tokens=80"]
+    found = ignored(composed(*shared, *given, *read), [*shared, *given, *read])
+    assert found == [f"{text}: is not read by exp3rt, adapters=shared; drop the override" for text in given]
+    assert ignored(composed("method=exp3rt", *given), ["method=exp3rt", *given]) == []
+    told = notes(composed(*shared), shared)
+    assert "how experts.exp3rt_item_profile, experts.exp3rt_preferences, experts.exp3rt_user_profile are" in told[0]
+    assert notes(composed("method=exp3rt"), []) == []
 
 
 def test_overrides_that_the_method_ignores_are_refused() -> None:

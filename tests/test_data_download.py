@@ -17,7 +17,7 @@ from r4r.data.download import RECORD, facts, raw_file
 from r4r.errors import DataError
 from r4r.overrides import compose, make_loader
 from r4r.stages.identity import dataset_identity
-from r4r.stages.split import all_items, all_rows
+from r4r.stages.split import all_rows
 from r4r.stages.stage import Job
 from r4r.store.artifact import Store
 
@@ -252,7 +252,7 @@ def test_a_file_that_was_downloaded_anew_and_differs_is_noticed_where_the_split_
     job = Job(config, Store(config.paths.artifacts))
     rows = all_rows(job)
     assert job.built == ["split"]
-    assert set(all_items(job)["item_id"]) == set(rows["item_id"])
+    assert len(rows) == 36
     path.write_text(path.read_text().replace("text 5,", "text five,"))
     downloaded()
     later = Job(config, Store(config.paths.artifacts))

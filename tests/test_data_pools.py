@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from r4r.config import PoolsConfig
 from r4r.data.history import HistoryIndex
-from r4r.data.pools import make_pools, sample_rows
+from r4r.data.pools import make_pools
 from r4r.errors import DataError
 
 
@@ -77,13 +77,3 @@ def test_pools_too_small_are_refused_with_the_counts():
         make_pools(rows, index_of(rows), PoolsConfig(min_history_total=90), 0)
     with pytest.raises(DataError, match="1 would go to the reward model and 2 to the experts"):
         make_pools(rows, index_of(rows), PoolsConfig(total=3), 0)
-
-
-def test_samples_are_seeded_and_blind_to_order():
-    rows = world()
-    sample = sample_rows(rows, 15, seed=3)
-    assert len(sample) == 15
-    assert sample["row_id"].is_monotonic_increasing
-    pd.testing.assert_frame_equal(sample, sample_rows(rows.sample(frac=1, random_state=0), 15, seed=3))
-    assert set(sample["row_id"]) != set(sample_rows(rows, 15, seed=4)["row_id"])
-    assert len(sample_rows(rows, None, 0)) == len(sample_rows(rows, 10**6, 0)) == len(rows)

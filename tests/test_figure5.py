@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plain_stage import plain_stage
 from report_records import configured
 from sealed import seal
 
@@ -27,7 +28,7 @@ from r4r.overrides import compose, make_loader
 from r4r.report import case_page, cli
 from r4r.report.case_page import Html, element
 from r4r.stages.split import split_stage, targets
-from r4r.stages.stage import Job, Stage, Work
+from r4r.stages.stage import Job, Work
 from r4r.store.artifact import Store
 
 LABELS = {"reason4rec": "Reason4Rec", "exp3rt": "EXP3RT", "rec_saver": "Rec-SAVER"}
@@ -428,7 +429,7 @@ def test_reasons_stand_beside_the_reviews_in_a_table_of_cases(tmp_path: Path) ->
         table.assign(reason=reasons).to_parquet(work.folder / "detail.parquet", index=False)
         return {}
 
-    tables = case_tables(job, [Stage("predict/test", 1, {}, {"split": split_stage(config)}, predict)])
+    tables = case_tables(job, [plain_stage("predict/test", predict, {"split": split_stage(config)})])
     rows = targets(job)
     assert tables["cases"]["row_id"].tolist() == rows["row_id"].tolist()
     assert tables["cases"]["review"].tolist() == rows["review"].tolist()

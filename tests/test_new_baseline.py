@@ -1,4 +1,4 @@
-"""The methods page's new baseline: two files, taken from its text, and it runs beside the others."""
+"""The new baseline of the methods' README: two files, taken from its text, and it runs beside the others."""
 
 import json
 import re

@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from r4r.config import TeacherConfig, VLLMConfig
+from r4r.config import VLLMConfig
+from r4r.configuration.teachers import OpenAIConfig
 from r4r.errors import ConfigError
 from r4r.overrides import preflight
 from r4r.pasted_keys import is_variable
@@ -49,7 +50,7 @@ def test_a_key_on_the_command_line_is_refused_and_not_repeated(key: str, form: s
 
 @pytest.mark.parametrize("key", [key for key in KEYS if "$" not in key])
 def test_a_key_in_a_file_is_refused_and_not_repeated(key: str) -> None:
-    for build in (lambda: TeacherConfig(kind="openai", key_env=key), lambda: VLLMConfig(key_env=key)):
+    for build in (lambda: OpenAIConfig(kind="openai", key_env=key), lambda: VLLMConfig(key_env=key)):
         with pytest.raises(ValidationError, match="never the key itself") as error:
             build()
         assert all("canary" not in item["msg"].lower() for item in error.value.errors())

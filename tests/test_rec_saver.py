@@ -14,6 +14,7 @@ from r4r.errors import DataError
 from r4r.experts.rec_saver import RecSaver
 from r4r.lm.base import Lora
 from r4r.reasons.leak import leaks_rating
+from r4r.report.tables import TABLES
 from r4r.rows import Case
 from r4r.teacher.base import Answer, Call
 from r4r.teacher.simulator import SimulatedTeacher
@@ -52,6 +53,7 @@ def test_it_predicts_every_row_with_a_reason(done: tuple[Path, Any, Any]) -> Non
     detail = table(folder, "predict/test", "detail.parquet")
     assert detail["label"].value_counts().to_dict() == {"Rec-SAVER": 8, "Rec-SAVER (logits)": 8}
     assert list(dict.fromkeys(row["label"] for row in record["metrics"]))[:2] == list(detail["label"].unique())
+    assert set(detail["label"]) == {row.label for row in TABLES["table2"].rows if row.settings[0].method == "rec_saver"}
     assert record["metrics"][0]["n"] == 8
     assert detail["mean"].between(1, 5).all()
     answers = table(folder, "write/rec_saver/test", "data.parquet").set_index("row_id")["text"]

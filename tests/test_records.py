@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from plain_stage import plain_stage
 
 from r4r import records
 from r4r.checks import validate
 from r4r.config import Config
 from r4r.errors import R4RError
 from r4r.files import conf_dir
+from r4r.pipeline.stage import Stage
 from r4r.records import cost, recording
-from r4r.stages.stage import Job, Stage
+from r4r.stages.stage import Job
 from r4r.store.artifact import Store
 from r4r.summary import cost_line
 
@@ -145,7 +147,7 @@ def test_a_method_reads_the_experts_that_it_trains(method: str, reads: list[str]
 
 def test_the_cost_counts_the_tokens_that_were_trained_on(config: Config, tmp_path: Path) -> None:
     def build(name: str, facts: dict[str, Any], inputs: dict[str, Stage]) -> Stage:
-        return Stage(name, 1, {}, inputs, lambda work: facts)
+        return plain_stage(name, lambda work: facts, inputs)
 
     trained = build("train/predictor", {"train_tokens": 900}, {})
     rated = build("predict/test", {"tokens_in": 30, "tokens_out": 5}, {"predictor": trained})

@@ -23,6 +23,7 @@ from sealed import seal
 from r4r.errors import DataError
 from r4r.report import cli
 from r4r.report.blocks import blocks
+from r4r.report.documents import document
 from r4r.report.records import Run
 from r4r.report.settings import Ask
 from r4r.report.tables import TABLES, Row, Setting
@@ -246,6 +247,36 @@ def test_marks_are_of_the_paired_bootstrap_in_every_seed() -> None:
     assert cells["MF"].p["mae"] == [0.01, 0.06]
     assert [name for name, cell in cells.items() if "†" in cell.marks("mae")] == ["Global mean"]
     assert cells["DAML"].status == "missing"
+
+
+def test_a_method_that_decodes_in_two_ways_has_two_rows() -> None:
+    both = record({"Rec-SAVER": (0.6, 0.9), "Rec-SAVER (logits)": (0.5, 0.8)}, method="rec_saver")
+    found, _ = blocks(TABLES["table2"], runs(record({"Reason4Rec": (0.5, 0.7)}), both))
+    assert found[0].cell("Rec-SAVER").over_seeds("mae") == (0.6, None)
+    assert found[0].cell("Rec-SAVER (logits)").over_seeds("mae") == (0.5, None)
+    lone = record({"Rec-SAVER": (0.6, 0.9)}, method="rec_saver", given=("method.logits=false",))
+    found, _ = blocks(TABLES["table2"], runs(record({"Reason4Rec": (0.5, 0.7)}), lone))
+    assert found[0].cell("Rec-SAVER (logits)").status == "missing"
+
+
+def test_a_further_metric_of_ratings_has_a_column() -> None:
+    about = {"near": {"title": "near", "higher_is_better": True}}
+    made = []
+    for source, near in (("filtered", 0.5), ("history", 0.7)):
+        one = record({"Reason4Rec": (0.5, 0.7)}, source=source, rating_metrics=about)
+        one["metrics"][0] |= {"near": near, "near_se": 0.1}
+        made.append(one)
+    found, _ = blocks(TABLES["table4"], runs(*made))
+    shown = document(TABLES["table4"], found)
+    grid = shown.grids[0]
+    at = list(grid.headers).index("near")
+    cells = {line[0].text: line[at] for line in grid.lines}
+    assert (cells["History-inferred"].text, cells["History-inferred"].bold) == ("0.7000 ± 0.1000 se", True)
+    assert (cells["Reason4Rec"].text, cells["Reason4Rec"].bold) == ("0.5000 ± 0.1000 se", False)
+    assert {row["metric"] for row in shown.rows if row["row"] == "Reason4Rec"} == {"mae", "rmse", "near"}
+    made[1].pop("rating_metrics")  # a record without it: the column would have a hole
+    found, _ = blocks(TABLES["table4"], runs(*made))
+    assert "near" not in document(TABLES["table4"], found).grids[0].headers
 
 
 def test_a_method_that_is_not_built_is_named() -> None:

@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from plain_stage import plain_stage
 
-from r4r.stages.stage import Stage
 from r4r.store import source
 from r4r.store.source import own_digests, source_identity
 
@@ -117,8 +117,8 @@ def test_a_stages_key_holds_the_source_of_its_build_and_of_the_classes_that_it_n
     monkeypatch.syspath_prepend(str(lie(tmp_path, {"method_of_mine.py": text})))
     import method_of_mine
 
-    built = Stage("predict/x", 1, {}, {}, method_of_mine.Mine().build)
-    named = Stage("train/x", 1, {"expert": {"_target_": "method_of_mine.Mine"}}, {}, json.dumps)
+    built = plain_stage("predict/x", method_of_mine.Mine().build)
+    named = plain_stage("train/x", json.dumps, expert={"_target_": "method_of_mine.Mine"})
     keys = built.key, named.key
     assert set(built.unreleased) == set(named.unreleased) == {"method_of_mine.py"}
     lie(tmp_path, {"method_of_mine.py": text + "# changed\n"})

@@ -16,14 +16,16 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_stage import plain_stage
 
 from r4r.checks import validate
 from r4r.config import Config
 from r4r.errors import DataError
 from r4r.overrides import compose, make_loader
+from r4r.pipeline.stage import Stage
 from r4r.rows import SUMMARIES
 from r4r.stages.deliberation import predictions_stage
-from r4r.stages.stage import Job, Stage, Work
+from r4r.stages.stage import Job, Work
 from r4r.store.artifact import MANIFEST, Artifact, Store, write_table
 from r4r.store.journal import Journal
 from r4r.store.key import key_of
@@ -212,8 +214,8 @@ def counting_stage(started: list[float], fail: bool = False) -> tuple[Stage, Sta
         time.sleep(0.2)
         return {"resumed": resumed, "read": {name: a.manifest["key"] for name, a in work.inputs.items()}}
 
-    before = Stage("before", 1, {"a": 1}, {}, build)
-    return Stage("after", 1, {}, {"before": before}, build), before
+    first = plain_stage("before", build, a=1)
+    return plain_stage("after", build, {"it": first}), first
 
 
 def test_two_jobs_at_once_build_a_stage_once(tmp_path: Path) -> None:
@@ -237,7 +239,7 @@ def test_two_jobs_at_once_build_a_stage_once(tmp_path: Path) -> None:
     assert len(started) == 2, "one build of each of the two stages"
     assert sorted(name for job in jobs for name in job.built) == ["after", "before"]
     manifest = jobs[0].materialize(after).manifest
-    assert manifest["read"] == {"before": before.key} == manifest["inputs"]
+    assert manifest["read"] == {"before.it": before.key} == manifest["inputs"]
     assert manifest["versions"]["torch"]
     assert Job(config, Store(tmp_path)).materialize(after).path == found[0]
     assert len(started) == 2

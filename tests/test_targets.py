@@ -80,6 +80,10 @@ def test_code_in_a_file_of_somebody_elses_is_refused_before_it_is_imported(folde
         ("+seed2._target_=r4r.methods.mf.MF", "no class is named here"),
         ("++experts.reasoner._partial_=true", "no such setting"),
         ("++experts.reasoner._args_=[1]", "no such setting"),
+        ("++trainer.callbacks.x._target_=pytorch_lightning.callbacks.EarlyStoping", "has no EarlyStoping"),
+        ("++trainer.callbacks.x={_target_: pytorch_lightning.callbacks.Timer, durtion: 1}", "durtion: there is no"),
+        ("++trainer.profiler._target_=pytorch_lightning.callbacks.Timer", "is not a profiler"),
+        ("++trainer.plugins=[{_target_: os.system}]", "is not r4r's own"),
     ],
 )
 def test_a_class_that_does_not_belong_is_refused(folder: Path, argument: str, told: str) -> None:

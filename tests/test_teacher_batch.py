@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from teacher_server import TeacherServer, echo
 
-from r4r.config import PriceConfig, TeacherConfig
+from r4r.configuration.teachers import KINDS, PriceConfig
 from r4r.errors import AnswerRefused, BudgetReached, CallRejected, R4RError, TeacherDenied, TeacherUnavailable
 from r4r.teacher.base import Answer, Call
 from r4r.teacher.batch import BatchTeacher
@@ -32,7 +32,7 @@ def make(server: TeacherServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     def build(cls: type = BatchTeacher, **settings: Any) -> Any:
         chosen = {"kind": "openai_batch", "model": "m", "base_url": server.url, "backoff_s": 0.01, "retries": 3}
-        config = TeacherConfig(**(chosen | {"batch_poll_s": 0.02} | settings))
+        config = KINDS["openai_batch"](**(chosen | {"batch_poll_s": 0.02} | settings))
         return cls(config, TeacherCache(tmp_path / "teacher.sqlite"))
 
     return build

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r4r.config import PriceConfig
+from r4r.configuration.teachers import PriceConfig
 from r4r.errors import AnswerBroken, AnswerCut, AnswerEmpty, AnswerRefused, TeacherError
 from r4r.teacher.base import Answer, Call
 from r4r.teacher.final import final_text

@@ -11,7 +11,7 @@ import pytest
 from teacher_driver import run, start
 from teacher_server import TeacherServer, echo
 
-from r4r.config import PriceConfig
+from r4r.configuration.teachers import PriceConfig
 from r4r.teacher.base import Call
 from r4r.teacher.cache import TeacherCache
 from r4r.teacher.price import worst_case

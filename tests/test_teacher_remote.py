@@ -15,7 +15,7 @@ import pytest
 from pydantic import ValidationError
 from teacher_server import TeacherServer, echo
 
-from r4r.config import PriceConfig, TeacherConfig
+from r4r.configuration.teachers import KINDS, PriceConfig
 from r4r.errors import (
     AnswerBroken,
     AnswerCut,
@@ -46,7 +46,8 @@ def server() -> Iterator[TeacherServer]:
 def make(server: TeacherServer, tmp_path: Path) -> Make:
     def build(**settings: Any) -> ChatTeacher:
         chosen = {"kind": "server", "model": "m", "base_url": server.url, "key_env": None, "backoff_s": 0.01}
-        config = TeacherConfig(**(chosen | {"timeout_s": 5, "retries": 3} | settings))
+        own = chosen | {"timeout_s": 5, "retries": 3} | settings
+        config = KINDS[own["kind"]](**own)
         return ChatTeacher(config, TeacherCache(tmp_path / "teacher.sqlite"))
 
     return build
@@ -540,7 +541,8 @@ def test_without_a_price_dollars_are_unknown(make: Make) -> None:
 
 def test_identity() -> None:
     def of(**settings: Any) -> dict[str, Any]:
-        return remote_identity(TeacherConfig(**({"kind": "openai", "model": "m"} | settings)))
+        own = {"kind": "openai", "model": "m"} | settings
+        return remote_identity(KINDS[own["kind"]](**own))
 
     assert of() == of(kind="openai_batch") == of(base_url="http://proxy/v1", concurrency=2, timeout_s=9, retries=1)
     price = {"m": PriceConfig(input=1, output=1, date="x")}

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
+from plain_stage import plain_stage
 
 from r4r.checks import validate
 from r4r.config import Config
@@ -16,7 +17,7 @@ from r4r.lm import engine
 from r4r.overrides import conf_dir
 from r4r.report import cli
 from r4r.run import run
-from r4r.stages.stage import Job, Stage
+from r4r.stages.stage import Job
 from r4r.stages.timing import Inference, time_predictions
 from r4r.store.artifact import Store
 
@@ -130,7 +131,7 @@ def test_the_ratings_token_counts_once(outputs: Path, jobs: dict[str, Any]) -> N
     def infer(work: Any, rows: pd.DataFrame) -> Inference:
         return Inference([], None, lambda place, texts: (ids, place % 2 == 0))
 
-    found = time_predictions(job, Stage("predict/bare", 1, {}, {}, lambda work: {}, "", infer), outputs)
+    found = time_predictions(job, plain_stage("predict/bare", infer=infer), outputs)
     assert pd.read_parquet(outputs / "timing.parquet")["tokens"].tolist() == [0, 1] * 8
     assert [mode["tokens"] for mode in found["modes"]] == [0.5, 0.5]
 
@@ -144,7 +145,7 @@ def test_a_method_without_a_language_model_of_its_own_is_refused(method: str) ->
 def test_a_method_that_does_not_say_is_refused_all_the_same(outputs: Path, jobs: dict[str, Any]) -> None:
     job = Job(configured("timing=paper"), Store(outputs / "artifacts"))
     with pytest.raises(ConfigError, match="predict/own cannot be timed"):
-        time_predictions(job, Stage("predict/own", 1, {}, {}, lambda work: {}), outputs)
+        time_predictions(job, plain_stage("predict/own"), outputs)
 
 
 # the report

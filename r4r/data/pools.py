@@ -59,17 +59,3 @@ def make_pools(
     table = pd.DataFrame({"row_id": drawn, "pool": np.where(np.arange(size) < reward, "reward", "experts")})
     assert table["row_id"].is_unique, "a row is in both pools"
     return conform(table.sort_values("row_id", ignore_index=True), POOLS, "pools"), report
-
-
-def sample_rows(rows: pd.DataFrame, n: int | None, seed: int) -> pd.DataFrame:
-    """A seeded sample of n rows (all of them for None or where there are no more), ordered by row_id.
-
-    The draw depends on the set of rows and the seed, not on the order of `rows`.
-    """
-    rows = rows.sort_values("row_id", ignore_index=True)
-    if n is None or n >= len(rows):
-        return rows
-    if n < 0:
-        raise ValueError(f"n must not be negative, got {n}")
-    keep = np.sort(np.random.default_rng(seed).permutation(len(rows))[:n])
-    return rows.iloc[keep].reset_index(drop=True)

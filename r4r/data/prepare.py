@@ -17,7 +17,7 @@ from r4r.data.items import items_sql
 from r4r.data.layouts import LAYOUTS, Layout, layout_of
 from r4r.data.lines import Fields
 from r4r.data.raw_checks import ReviewCheck, Tally
-from r4r.data.readers import TABLES, Record
+from r4r.data.readers import TABLES, RawReader, Record
 from r4r.data.staging import RAW, batches, meta_kind, review_kind, stage_items, stage_reviews
 from r4r.data.steps import Steps, Waterfall, note
 from r4r.data.table1 import table1
@@ -26,13 +26,14 @@ from r4r.rows import REVIEWS, conform
 from r4r.scale import PAPER, Scale
 
 
-def prepare(dataset: DatasetConfig, data_dir: Path, out: Path) -> dict[str, Any]:
+def prepare(dataset: DatasetConfig, data_dir: Path, out: Path, reader: RawReader | None = None) -> dict[str, Any]:
     """Write `out/rows.parquet` (rows.REVIEWS, ordered by row_id) and `out/items.parquet` (rows.ITEMS, ordered by
     item_id, of the items that have rows) from a dataset's raw files.
 
     Args:
         data_dir: the folder that `dataset.reviews` and `dataset.meta` are relative to.
         out: an existing or new folder; temporary files go there too, and are removed.
+        reader: of reviews in a format of one's own.
 
     Returns:
         JSON-able report: `table1` (counts a split, sparsity, history lengths, ratings), `waterfall` (one line a step
@@ -57,7 +58,8 @@ def prepare(dataset: DatasetConfig, data_dir: Path, out: Path) -> dict[str, Any]
             "or set dataset.prepare.require_title=false"
         )
     layout = layout_of(dataset.source, dataset.columns, has_meta=meta_path is not None)
-    kinds = {review_kind(dataset, reviews_path), meta_path and meta_kind(dataset, layout, meta_path)}
+    kinds = {meta_path and meta_kind(dataset, layout, meta_path)}
+    kinds |= set() if reader else {review_kind(dataset, reviews_path)}
     if dataset.quoting != "auto" and not kinds & set(TABLES):
         raise DataError(f"dataset.quoting={dataset.quoting} is for CSV and TSV files; {reviews_path} is none: drop it")
     scratch = out / "scratch"
@@ -66,7 +68,7 @@ def prepare(dataset: DatasetConfig, data_dir: Path, out: Path) -> dict[str, Any]
     waterfall: Waterfall = []
     try:
         raw, about = scratch / "raw.parquet", scratch / "about.parquet"
-        reviews = stage_reviews(dataset, reviews_path, layout, raw, about)
+        reviews = stage_reviews(dataset, reviews_path, layout, raw, about, reader)
         _note_reading(waterfall, reviews)
         files = {"reviews": facts(reviews_path) | reviews.as_dict()}
         with _database(scratch, dataset.memory_limit) as con:

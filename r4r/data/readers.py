@@ -9,7 +9,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, ClassVar, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -47,6 +47,35 @@ def kind_of(path: Path) -> Kind:
     if kind is None:
         raise DataError(f"{path}: unknown format; the name must end in {', '.join(_SUFFIXES)}, or that and .gz")
     return kind
+
+
+class RawReader:
+    """A raw format of one's own: subclasses read a file into records with the canonical names of
+    `r4r.data.layouts.CANONICAL` (and OPTIONAL, where the format has them), which are then checked as any other's."""
+
+    def records(self, path: Path) -> Iterator[Record]:
+        """Each record with its number in the file, from 1; in its place, a sentence on what is wrong with it."""
+        raise NotImplementedError
+
+
+class OwnFile:
+    """A raw file in a format of one's own, as a RecordFile is seen."""
+
+    position = 0
+    advice: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, path: Path, reader: RawReader):
+        """
+        Raises:
+            DataError: there is no such file, or it is empty.
+        """
+        self.path, self.reader = path, reader
+        self.size = path.stat().st_size
+        if not self.size:
+            raise DataError(f"{path} is empty: put the full file there")
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.reader.records(self.path))
 
 
 class RecordFile:

@@ -13,7 +13,7 @@ from r4r.data.items import Item, details, meta_item
 from r4r.data.layouts import Layout
 from r4r.data.lines import Fields
 from r4r.data.raw_checks import ReviewCheck, Row, Tally
-from r4r.data.readers import Kind, Record, RecordFile, kind_of
+from r4r.data.readers import Kind, OwnFile, RawReader, Record, RecordFile, kind_of
 from r4r.progress import bar
 from r4r.rows import ITEMS
 
@@ -46,8 +46,13 @@ def meta_kind(dataset: DatasetConfig, layout: Layout, path: Path) -> Kind:
     return "literal" if layout.literal_meta else "json"
 
 
-def stage_reviews(dataset: DatasetConfig, path: Path, layout: Layout, rows: Path, about: Path) -> Tally:
+def stage_reviews(
+    dataset: DatasetConfig, path: Path, layout: Layout, rows: Path, about: Path, reader: RawReader | None = None
+) -> Tally:
     """Checked reviews into `rows` (parquet, RAW), what they tell of their items beside the title into `about` (ABOUT).
+
+    Args:
+        reader: of a format of one's own.
 
     Raises:
         DataError: the file is damaged or mostly malformed, or its ratings do not fit the scale.
@@ -59,14 +64,18 @@ def stage_reviews(dataset: DatasetConfig, path: Path, layout: Layout, rows: Path
     if layout.title:  # what is known of an item lies in the same file
         needed.append(layout.title)
         more = _more(dataset, layout, needed)
-    file = RecordFile(
-        path,
-        review_kind(dataset, path),
-        (*needed,),
-        (*more,),
-        quoting=dataset.quoting,
-        is_row=check.is_row,
-        note=tally.repair,
+    file = (
+        OwnFile(path, reader)
+        if reader
+        else RecordFile(
+            path,
+            review_kind(dataset, path),
+            (*needed,),
+            (*more,),
+            quoting=dataset.quoting,
+            is_row=check.is_row,
+            note=tally.repair,
+        )
     )
     known: set[int] = set()  # digests: what each review of an item repeats is written once
     items: list[Item] = []
@@ -160,7 +169,7 @@ def _columns(rows: list[Any], schema: pa.Schema) -> pa.RecordBatch:
     return pa.record_batch(arrays, schema=schema)
 
 
-def _watched(file: RecordFile) -> Iterator[Record]:
+def _watched(file: RecordFile | OwnFile) -> Iterator[Record]:
     """The records of a file, under a progress bar of the bytes read."""
     with bar(f"read {file.path.name} (MiB)", file.size >> 20) as advance:
         shown = 0

@@ -5,8 +5,9 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
+from r4r.pipeline.stage import Stage
 from r4r.scale import Scale
-from r4r.stages.stage import Job, Stage
+from r4r.stages.stage import Job
 
 
 class Method(Protocol):
@@ -18,6 +19,8 @@ class Method(Protocol):
             its predictions can be timed; command-line overrides of the others are refused. A class without it is taken
             to read them all.
         experts: where `uses` has experts, those that it trains; without it, all that the strategy mounts.
+        unread: a class method that some have: the method's settings -> dotted keys below `experts` that a job with
+            these settings does not read. Overrides of them are refused, and a plan says it.
     """
 
     name: str

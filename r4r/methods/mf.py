@@ -11,14 +11,10 @@ from torch import nn
 
 from r4r.errors import DataError
 from r4r.methods import point_predictions
+from r4r.methods.baseline import Baseline, Given
 from r4r.methods.rating_module import RatingModule, fit
-from r4r.rows import PREDICTIONS
 from r4r.scale import PAPER, Scale
-from r4r.stages.split import all_rows, split_stage, targets
-from r4r.stages.stage import Job, Stage, Work
-from r4r.store.artifact import write_table
 
-VERSION = 2
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # user index, item index, rating; each of shape (batch,)
 Count = Annotated[int, Field(ge=1)]
 
@@ -74,10 +70,12 @@ class Batches(torch.utils.data.IterableDataset[Batch]):
             yield user, item, rating
 
 
-class MF:
+class MF(Baseline):
     """Fitted on train with MSE and Adam, stopped by the RMSE of valid, the best epoch kept."""
 
-    uses = frozenset({"dataset"})
+    version = 2
+    takes = "under a minute"
+    seeded = True
 
     def __init__(
         self,
@@ -93,17 +91,8 @@ class MF:
         self.settings: dict[str, Any] = {"dim": dim, "lr": lr, "weight_decay": weight_decay}
         self.settings |= {"batch_size": batch_size, "max_epochs": max_epochs, "patience": patience}
 
-    def stages(self, job: Job) -> Stage:
-        evaluate = job.config.dataset.evaluate.model_dump(mode="json")
-        identity = {**self.settings, "seed": job.config.seed, "evaluate": evaluate}
-        return Stage("predict/mf", VERSION, identity, {"split": split_stage(job.config)}, self._build, "under a minute")
-
-    def _build(self, work: Work) -> dict[str, Any]:
-        rows = all_rows(work.job)
-        config = work.job.config
-        table, facts = self.predict(rows, targets(work.job), config.seed, work.job.log, config.dataset.rating_scale)
-        write_table(work.folder / "data.parquet", table, PREDICTIONS)
-        return {"predictions": len(table), **facts}
+    def predictions(self, given: Given) -> tuple[pd.DataFrame, dict[str, Any]]:
+        return self.predict(given.rows, given.wanted, given.seed, given.log, given.scale)
 
     def predict(
         self,

@@ -16,17 +16,12 @@ from r4r.config import Section
 from r4r.errors import DataError, ModelError
 from r4r.files import fingerprint
 from r4r.methods import point_predictions
+from r4r.methods.baseline import Baseline, Given
 from r4r.methods.rating_module import RatingModule, fit
 from r4r.methods.review_documents import PAD, Library, Targets, TextSettings, word_matrix
 from r4r.progress import bar
-from r4r.rows import PREDICTIONS
 from r4r.scale import PAPER, Scale
-from r4r.stages.cases import history_rows
-from r4r.stages.split import all_rows, split_stage, targets
-from r4r.stages.stage import Job, Stage, Work
-from r4r.store.artifact import write_table
 
-VERSION = 3
 CHUNK_WORDS = 2**14  # word positions whose filter values are in memory at once, where only the largest is kept
 
 
@@ -176,13 +171,15 @@ class Batches(torch.utils.data.IterableDataset[Any]):
             yield self.collate(self.rows, order[start : start + self.size].tolist())
 
 
-class ReviewMethod:
+class ReviewMethod(Baseline):
     """Fitted on train, the epoch of the best validation RMSE kept. Subclasses give the model and its batches.
 
     On CPU equal seeds give equal predictions; a GPU adds up gradients in an order of its own.
     """
 
-    uses = frozenset({"dataset"})
+    version = 3
+    takes = "minutes to an hour on CPU"
+    seeded = reads_past = True
     title: ClassVar[str]
 
     def __init__(self, name: str, text: TextSettings, training: TrainingSettings, model: dict[str, Any]):
@@ -205,31 +202,22 @@ class ReviewMethod:
         """A batch of some targets: a named tuple of tensors with user, item and rating (batch,)."""
         raise NotImplementedError
 
-    def stages(self, job: Job) -> Stage:
-        dataset = job.config.dataset
-        identity: dict[str, Any] = {
-            "text": self.text.model_dump(mode="json"),
-            "training": self.training.model_dump(mode="json"),
-            "model": self.model,
-            "seed": job.config.seed,
-            "history": dataset.history.source,
-            "evaluate": dataset.evaluate.model_dump(mode="json"),
-        }
+    def identity(self) -> dict[str, Any]:
+        """
+        Raises:
+            DataError: there is no file of word vectors where the settings name one.
+        """
+        text = self.text.model_dump(mode="json")
         if self.text.word_vectors:
             path = Path(self.text.word_vectors).expanduser()
             if not path.is_file():
                 raise DataError(f"method {self.name}: text.word_vectors names {path}, and there is no such file")
-            identity["text"]["word_vectors"] = fingerprint(path)
-        inputs = {"split": split_stage(job.config)}
-        return Stage(f"predict/{self.name}", VERSION, identity, inputs, self._build, "minutes to an hour on CPU")
+            text["word_vectors"] = fingerprint(path)
+        return super().identity() | {"text": text}
 
-    def _build(self, work: Work) -> dict[str, Any]:
-        config, rows = work.job.config, all_rows(work.job)
-        past, wanted = history_rows(config.dataset, rows), targets(work.job)
-        scale, device = config.dataset.rating_scale, config.trainer.accelerator
-        table, facts = self.predict(rows, past, wanted, config.seed, device, work.job.log, scale)
-        write_table(work.folder / "data.parquet", table, PREDICTIONS)
-        return {"predictions": len(table), **facts}
+    def predictions(self, given: Given) -> tuple[pd.DataFrame, dict[str, Any]]:
+        settings = given.seed, given.accelerator, given.log, given.scale
+        return self.predict(given.rows, given.past, given.wanted, *settings)
 
     def predict(
         self,

@@ -17,46 +17,8 @@ from r4r.store.key import key_of
 from r4r.store.source import source_identity, source_of
 
 
-class Keyed:
-    """What has a key: `name`, `version`, `config` in plain values, `inputs` by name, and code."""
-
-    def code(self) -> Iterator[Any]:
-        """The classes and functions whose source shapes the output, beside those that `config` names."""
-        raise NotImplementedError
-
-    @cached_property
-    def unreleased(self: Any) -> dict[str, str]:
-        """File -> digest of the code outside of r4r's release that shapes the output: that of `code` and of every
-        class that `config` names by `_target_`."""
-        found: dict[str, str] = {}
-        for thing in self.code():
-            found |= source_identity(thing)
-        for target in named_targets(self.config):
-            found |= source_of(target)
-        return dict(sorted(found.items()))
-
-    @cached_property
-    def key(self: Any) -> str:
-        config = {**self.config, "source": self.unreleased} if self.unreleased else self.config
-        return key_of(self.name, self.version, config, {name: stage.key for name, stage in self.inputs.items()})
-
-    def upstream(self) -> Iterator[Any]:
-        """This stage and all that it depends on, inputs first, each once."""
-        seen: set[tuple[str, str]] = set()
-
-        def walk(stage: Any) -> Iterator[Any]:
-            if (stage.name, stage.key) in seen:
-                return
-            seen.add((stage.name, stage.key))
-            for before in stage.inputs.values():
-                yield from walk(before)
-            yield stage
-
-        yield from walk(self)
-
-
 @dataclass(frozen=True)
-class Stage(Keyed):
+class Stage:
     """One artifact: subclasses add fields, a name, and how it is built.
 
     Attributes:
@@ -74,7 +36,7 @@ class Stage(Keyed):
 
     @property
     def estimate(self) -> Any:
-        """What a build would take, for `plan=true`."""
+        """What a build would take, for `plan=true`: a number of rows, or words."""
         return ""
 
     def build(self, work: Any) -> dict[str, Any]:
@@ -92,7 +54,38 @@ class Stage(Keyed):
         return {"class": type(self).__name__, **plain({f.name: getattr(self, f.name) for f in fields(self)}, self.name)}
 
     def code(self) -> Iterator[Any]:
+        """The classes and functions whose source shapes the output, beside those that `config` names."""
         yield type(self)
+
+    @cached_property
+    def unreleased(self) -> dict[str, str]:
+        """File -> digest of the code outside of r4r's release that shapes the output: that of `code` and of every
+        class that `config` names by `_target_`."""
+        found: dict[str, str] = {}
+        for thing in self.code():
+            found |= source_identity(thing)
+        for target in named_targets(self.config):
+            found |= source_of(target)
+        return dict(sorted(found.items()))
+
+    @cached_property
+    def key(self) -> str:
+        config = {**self.config, "source": self.unreleased} if self.unreleased else self.config
+        return key_of(self.name, self.version, config, {name: stage.key for name, stage in self.inputs.items()})
+
+    def upstream(self) -> Iterator["Stage"]:
+        """This stage and all that it depends on, inputs first, each once."""
+        seen: set[tuple[str, str]] = set()
+
+        def walk(stage: Stage) -> Iterator[Stage]:
+            if (stage.name, stage.key) in seen:
+                return
+            seen.add((stage.name, stage.key))
+            for before in stage.inputs.values():
+                yield from walk(before)
+            yield stage
+
+        yield from walk(self)
 
 
 @dataclass(frozen=True)
@@ -105,10 +98,6 @@ class Unkeyed:
         return None
 
 
-def is_stage(value: Any) -> bool:
-    return hasattr(value, "upstream") and hasattr(value, "key")
-
-
 def plain(value: Any, where: str) -> Any:
     """A field's value as JSON knows it.
 
@@ -119,7 +108,7 @@ def plain(value: Any, where: str) -> Any:
         TypeError: naming the stage, for a value that says nothing of itself: no key could tell it from another.
         ValueError: a number that is not finite.
     """
-    if is_stage(value):
+    if isinstance(value, Stage):
         return {"stage": value.name, "key": value.key}
     if hasattr(value, "identity"):
         return plain(value.identity(), where)
@@ -153,7 +142,7 @@ def named_targets(config: Any) -> Iterator[str]:
 
 
 def _stages_in(value: Any, path: str) -> Iterator[tuple[str, Stage]]:
-    if path and is_stage(value):
+    if path and isinstance(value, Stage):
         yield path, value
     elif is_dataclass(value) and not isinstance(value, type):
         for f in fields(value):

@@ -97,5 +97,13 @@ class Block:
     paper: str = ""
     published: dict[str, dict[str, float]] = field(default_factory=dict)
 
+    @property
+    def more(self) -> dict[str, Mapping[str, Any]]:
+        """Name -> title and direction of the metrics of ratings that all of the table's records have beside MAE and
+        RMSE."""
+        runs = [result.run for cell in self.cells for result in cell.results.values()]
+        each = [run.record.get("rating_metrics") or {} for run in runs]
+        return {name: own for name, own in each[0].items() if all(name in found for found in each)} if each else {}
+
     def cell(self, name: str) -> Cell:
         return next(cell for cell in self.cells if cell.row.name == name)

@@ -100,19 +100,23 @@ def _variants(made: Document, block: Block, decoding: str) -> Grid:
 
 
 def _grid(block: Block, decoding: str) -> Grid:
-    headers = ["", "MAE", "RMSE", "reviews", "seeds"]
+    more = block.more
+    headers = ["", "MAE", "RMSE", *(own["title"] for own in more.values()), "reviews", "seeds"]
     headers += [f"paper, {block.paper}: {metric.upper()}" for metric in METRICS]
     best = {
         metric: min((cell.over_seeds(metric, decoding)[0] for cell in block.cells if cell.results), default=None)
         for metric in METRICS
     }
+    for metric, own in more.items():
+        found = [cell.over_seeds(metric, decoding)[0] for cell in block.cells if cell.results]
+        best[metric] = (max if own["higher_is_better"] else min)(found, default=None)
     published = {
         metric: min((numbers[metric] for numbers in block.published.values()), default=None) for metric in METRICS
     }
     lines = []
     for cell in block.cells:
         line = [Text(cell.row.name)]
-        for metric in METRICS:
+        for metric in (*METRICS, *more):
             line.append(_shown(cell, metric, decoding, best[metric]))
         line.append(Text(_counts(cell) or cell.status))
         line.append(Text(str(len(cell.results))))
@@ -156,7 +160,7 @@ def _rows(table: Table, block: Block, cell: Cell, beyond: Differences) -> list[d
         return [first | {"metric": metric, "paper": published.get(metric, "")} for metric in METRICS]
     found: list[dict[str, object]] = []
     for decoding in DECODINGS:
-        for metric in METRICS:
+        for metric in (*METRICS, *(block.more if not beyond else ())):
             mean, sd = cell.over_seeds(metric, decoding)
             error = cell.standard_error(metric, decoding)
             found.append(

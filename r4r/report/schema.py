@@ -28,6 +28,13 @@ class Score(Part):
     rmse_se: float | None
 
 
+class RatingMetric(Part):
+    """A metric of ratings beside MAE and RMSE: each score has it and its standard error, by its name."""
+
+    title: str
+    higher_is_better: bool
+
+
 class Difference(Part):
     p: float
     difference: float | None = None
@@ -136,6 +143,7 @@ class Record(Part):
     evaluated: str | None = None
     excluded: dict[str, list[int]] = {}
     metrics: list[Score] | None = None
+    rating_metrics: dict[str, RatingMetric] = {}
     comparisons: list[Comparison] = []
     reasons: Reasons | None = None
     timing: Timing | None = None

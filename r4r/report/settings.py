@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from r4r.config import Config
 from r4r.errors import ConfigError, DataError
+from r4r.kinds import strangers, without_strangers
 from r4r.report.records import Run
 from r4r.report.tables import Row, Setting, Table
 
@@ -244,6 +245,7 @@ def _resolved(where: Composition, named: tuple[tuple[str, str], ...], seed: int)
     cfg.seed = seed
     values: Any = OmegaConf.to_container(cfg, resolve=True)
     values["experts"] = {name: node for name, node in (values.get("experts") or {}).items() if "_target_" in node}
+    without_strangers(values, strangers(values))
     complete = UNSET not in _text(values)
     return (_dumped(values) if complete else values), complete
 

@@ -126,7 +126,8 @@ TABLES = {
                 _row("NARRE", "narre", "NARRE"),
                 _row("DAML", "daml", "DAML"),
                 Row("LLM few-shot", (Setting("fewshot"),), published="GPT-4o", own=("teacher",)),
-                _row("Rec-SAVER", "rec_saver"),
+                _row("Rec-SAVER", "rec_saver", "Rec-SAVER"),  # as its paper decodes: the rating that the answer states
+                _row("Rec-SAVER (logits)", "rec_saver", "Rec-SAVER (logits)"),
                 _row("EXP3RT", "exp3rt"),
                 _ours("Reason4Rec"),
             ),

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
 from r4r.config import Config
+from r4r.configuration.teachers import BatchConfig, LocalConfig, RemoteConfig, SimulatorConfig
 from r4r.errors import TeacherError, TooManyFailures
 from r4r.lm.fetch import identity
 from r4r.progress import say
@@ -33,15 +34,15 @@ def teacher_identity(config: Config, *prompts: str) -> dict[str, Any]:
             each. Where none is named, all of its answers count.
     """
     teacher = config.teacher
-    if teacher.is_api:
+    if isinstance(teacher, RemoteConfig):
         return remote_identity(teacher)
-    if teacher.kind == "simulator":
+    if isinstance(teacher, SimulatorConfig):
         return simulator_identity(teacher.skill, config.seed, *prompts)
     return {
         "kind": teacher.kind,
         "model": teacher.model,
         "seed": config.seed,
-        **identity(teacher.source or "", teacher.sha256, teacher.revision),
+        **identity(teacher.source, teacher.sha256, teacher.revision),
         "quantization": teacher.quantization,
         "dtype": teacher.dtype,
         "max_length": teacher.max_length,
@@ -153,9 +154,9 @@ def groups(config: Config, units: Sequence[T]) -> Iterator[list[T]]:
 
     What a unit holds, and what is kept of it, does not depend on it.
     """
-    kind = config.teacher.kind
-    busy = math.ceil(4 * config.teacher.concurrency / UNIT) if config.teacher.is_api else 1
-    size = len(units) if kind == "openai_batch" else busy
+    teacher = config.teacher
+    busy = math.ceil(4 * teacher.concurrency / UNIT) if isinstance(teacher, RemoteConfig) else 1
+    size = len(units) if isinstance(teacher, BatchConfig) else busy
     for start in range(0, len(units), max(1, size)):
         yield list(units[start : start + size])
 
@@ -170,7 +171,7 @@ def estimate(config: Config, low: int, high: int, prompts: Mapping[str, str], to
         max_tokens: of an answer.
     """
     text = f"{low} to {high} teacher calls" if low < high else f"{high} teacher calls"
-    if not config.teacher.is_api:
+    if not isinstance(config.teacher, RemoteConfig):
         return text
     tokens_in = high * (sum(map(tokens_about, prompts.values())) + tokens)
     price = price_of(config.teacher)
@@ -185,39 +186,39 @@ def _short(count: int) -> str:
 
 def make_teacher(job: Job) -> CountedTeacher:
     """The teacher of the configuration; a local one loads its model now, a remote one reads its key."""
-    config = job.config
-    if config.teacher.kind == "simulator":
-        return CountedTeacher(SimulatedTeacher(skill=config.teacher.skill, seed=config.seed))
-    if config.teacher.is_api:
+    config, teacher = job.config, job.config.teacher
+    if isinstance(teacher, SimulatorConfig):
+        return CountedTeacher(SimulatedTeacher(skill=teacher.skill, seed=config.seed))
+    if isinstance(teacher, RemoteConfig):
         from r4r.teacher.batch import BatchTeacher
         from r4r.teacher.cache import TeacherCache
         from r4r.teacher.remote import ChatTeacher
 
-        kind = BatchTeacher if config.teacher.kind == "openai_batch" else ChatTeacher
+        kind = BatchTeacher if isinstance(teacher, BatchConfig) else ChatTeacher
         cache = TeacherCache(config.paths.outputs / CACHE)
         if cache.was_emptied and next(config.paths.artifacts.glob("*/*/manifest.json"), None):
             say(
                 f"  {cache.path} was there without content, beside artifacts of earlier jobs: the answers that were "
                 "paid for and kept in it are lost. Stop here to put a copy back, or they may be asked, and paid, again"
             )
-        return CountedTeacher(kind(config.teacher, cache))
-    return CountedTeacher(_local(config))
+        return CountedTeacher(kind(teacher, cache))
+    return CountedTeacher(_local(config, teacher))
 
 
-def _local(config: Config) -> LocalTeacher:
+def _local(config: Config, teacher: LocalConfig) -> LocalTeacher:
     from r4r.config import LLMConfig
     from r4r.lm.base import LanguageModel
     from r4r.lm.engine import HF
 
     spec = LLMConfig(
-        name=config.teacher.model,
-        source=config.teacher.source or "",
-        sha256=config.teacher.sha256,
-        revision=config.teacher.revision,
-        quantization=config.teacher.quantization,
-        dtype=config.teacher.dtype,
-        max_length=config.teacher.max_length,
-        batch_tokens=config.teacher.batch_tokens,
+        name=teacher.model,
+        source=teacher.source,
+        sha256=teacher.sha256,
+        revision=teacher.revision,
+        quantization=teacher.quantization,
+        dtype=teacher.dtype,
+        max_length=teacher.max_length,
+        batch_tokens=teacher.batch_tokens,
     )
     engine = HF(LanguageModel.load(spec, config.trainer, config.paths.cache))
 

@@ -11,11 +11,6 @@ from r4r.data.history import HistoryIndex
 from r4r.rows import Case
 
 
-def history_rows(dataset: DatasetConfig, rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows that may appear in a history."""
-    return rows_of(dataset.history.source, rows)
-
-
 def rows_of(source: str, rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of these splits (`train`, `train+valid`)."""
     return rows[rows["split"].isin(source.split("+"))]

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from r4r.pipeline.stage import Stage
 from r4r.store.artifact import MANIFEST, Store
 
 if TYPE_CHECKING:
     from r4r.config import Config
-    from r4r.stages.stage import Stage
 
 ROW_FACTS = ("texts", "examples", "predictions", "kept", "pairs")  # what manifests call the rows of their stage
 TOKEN_FACTS = ("tokens_in", "tokens_out", "train_tokens", "teacher_tokens_in", "teacher_tokens_out")
@@ -62,7 +62,7 @@ class Past:
     seconds: float
 
 
-def counts(config: "Config", stages: "list[Stage]", store: Store) -> Counts:
+def counts(config: "Config", stages: list[Stage], store: Store) -> Counts:
     """A job's rows: those of a split and of pools that are in the store, else what the settings say, at most."""
     made = {stage.name: store.find(stage.name, stage.key) for stage in stages if stage.name in ("split", "pools")}
     dataset = config.dataset
@@ -86,7 +86,7 @@ def counts(config: "Config", stages: "list[Stage]", store: Store) -> Counts:
     return Counts(history, evaluated, experts, reward, min(pools.summaries, train))
 
 
-def described(stage: "Stage", known: Counts, store: Store) -> tuple[str, float | None]:
+def described(stage: Stage, known: Counts, store: Store) -> tuple[str, float | None]:
     """Words for a stage's line in the plan, and the seconds that it would take; None without an earlier rate."""
     past = earlier(stage, store)
     told = stage.estimate
@@ -106,7 +106,7 @@ def described(stage: "Stage", known: Counts, store: Store) -> tuple[str, float |
     return f"{words}{tokens}{told.note}, {minutes(seconds)}", seconds
 
 
-def earlier(stage: "Stage", store: Store) -> Past | None:
+def earlier(stage: Stage, store: Store) -> Past | None:
     """What builds of the stage's name took on this kind of machine with the same base model. Where the stage gives no
     number of rows, the last of them alone."""
     found = sorted(_builds(stage, store), key=lambda build: build[0])
@@ -118,7 +118,7 @@ def earlier(stage: "Stage", store: Store) -> Past | None:
     return Past(sum(p.rows for p in pasts), sum(p.tokens for p in pasts), sum(p.seconds for p in pasts))
 
 
-def _builds(stage: "Stage", store: Store) -> Iterator[tuple[float, Past]]:
+def _builds(stage: Stage, store: Store) -> Iterator[tuple[float, Past]]:
     """(time of the build, what it took) of each artifact of the stage's name that was made on this kind of machine."""
     folder = store.root / stage.name
     for path in folder.iterdir() if folder.is_dir() else ():

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from r4r.stages.stage import Job, Stage, Work
+from r4r.pipeline.stage import Stage
+from r4r.stages.stage import Job, Work
 from r4r.training.ranks import called
 
 

@@ -9,20 +9,20 @@ from r4r.files import fingerprint
 from r4r.lm.fetch import identity
 from r4r.prompts.render import template
 
-NOT_DATA = {"name", "tau", "history", "pools", "evaluate", "memory_limit", "reviews_url", "meta_url", "category"}
+NOT_DATA = {"name", "tau", "history", "pools", "evaluate", "memory_limit", "reviews_url", "meta_url"} | {
+    "category",
+    "world",
+}
 
 
 def dataset_identity(dataset: DatasetConfig, data_dir: Path) -> dict[str, Any]:
-    """The settings that change the split, and what tells its raw files from others.
+    """The settings that change the split of raw files, and what tells these from others.
 
     A raw file counts by its checksum where the configuration has one; by name where it is the published one, still to
     be downloaded or unchanged since; by its content where it was put there by hand. So planning a download gives the
     keys of the job that makes it, and a cut or edited file never passes for the one it replaced.
     """
     chosen = dataset.model_dump(mode="json", exclude=NOT_DATA)
-    if dataset.source == "simulated":
-        return {key: chosen[key] for key in ("source", "world", "prepare")} | {"category": dataset.category}
-    del chosen["world"]
     for key, name, url, sha256 in (
         ("reviews", dataset.reviews, dataset.reviews_url, dataset.reviews_sha256),
         ("meta", dataset.meta, dataset.meta_url, dataset.meta_sha256),

@@ -33,7 +33,7 @@ class Asked(Component):
         return int(self.node["max_new_tokens"])
 
     def identity(self) -> dict[str, Any]:
-        return self._said() | {k: v for k, v in super().identity().items() if k not in _training_settings()}
+        return self._said() | {k: v for k, v in super().identity().items() if k not in training_settings()}
 
     def _said(self) -> dict[str, Any]:
         return {"prompts": self.expert.prompt_texts()}
@@ -65,7 +65,7 @@ def _shipped(place: str) -> dict[str, Any]:
     return node
 
 
-def _training_settings() -> frozenset[str]:
+def training_settings() -> frozenset[str]:
     """The settings that all experts have: they shape an adapter, or the length of a text, and no prompt."""
     from r4r.training.expert import Expert, Writer
 

@@ -1,7 +1,9 @@
 """How well a method's reasons match the reviews of their targets (paper Table 3): an artifact a metric."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -12,63 +14,166 @@ from r4r.lm.device import pick_device
 from r4r.lm.fetch import identity, resolve
 from r4r.metrics.rouge import MODEL as ROUGE_L
 from r4r.metrics.rouge import rouge_l
+from r4r.pipeline.stage import Stage, Unkeyed
 from r4r.progress import say
 from r4r.rows import PREDICTIONS, REVIEWS, Schema
-from r4r.stages.ask import estimate, teacher_identity
-from r4r.stages.identity import prompt_texts
-from r4r.stages.judge import judge, with_judge
-from r4r.stages.split import split_stage
-from r4r.stages.stage import Job, Stage, Work
+from r4r.stages.ask import estimate
+from r4r.stages.judge import Judging, judge, judging, with_judge
+from r4r.stages.split import Split, split_stage
+from r4r.stages.stage import Job, Work
 from r4r.store.artifact import Artifact, write_table
 
-VERSION = 1
 METRICS = ("gptscore", "bleurt", "similarity", "rouge_l")  # the paper's first
 SCORES: Schema = {"row_id": "int64", "label": "str", "score": "float64"}
 DETAIL = "detail.parquet"
 Scores = tuple[list[float], dict[str, Any]]  # a score a row, and facts for the manifest
 
 
-def reason_score_stages(config: Config, predictions: Stage) -> dict[str, Stage]:
-    """Metric -> its stage, for the metrics that the configuration asks for.
+@dataclass(frozen=True)
+class ReasonScores(Stage):
+    """Artifact: `data.parquet` (SCORES), and in the manifest `model`, the name of what scored."""
 
-    Artifact: `data.parquet` (SCORES), and in the manifest `model`, the name of what scored.
+    split: Split
+    predictions: Stage
+
+    metric: ClassVar[str]
+    takes: ClassVar[str]
+
+    @property
+    def name(self) -> str:
+        return f"score_reasons/{self.metric}"
+
+    @property
+    def estimate(self) -> str:
+        return f"{self.takes}, where the method gives reasons"
+
+    def build(self, work: Work) -> dict[str, Any]:
+        table = reasons_of(work.of(self.predictions), work.of(self.split).table(REVIEWS))
+        assert table is not None  # `score_reasons` asks first
+        values, facts = self.score(work, table)
+        write_table(work.folder / "data.parquet", table[["row_id", "label"]].assign(score=values), SCORES)
+        return {"scores": len(values), **facts}
+
+    def score(self, work: Work, table: pd.DataFrame) -> Scores:
+        """A score of each row of `reasons_of`."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class RougeScores(ReasonScores):
+    """Words in common (ROUGE-L)."""
+
+    metric = "rouge_l"
+    takes = "a comparison of words a reason"
+
+    def score(self, work: Work, table: pd.DataFrame) -> Scores:
+        return rouge_l(table["reason"].tolist(), table["review"].tolist()), {"model": ROUGE_L}
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A model that scores texts: what tells its scores from another's, and how it is run.
+
+    Attributes:
+        cache: folder of converted models.
     """
-    chosen = config.metrics
-    inputs = {"split": split_stage(config), "predictions": predictions}
-    stages = {}
 
-    def add(metric: str, facts: dict[str, Any], build: Callable[[Work, pd.DataFrame], Scores], takes: str) -> None:
-        def run(work: Work) -> dict[str, Any]:
-            return _build(work, build)
+    model: TextModelConfig
+    cache: Path
+    accelerator: str
 
-        name = f"score_reasons/{metric}"
-        stages[metric] = Stage(name, VERSION, facts, inputs, run, f"{takes}, where the method gives reasons")
+    def identity(self) -> dict[str, Any]:
+        return {**self.known(), "max_length": self.model.max_length}
 
+    def known(self) -> dict[str, Any]:
+        return identity(self.model.source, self.model.sha256, self.model.revision)
+
+    def score(self, load: Callable[..., Any], table: pd.DataFrame) -> Scores:
+        """
+        Args:
+            load: makes the scorer from a folder, a device and the settings.
+        """
+        model = self.model
+        folder = resolve(model.source, model.sha256, model.revision, self.cache)
+        say(f"  scored by {model.source}")
+        scorer = load(folder, pick_device(self.accelerator), model.max_length, model.batch_rows)
+        values = scorer.score(table["reason"].tolist(), table["review"].tolist())
+        return values, {"model": _model_name(model, self.known())}
+
+
+@dataclass(frozen=True)
+class ModelScores(ReasonScores):
+    scorer: Scorer
+
+    takes = "a forward pass a reason"
+
+
+@dataclass(frozen=True)
+class BleurtScores(ModelScores):
+    """A learnt metric (BLEURT)."""
+
+    metric = "bleurt"
+
+    def score(self, work: Work, table: pd.DataFrame) -> Scores:
+        from r4r.metrics.bleurt import Bleurt
+
+        return self.scorer.score(Bleurt.load, table)
+
+
+@dataclass(frozen=True)
+class SimilarityScores(ModelScores):
+    """Cosine of sentence embeddings."""
+
+    metric = "similarity"
+
+    def score(self, work: Work, table: pd.DataFrame) -> Scores:
+        from r4r.metrics.similarity import SentenceEncoder
+
+        return self.scorer.score(SentenceEncoder.load, table)
+
+
+@dataclass(frozen=True)
+class JudgeScores(ReasonScores):
+    """A judge's scores (GPTScore).
+
+    Attributes:
+        retries: calls beyond the first, for an answer that is no score.
+        asks: the estimate, in words.
+    """
+
+    judging: Judging
+    retries: Unkeyed
+    asks: Unkeyed
+
+    metric = "gptscore"
+
+    @property
+    def estimate(self) -> str:
+        return f"{self.asks.value}, where the method gives reasons"
+
+    def score(self, work: Work, table: pd.DataFrame) -> Scores:
+        values, facts = judge(work, table, self.judging, self.retries.value)
+        return values, facts | {"model": self.judging.model.value}
+
+
+def reason_score_stages(config: Config, predictions: Stage) -> dict[str, ReasonScores]:
+    """Metric -> its stage, for the metrics that the configuration asks for."""
+    chosen, split = config.metrics, split_stage(config)
+    found: list[ReasonScores] = []
     if chosen.gptscore is not None:
-        asked = with_judge(config)
-        settings = chosen.gptscore.model_dump(mode="json", exclude={"judge", "retries"})
-        texts = prompt_texts("gptscore", "gptscore_retry")
-        facts = {
-            "judge": teacher_identity(asked, "gptscore"),
-            "category": config.dataset.category,
-            "prompts": texts,
-            **settings,
-        }
-        rows = config.dataset.evaluate.max_rows
+        asked, settings, rows = with_judge(config), chosen.gptscore, config.dataset.evaluate.max_rows
+        own = judging(config)
         tokens = config.dataset.max_review_chars // 4 + config.teacher.reason_max_tokens
-        most = rows * (1 + chosen.gptscore.retries) if rows else 0
-        takes = estimate(asked, rows, most, texts, tokens, chosen.gptscore.max_tokens) if rows else "a call a reason"
-        add("gptscore", facts, _gptscore, takes)
-    for metric, model, build in (
-        ("bleurt", chosen.bleurt, _bleurt),
-        ("similarity", chosen.similarity, _similarity),
-    ):
+        most = rows * (1 + settings.retries) if rows else 0
+        asks = estimate(asked, rows, most, own.prompts, tokens, settings.max_tokens) if rows else "a call a reason"
+        found.append(JudgeScores(split, predictions, own, Unkeyed(settings.retries), Unkeyed(asks)))
+    for stage, model in ((BleurtScores, chosen.bleurt), (SimilarityScores, chosen.similarity)):
         if model is not None:
-            facts = {**identity(model.source, model.sha256, model.revision), "max_length": model.max_length}
-            add(metric, facts, build, "a forward pass a reason")
+            scorer = Scorer(model, config.paths.cache, config.trainer.accelerator)
+            found.append(stage(split, predictions, scorer))
     if chosen.rouge_l:
-        add("rouge_l", {}, _rouge_l, "a comparison of words a reason")
-    return stages
+        found.append(RougeScores(split, predictions))
+    return {stage.metric: stage for stage in found}
 
 
 def reasons_of(predictions: Artifact, rows: pd.DataFrame) -> pd.DataFrame | None:
@@ -134,48 +239,6 @@ def score_reasons(job: Job, finals: Sequence[Stage], rows: pd.DataFrame) -> dict
                     | {"empty": len(none), "model": scored.manifest["model"]}
                 )
     return out
-
-
-def _build(work: Work, build: Callable[[Work, pd.DataFrame], Scores]) -> dict[str, Any]:
-    table = reasons_of(work.inputs["predictions"], work.inputs["split"].table(REVIEWS))
-    assert table is not None  # `score_reasons` asks first
-    values, facts = build(work, table)
-    write_table(work.folder / "data.parquet", table[["row_id", "label"]].assign(score=values), SCORES)
-    return {"scores": len(values), **facts}
-
-
-def _gptscore(work: Work, table: pd.DataFrame) -> Scores:
-    values, facts = judge(work, table)
-    settings = work.job.config.metrics.gptscore
-    assert settings is not None
-    return values, facts | {"model": settings.judge.model}
-
-
-def _rouge_l(work: Work, table: pd.DataFrame) -> Scores:
-    return rouge_l(table["reason"].tolist(), table["review"].tolist()), {"model": ROUGE_L}
-
-
-def _bleurt(work: Work, table: pd.DataFrame) -> Scores:
-    from r4r.metrics.bleurt import Bleurt
-
-    return _by_model(work, table, work.job.config.metrics.bleurt, Bleurt.load)
-
-
-def _similarity(work: Work, table: pd.DataFrame) -> Scores:
-    from r4r.metrics.similarity import SentenceEncoder
-
-    return _by_model(work, table, work.job.config.metrics.similarity, SentenceEncoder.load)
-
-
-def _by_model(work: Work, table: pd.DataFrame, model: TextModelConfig | None, load: Callable[..., Any]) -> Scores:
-    assert model is not None
-    config = work.job.config
-    folder = resolve(model.source, model.sha256, model.revision, config.paths.cache)
-    say(f"  scored by {model.source}")
-    scorer = load(folder, pick_device(config.trainer.accelerator), model.max_length, model.batch_rows)
-    known = identity(model.source, model.sha256, model.revision)
-    values = scorer.score(table["reason"].tolist(), table["review"].tolist())
-    return values, {"model": _model_name(model, known)}
 
 
 def _model_name(model: TextModelConfig, known: dict[str, Any]) -> str:

@@ -1,25 +1,21 @@
-"""What a stage is, and how it is made real: hit the store, or build once and keep."""
+"""How a stage is made real: hit the store, or build once and keep; and what a job's stages share."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r4r.config import Config
-from r4r.pipeline.stage import Keyed
+from r4r.pipeline.stage import Stage
 from r4r.progress import say
 from r4r.provenance import machine
-from r4r.stages.estimate import Estimate
 from r4r.store.artifact import Artifact, Store
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from r4r.lm.chat import Chat
     from r4r.lm.engine import Engine
-    from r4r.stages.timing import Inference
 
 
 @dataclass
@@ -30,36 +26,9 @@ class Work:
     inputs: dict[str, Artifact]
     folder: Path
 
-    def of(self, stage: Any) -> Artifact:
+    def of(self, stage: Stage) -> Artifact:
         """The artifact of a stage that is an input of the one being built (or of an input: it is in the store)."""
         return self.job.materialize(stage)
-
-
-@dataclass(frozen=True)
-class Stage(Keyed):
-    """One artifact: what it depends on and how it is built.
-
-    Attributes:
-        name: folder below the store; also what `target=` names.
-        version: bumped by hand when the code changes the output; code that is not r4r's released own counts by its
-            digests (see `unreleased`).
-        config: everything that changes the output (see `key_of`).
-        inputs: the stages that it reads, by the name under which `build` finds them.
-        build: writes files into `work.folder` and returns facts for the manifest (tokens, dollars, counts).
-        estimate: what a build would take, for `plan=true`: a number of rows, or words.
-        infer: of predictions by the job's own language model: the steps that give them for some rows (rows.REVIEWS).
-    """
-
-    name: str
-    version: int
-    config: dict[str, Any]
-    inputs: dict[str, "Stage"]
-    build: Callable[[Work], dict[str, Any]]
-    estimate: str | Estimate = ""
-    infer: "Callable[[Work, pd.DataFrame], Inference] | None" = None
-
-    def code(self) -> Iterator[Any]:
-        yield from (self.build, self.infer)
 
 
 @dataclass

@@ -18,11 +18,12 @@ from r4r.errors import ConfigError
 from r4r.lm.engine import Engine
 from r4r.lm.rate import decode
 from r4r.lm.write import Written, write_batches
+from r4r.pipeline.stage import Stage
 from r4r.progress import bar
 from r4r.rows import Schema
 from r4r.scale import PAPER, Scale
 from r4r.stages.split import targets
-from r4r.stages.stage import Job, Stage, Work
+from r4r.stages.stage import Job, Work
 from r4r.store.artifact import write_table
 
 FILE = "timing.parquet"

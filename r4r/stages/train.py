@@ -1,5 +1,6 @@
 """Train an expert on lessons: texts that an earlier stage made."""
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -51,12 +52,40 @@ class Training(Stage):
     def build(self, work: Work) -> dict[str, Any]:
         table = work.of(self.lessons).table(LESSONS)
         texts = list(zip(table["row_id"].tolist(), table["prompt"], table["response"], strict=True))
-        return _fit(work, self.expert.place, self.expert.expert, texts, self.seed)
+        own = self.expert.expert
+        texts, held_out = hold_out(texts, own.validation_share, self.seed, self.expert.place)
+        return _fit(work, self.expert.place, own, texts, held_out, self.seed)
 
 
 def training(config: Config, place: str, lessons: Any) -> Training:
     """The stage that trains the expert at `experts.<place>`."""
     return Training(mounted(config, place), lessons, llm_identity(config), config.trainer.identity(), config.seed)
+
+
+def hold_out(lessons: Texts, share: float, seed: int, place: str) -> tuple[Texts, Texts]:
+    """Lessons to learn from, and lessons whose loss is measured: all lessons of a row are on one side.
+
+    The teacher writes about training rows alone, so that there are no lessons of the split's validation rows.
+
+    Args:
+        share: of the rows that are held out, at least one of them; 0: none.
+        place: of the expert, which an error names.
+
+    Raises:
+        DataError: no row is left to learn from.
+    """
+    if not share:
+        return lessons, []
+    rows = sorted({row_id for row_id, _, _ in lessons})
+    count = max(1, round(share * len(rows)))
+    if count >= len(rows):
+        raise DataError(
+            f"experts.{place}.validation_share={share:g} holds out {count} of {len(rows)} rows and leaves none to "
+            "train on; lower it, or enlarge dataset.pools"
+        )
+    kept_back = set(random.Random(seed).sample(rows, count))
+    learnt = [lesson for lesson in lessons if lesson[0] not in kept_back]
+    return learnt, [lesson for lesson in lessons if lesson[0] in kept_back]
 
 
 def write_lessons(work: Work, place: str, lessons: Texts, **facts: Any) -> dict[str, Any]:
@@ -77,12 +106,13 @@ def use_adapter(job: Job, name: str, artifact: Artifact) -> None:
     job.engine.load_adapter(name, artifact.path / "adapter")
 
 
-def _fit(work: Work, place: str, expert: Expert, texts: Texts, seed: int) -> dict[str, Any]:
+def _fit(work: Work, place: str, expert: Expert, texts: Texts, held_out: Texts, seed: int) -> dict[str, Any]:
     lm = work.job.lm
-    examples = expert.objective.encode(lm, texts)
+    examples, valid = expert.objective.encode(lm, texts), expert.objective.encode(lm, held_out)
     if "engine" in vars(work.job):
         work.job.engine.rest()  # the training has the GPU to itself
-    return fit(expert, lm, place, examples, work.folder, work.job.config.trainer, seed, work.job.log)
+    facts = fit(expert, lm, place, examples, work.folder, work.job.config.trainer, seed, work.job.log, valid)
+    return facts | ({"held_out": len(valid)} if valid else {})
 
 
 def _takes(place: str, epochs: int) -> Estimate:

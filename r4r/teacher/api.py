@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import openai
 
-from r4r.config import TeacherConfig
+from r4r.configuration.teachers import RemoteConfig
 from r4r.errors import AnswerRefused, CallRejected, TeacherDenied, TeacherError, TeacherUnavailable
 from r4r.progress import say
 from r4r.teacher.pace import Pace
@@ -64,7 +64,7 @@ class NotThere(TeacherDenied):
     """HTTP 404."""
 
 
-def read_key(teacher: TeacherConfig) -> str | None:
+def read_key(teacher: RemoteConfig) -> str | None:
     """The key, or None where the server needs none.
 
     Raises:
@@ -84,9 +84,9 @@ def read_key(teacher: TeacherConfig) -> str | None:
 
 
 class Api:
-    """The server of a TeacherConfig. `pace` is shared by all calls of this process."""
+    """The server of a RemoteConfig. `pace` is shared by all calls of this process."""
 
-    def __init__(self, teacher: TeacherConfig):
+    def __init__(self, teacher: RemoteConfig):
         self.teacher = teacher
         self.address = teacher.base_url or OPENAI_URL
         self.pace = Pace(teacher.requests_per_minute, teacher.tokens_per_minute)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from r4r.config import TeacherConfig
+from r4r.configuration.teachers import RemoteConfig, ServerConfig
 from r4r.errors import TeacherError
 
 
@@ -51,7 +51,7 @@ class Teacher(Protocol):
         ...
 
 
-def remote_identity(teacher: TeacherConfig) -> dict[str, Any]:
+def remote_identity(teacher: RemoteConfig) -> dict[str, Any]:
     """What of a remote teacher changes its answers, for artifact keys and the cache.
 
     `openai_batch` gives what `openai` gives. A server's address is left out: the same model may listen elsewhere
@@ -59,7 +59,7 @@ def remote_identity(teacher: TeacherConfig) -> dict[str, Any]:
     """
     kind = "openai" if teacher.kind == "openai_batch" else teacher.kind
     identity: dict[str, Any] = {"kind": kind, "model": teacher.model}
-    if teacher.kind == "server" and teacher.revision:
+    if isinstance(teacher, ServerConfig) and teacher.revision:
         identity["revision"] = teacher.revision
     if teacher.extra_body:
         identity["extra_body"] = teacher.extra_body

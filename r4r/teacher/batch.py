@@ -16,6 +16,7 @@ import openai
 from filelock import FileLock
 from openai.types import Batch
 
+from r4r.configuration.teachers import BatchConfig
 from r4r.errors import CallRejected, TeacherDenied, TeacherError, TeacherStopped, TeacherUnavailable
 from r4r.progress import say
 from r4r.teacher.api import KEPT, NotThere, Passing
@@ -37,6 +38,8 @@ FILE_BYTES, ITEM_BYTES, TOKEN_BYTES = 2**24, 2**14, 2**6  # what a result file m
 
 class BatchTeacher(RemoteTeacher):
     """As ChatTeacher, by batches of at most `teacher.batch_calls`."""
+
+    config: BatchConfig
 
     async def fetch(self, todo: Mapping[str, Call]) -> dict[str, Outcome]:
         self._rejected: dict[str, Outcome] = {}

@@ -1,13 +1,13 @@
 """What calls cost, before and after: dollars from tokens, a bound that no call can pass, and rough token counts."""
 
-from r4r.config import PriceConfig, TeacherConfig
+from r4r.configuration.teachers import PriceConfig, RemoteConfig
 from r4r.teacher.base import Call
 
 CHARS_A_TOKEN = 4  # English text: the usual rule of thumb, for plans and rate limits only
 CHAT_OVERHEAD = 64  # tokens that a chat template may add around one message, generously
 
 
-def price_of(teacher: TeacherConfig) -> PriceConfig | None:
+def price_of(teacher: RemoteConfig) -> PriceConfig | None:
     return teacher.prices.get(teacher.model)
 
 

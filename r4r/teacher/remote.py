@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import openai
 
-from r4r.config import TeacherConfig
+from r4r.configuration.teachers import RemoteConfig
 from r4r.errors import BudgetReached, CallRejected, TeacherError, TeacherStopped, TeacherUnavailable
 from r4r.teacher.api import KEPT, Api, Passing
 from r4r.teacher.base import Answer, Call, remote_identity
@@ -32,7 +32,7 @@ T = TypeVar("T")
 class RemoteTeacher(ABC):
     """What the chat and the batch teacher share: identity, cache, price, one call for equal calls."""
 
-    def __init__(self, teacher: TeacherConfig, cache: TeacherCache):
+    def __init__(self, teacher: RemoteConfig, cache: TeacherCache):
         """
         Raises:
             TeacherDenied: no key is set.

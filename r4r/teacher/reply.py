@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from r4r.config import PriceConfig
+from r4r.configuration.teachers import PriceConfig
 from r4r.errors import AnswerBroken, AnswerCut, AnswerRefused, TeacherError
 from r4r.teacher.base import Answer, Call
 from r4r.teacher.final import final_text

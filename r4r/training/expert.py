@@ -50,6 +50,7 @@ class Expert(pl.LightningModule):
         optimizer: Optimizer = "adamw",
         objective: dict[str, Any] | None = None,
         prompts: dict[str, str] | None = None,
+        validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     ):
         """
         Args:
@@ -63,6 +64,8 @@ class Expert(pl.LightningModule):
             optimizer: AdamW with moments in float32, or in 8 bits (on a GPU alone), or these in paged memory.
             objective: node of an Objective, or the object that was made of it; None: SFT.
             prompts: files in place of the class's own prompt files, by their names in `templates`.
+            validation_share: share of the rows with lessons that are held out: their loss is measured after each epoch,
+                and they are not learnt. 0, as in the paper, learns from all.
 
         Raises:
             ConfigError: the class has no prompt file of such a name.
@@ -80,6 +83,7 @@ class Expert(pl.LightningModule):
         self.lora = lora if isinstance(lora, Lora) else Lora(**lora)
         self.lr, self.epochs, self.batch_size, self.warmup = lr, epochs, batch_size, warmup
         self.train_lm_head, self.max_grad_norm, self.optimizer_name = train_lm_head, max_grad_norm, optimizer
+        self.validation_share = validation_share
         self.objective: Objective = SFT() if objective is None else objective  # type: ignore[assignment]
         self.master = nn.ParameterList()
         self._aside: dict[str, Any] = {}  # the base model and the examples, hidden from torch.nn
@@ -275,11 +279,12 @@ class Writer(Expert):
         optimizer: Optimizer = "adamw",
         objective: dict[str, Any] | None = None,
         prompts: dict[str, str] | None = None,
+        validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     ):
         """
         Args:
             max_new_tokens: tokens of an answer, at most; the others are those of Expert.
         """
         settings = (lora, lr, epochs, batch_size, warmup, train_lm_head, max_grad_norm, optimizer, objective, prompts)
-        super().__init__(*settings)
+        super().__init__(*settings, validation_share)
         self.max_new_tokens = max_new_tokens

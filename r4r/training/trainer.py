@@ -1,32 +1,21 @@
 """`conf/trainer` as a `pytorch_lightning.Trainer`."""
 
-import importlib
 import logging
 from collections.abc import Sequence
-from inspect import signature
 from typing import Any
 
 import pytorch_lightning as pl
+from hydra.utils import get_class
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.plugins import CheckpointIO, LayerSync
-from pytorch_lightning.profilers import Profiler
-from pytorch_lightning.strategies import Strategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from r4r.config import TrainerConfig
-from r4r.errors import ConfigError, TrainingError
+from r4r.errors import TrainingError
 from r4r.lm.base import LanguageModel
 from r4r.ranks import Rank
 from r4r.training.callbacks import Bar
 from r4r.training.expert import Expert
 from r4r.training.ranks import environment
-
-KINDS: dict[str, Any] = {
-    "strategy": Strategy,
-    "callbacks": pl.Callback,
-    "profiler": Profiler,
-    "plugins": (CheckpointIO, LayerSync),
-}
 
 
 def make_trainer(
@@ -95,28 +84,6 @@ def go_on_from(trainer: pl.Trainer, expert: Expert, step: int) -> None:
     trainer.fit_loop.epoch_loop._batches_that_stepped = step  # what loggers take for the step
 
 
-def check_nodes(settings: TrainerConfig) -> None:
-    """Check the classes that a configuration names, before any work.
-
-    Raises:
-        ConfigError: there is no such class, it is of another kind, or does not take its settings.
-    """
-    given = settings.arguments()
-    nodes: list[tuple[str, Any]] = [("callbacks", node) for node in _nodes(settings.callbacks)]
-    nodes += [("plugins", node) for node in _nodes(given.get("plugins", []))]
-    nodes += [("profiler", given.get("profiler")), ("strategy", settings.strategy)]
-    problems = []
-    for what, node in nodes:
-        if isinstance(node, dict):
-            try:
-                signature(_kind(what, node)).bind(**_settings(node))
-            except (ConfigError, TypeError) as error:
-                told = error.problems[0] if isinstance(error, ConfigError) else f"{node['_target_']}: {error}"
-                problems.append(f"trainer.{what}: {told}")
-    if problems:
-        raise ConfigError(problems)
-
-
 def build(what: str, node: dict[str, Any]) -> Any:
     """An object of Lightning's from a checked `_target_` node.
 
@@ -124,21 +91,9 @@ def build(what: str, node: dict[str, Any]) -> Any:
         TrainingError: the class refuses its settings.
     """
     try:
-        return _kind(what, node)(**_settings(node))
+        return get_class(node["_target_"])(**_settings(node))
     except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
         raise TrainingError(f"trainer.{what}: {node['_target_']}: {str(error).splitlines()[0]}") from error
-
-
-def _kind(what: str, node: dict[str, Any]) -> type:
-    target = str(node.get("_target_"))
-    module, _, name = target.rpartition(".")
-    try:
-        kind = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError([f"there is no class {target}"]) from error
-    if not isinstance(kind, type) or not issubclass(kind, KINDS[what]):
-        raise ConfigError([f"{target} is not what Lightning takes there"])
-    return kind
 
 
 def _settings(node: dict[str, Any]) -> dict[str, Any]:

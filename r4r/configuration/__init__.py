@@ -1,0 +1,1 @@
+"""The settings of a job: typed schemas of the config groups."""

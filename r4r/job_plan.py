@@ -1,0 +1,106 @@
+"""What a job would do, before it does it: its stages, what they take, and whether its base model can be used at all."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from r4r.errors import ConfigError, R4RError
+from r4r.pipeline.stage import Stage
+from r4r.stages.estimate import counts, described, minutes
+from r4r.stages.stage import Job
+from r4r.stages.train import Training
+from r4r.targets import close_names
+
+
+def plan(work: Job, finals: Mapping[str, Stage]) -> None:
+    """Print each stage once, inputs first: whether it is in the store, its key, and what a build would take."""
+    if work.config.llm.engine == "vllm":
+        from r4r.lm import engine
+
+        print(f"engine {engine.described(work.config.llm)}")
+    stages = list({(stage.name, stage.key): stage for final in finals.values() for stage in final.upstream()}.values())
+    known = counts(work.config, stages, work.store)
+    hits, unknown, whole = 0, [], 0.0
+    code: dict[str, list[str]] = {}  # file that is not r4r's released own -> stages whose keys hold its digest
+    for stage in stages:
+        for file in stage.unreleased:
+            code.setdefault(file, []).append(stage.name)
+        damage = work.store.damage(stage.name, stage.key)
+        if not damage and work.store.find(stage.name, stage.key):
+            hits += 1
+            print(f"hit    {stage.name:24} {stage.key}")
+            continue
+        words, seconds = described(stage, known, work.store)
+        whole += seconds or 0.0
+        unknown += [stage.name] if seconds is None else []
+        print(f"build  {stage.name:24} {stage.key}  {words}".rstrip())
+        if damage:
+            print(f"       what lies there is damaged: {damage}; it would be set aside")
+    changed = [file for file in code if file.startswith("r4r/")]
+    if changed:
+        shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+        print(f"source {shown}: not as r4r released them; their content is part of the keys")
+    for file, names in code.items():
+        if file not in changed:
+            print(f"source {file}: its content is part of the keys of {', '.join(names)}")
+    for line in memory(work, stages):
+        print(line)
+    if len(stages) > hits:
+        rest = f"; no rate yet for {len(unknown)} of them: {', '.join(unknown)}" if unknown else ""
+        print(
+            f"{minutes(whole)} in all by this machine's earlier builds{rest}" if whole else "no earlier build to go by"
+        )
+    print(f"{hits} stages in the store, {len(stages) - hits} to build; nothing was done (plan=true)")
+
+
+def find_target(target: str, finals: Sequence[Stage]) -> list[Stage]:
+    """The upstream stages that `target` names, in full or by a last component that only one name has; `result`: the
+    last stages themselves.
+
+    Raises:
+        ConfigError: no stage, or several names, fit.
+    """
+    if target == "result":
+        return list(finals)
+    stages = {(stage.name, stage.key): stage for final in finals for stage in final.upstream()}
+    names = {name for name, _ in stages}
+    fitting = [target] if target in names else sorted(n for n in names if n.rpartition("/")[2] == target)
+    if len(fitting) > 1:
+        raise ConfigError([f"target={target}: could be {' or '.join(fitting)}; write it in full"])
+    if not fitting:
+        short = {name.rpartition("/")[2] for name in names}
+        hint = close_names(target, names | short | {"result"})
+        raise ConfigError([f"target={target}: this job has no such stage; {hint}"])
+    return [stage for (name, _), stage in stages.items() if name == fitting[0]]
+
+
+def check_base_model(work: Job, stages: Iterable[Stage]) -> None:
+    """Refuse a base model that could not be trained or read, while no teacher has been paid. Where all adapters are in
+    the store, it was usable when they were made.
+
+    Raises:
+        ModelError: as `r4r.lm.architecture.check_model`.
+    """
+    if untrained(work, (before for stage in stages for before in stage.upstream())):
+        from r4r.lm.architecture import check_model
+
+        check_model(work.config.llm, work.config.paths.cache, work.config.dataset.rating_scale)
+
+
+def untrained(work: Job, stages: Iterable[Stage]) -> bool:
+    """Whether an adapter among the stages is not in the store."""
+    return any(isinstance(stage, Training) and not work.store.find(stage.name, stage.key) for stage in stages)
+
+
+def memory(work: Job, stages: Iterable[Stage]) -> list[str]:
+    """Lines on which GPUs have room for the job's base model, where an adapter is to be trained."""
+    if not untrained(work, stages):
+        return []
+    from r4r.lm.fetch import at_hand
+    from r4r.lm.memory import estimate
+
+    llm, cache = work.config.llm, work.config.paths.cache
+    if not at_hand(llm.source, llm.sha256, cache):
+        return [f"memory {llm.name} is not on this machine yet: what it takes is known once it is fetched"]
+    try:
+        return [f"memory {line}" for line in estimate(llm, cache)]
+    except R4RError as error:
+        return [f"memory no estimate: {error}"]

@@ -1,0 +1,114 @@
+"""What a method without a language model is: a class that predicts from the split's rows."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from r4r.config import EvaluateConfig
+from r4r.pipeline.stage import Stage, Unkeyed
+from r4r.rows import PREDICTIONS, REVIEWS
+from r4r.scale import Scale
+from r4r.stages.cases import rows_of
+from r4r.stages.split import Split, evaluated_rows, split_stage
+from r4r.stages.stage import Job, Work
+from r4r.store.artifact import write_table
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a baseline predicts from.
+
+    Attributes:
+        rows: the whole split (rows.REVIEWS).
+        wanted: those of them to predict.
+        past: those of them that a history may show.
+        scale: of the ratings.
+        seed: of the job.
+        accelerator: cpu, gpu or auto.
+        log: takes metrics by name.
+    """
+
+    rows: pd.DataFrame
+    wanted: pd.DataFrame
+    past: pd.DataFrame
+    scale: Scale
+    seed: int
+    accelerator: str
+    log: Callable[[dict[str, float]], None]
+
+
+class Baseline:
+    """Subclasses keep their settings as attributes, all of which are in the artifact's key, and say how they predict.
+
+    Attributes:
+        version: raised when the code changes the predictions.
+        takes: what a build takes, in words.
+        seeded: whether predictions follow the job's seed.
+        reads_past: whether predictions follow `dataset.history.source`: `Given.past` is of the train rows where not.
+    """
+
+    uses: ClassVar[frozenset[str]] = frozenset({"dataset"})
+    version: ClassVar[int] = 1
+    takes: ClassVar[str] = "seconds"
+    seeded: ClassVar[bool] = False
+    reads_past: ClassVar[bool] = False
+    name: str
+
+    def predictions(self, given: Given) -> tuple[pd.DataFrame, dict[str, Any]]:
+        """rows.PREDICTIONS of the wanted rows (see `r4r.methods.point_predictions`), and facts for the manifest."""
+        raise NotImplementedError
+
+    def identity(self) -> dict[str, Any]:
+        """What tells its predictions from others'."""
+        return {"class": type(self).__name__, "version": self.version, **vars(self)}
+
+    def stages(self, job: Job) -> Stage:
+        """The stage whose artifact holds the predictions."""
+        config, dataset = job.config, job.config.dataset
+        return BaselinePredictions(
+            self,
+            split_stage(config),
+            dataset.evaluate,
+            config.seed if self.seeded else None,
+            dataset.history.source if self.reads_past else None,
+            Unkeyed(config.trainer.accelerator),
+        )
+
+
+@dataclass(frozen=True)
+class BaselinePredictions(Stage):
+    """Artifact: `data.parquet` (rows.PREDICTIONS) of the evaluated rows.
+
+    Attributes:
+        seed: None where the method draws nothing.
+        source: the splits that a history may show; None where the method reads none.
+        accelerator: a GPU adds up in an order of its own, which is no other result.
+    """
+
+    method: Baseline
+    split: Split
+    evaluate: EvaluateConfig
+    seed: int | None
+    source: str | None
+    accelerator: Unkeyed
+
+    @property
+    def name(self) -> str:
+        return f"predict/{self.method.name}"
+
+    @property
+    def estimate(self) -> str:
+        return self.method.takes
+
+    def code(self) -> Iterator[Any]:
+        yield from (type(self), type(self.method))
+
+    def build(self, work: Work) -> dict[str, Any]:
+        rows = work.of(self.split).table(REVIEWS)
+        wanted, past = evaluated_rows(self.evaluate, rows), rows_of(self.source or "train", rows)
+        given = Given(rows, wanted, past, self.split.scale, self.seed or 0, self.accelerator.value, work.job.log)
+        table, facts = self.method.predictions(given)
+        write_table(work.folder / "data.parquet", table, PREDICTIONS)
+        return {"predictions": len(table), **facts}

@@ -1,0 +1,45 @@
+"""What is known before a job does anything: a base model that cannot be used, and the memory that one takes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from model_families import build_family
+
+from r4r.errors import ModelError
+from r4r.lm import memory
+
+
+def test_a_model_that_cannot_be_trained_is_refused_before_the_teacher_is_asked(
+    r4r: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = f"llm.source=path:{build_family('mamba', tmp_path / 'mamba')}"
+    job = ["experiment=smoke", source, "llm.name=mamba", f"paths.outputs={tmp_path / 'out'}"]
+    assert r4r(*job) == 1
+    told = capsys.readouterr().err
+    assert "r4r: mamba: r4r cannot use models of the kind 'mamba'" in told
+    assert "Traceback" not in told
+    assert not (tmp_path / "out" / "artifacts" / "teacher_summaries").exists()
+    assert r4r(*job, "method=means", "~references.mf") == 2  # its overrides of llm are read by no method
+    assert r4r("experiment=smoke", "method=means", f"paths.outputs={tmp_path / 'out'}") == 0
+
+
+def test_a_plan_says_which_gpus_have_room(
+    r4r: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = ["experiment=smoke", "plan=true", f"paths.outputs={tmp_path}"]
+    assert r4r(*job) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("memory")]
+    assert [line.split(":")[0] for line in lines] == [f"memory {card} GB" for card in memory.CARDS_GB]
+
+    def fails(*about: Any) -> list[str]:
+        raise ModelError("no such model")
+
+    monkeypatch.setattr(memory, "estimate", fails)
+    assert r4r(*job) == 0
+    assert "memory no estimate: no such model" in capsys.readouterr().out
+    assert r4r(*job, "method=mf") == 0  # uses no base model
+    assert "memory" not in capsys.readouterr().out
+    assert r4r(*job, f"paths.cache={tmp_path / 'empty'}", "llm=smollm2_135m") == 0
+    assert "memory smollm2_135m is not on this machine yet" in capsys.readouterr().out
