@@ -62,6 +62,8 @@ class PrepareConfig(Section):
 
 class HistoryConfig(Section):
     prompt: int = Field(10, ge=1)  # newest reviews a side shown in a prompt
+    summaries: Literal["expert", "teacher", "planted"] = "expert"  # whose: the Summarizer's (the paper), the teacher's
+    # or what the simulated world planted in each review: a bound for the first step
     source: Literal["train", "train+valid"] = "train"
     review_tokens: int = Field(512, ge=8)  # a review in a prompt is cut to this many tokens
     raw_tokens: int | None = Field(None, ge=8)  # of a raw review in a history; null: what llm.max_length has room for
