@@ -382,6 +382,7 @@ class Config(Section):
     experts: dict[str, dict[str, Any]] = {}  # mounted by the strategy
     strategy: StrategyConfig
     reason_source: dict[str, Any]  # its class checks it
+    control: dict[str, Any] = {"_target_": "r4r.stages.controls.NoControl", "name": "none"}  # its class checks it
     references: dict[str, dict[str, Any]] = {}  # methods scored beside this one
     metrics: MetricsConfig = MetricsConfig()
     timing: TimingConfig = TimingConfig()

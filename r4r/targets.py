@@ -57,6 +57,7 @@ PLACES = {  # dotted key, * for any one name
     "method": METHOD,
     "references.*": METHOD,
     "reason_source": Kind("a reason source, a class derived from r4r's ReasonSource", _derived("ReasonSource")),
+    "control": Kind("a control, a class derived from r4r's Control", _derived("Control")),
     "experts.*": Kind("an expert, a class derived from r4r's Expert", _derived("Expert")),
     "experts.*.objective": Kind("an objective, a class derived from r4r's Objective", _derived("Objective")),
     "trainer.callbacks.*": CALLBACK,

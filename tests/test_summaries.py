@@ -106,7 +106,10 @@ def test_nobody_knows_what_real_reviews_were_made_from() -> None:
 
 def test_whose_summaries_is_in_the_keys_of_all_that_reads_histories() -> None:
     keys = [
-        {stage.name: stage.key for stage in predictions_stage(configured(f"++dataset.history.summaries={w}")).upstream()}
+        {
+            stage.name: stage.key
+            for stage in predictions_stage(configured(f"++dataset.history.summaries={w}")).upstream()
+        }
         for w in ("expert", "teacher", "planted")
     ]
     for stage in ("summaries", "reasons", "predict/test"):

@@ -1,5 +1,6 @@
 """The truth behind the simulated world, for controls, bounds and analyses: never for a prompt of the method itself."""
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from r4r.data.simulator import MEAN_RATING, Truth, build_world
 from r4r.errors import ConfigError
 from r4r.scale import PAPER
 from r4r.stages.split import split_stage
+from r4r.teacher.simulated_reasons import Evidence, paragraph
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,19 @@ class PlantedWorld:
 def planted_grade(match: float) -> int:
     """The rating that a planted match of user and item stands for, biases and noise left out."""
     return int(min(PAPER.highest, max(PAPER.lowest, round(MEAN_RATING + match))))
+
+
+def planted_reason(world: PlantedWorld, row: Any, draw: random.Random) -> str:
+    """The reason that who knows the truth would give for a row of `PlantedWorld.reviews`, in the teacher's words.
+
+    It says what the user cares about, what the item is good and bad at, what of it matters to the user, and the verdict
+    of the match. Biases and noise are no part of it.
+    """
+    cares, qualities = world.cares.get(row.user_id, {}), world.known_for.get(row.item_id, {})
+    sides: dict[int, list[str]] = {1: [], -1: []}
+    for aspect in sorted(qualities, key=lambda a: (-cares.get(a, 0.0), a)):
+        sides[int(qualities[aspect])].append(aspect)
+    return paragraph(draw, Evidence(list(cares), sides[1], sides[-1]), planted_grade(row.match))
 
 
 def planted_world(config: Config) -> PlantedWorld:
