@@ -296,21 +296,22 @@ def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[s
 
     Returns:
         metrics (a row a label and decoding, the method's first), segments, comparisons of the method's first label with
-        every other (first minus other), cost, artifacts (stage -> key), excluded (cause -> row ids): what an analysis
-        left out, and so is scored for no label; where the configuration has metrics of reasons, reasons (see
-        `score_reasons`).
+        every other (first minus other), training_pairs (label -> how many, see there), cost, artifacts (stage -> key),
+        excluded (cause -> row ids): what an analysis left out, and so is scored for no label; where the configuration
+        has metrics of reasons, reasons (see `score_reasons`).
     """
     from r4r.data.history import HistoryIndex
     from r4r.errors import ConfigError
     from r4r.metrics.rating import DECODINGS, align, rating_error, segments
     from r4r.metrics.significance import paired_bootstrap
-    from r4r.records import cost
+    from r4r.records import cost, training_pairs
     from r4r.rows import PREDICTIONS
     from r4r.stages.cases import history_rows
     from r4r.stages.score_reasons import score_reasons
     from r4r.stages.split import all_rows, targets
 
     predicted: dict[str, Any] = {}
+    pairs: dict[str, int | None] = {}
     truth = targets(work)
     finals = [final, *references.values()]
     excluded = work.materialize(final).manifest.get("excluded", {})
@@ -323,6 +324,7 @@ def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[s
             if label in predicted:
                 raise ConfigError([f"two of the methods in this job are both called '{label}' in the table"])
             predicted[label] = align(truth, table, label)
+            pairs[label] = training_pairs(work, stage)
     ratings, scale = truth["rating"].to_numpy(), work.config.dataset.rating_scale
     known = HistoryIndex(history_rows(work.config.dataset, all_rows(work))).before(truth)
     headline, *others = predicted
@@ -348,6 +350,7 @@ def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[s
     return {
         "evaluated": work.config.dataset.evaluate.split,
         "excluded": excluded,
+        "training_pairs": pairs,
         "metrics": metrics,
         "segments": parts,
         "comparisons": comparisons,

@@ -135,6 +135,7 @@ class Record(Part):
     artifacts: dict[str, str] = {}
     evaluated: str | None = None
     excluded: dict[str, list[int]] = {}
+    training_pairs: dict[str, int | None] = {}
     metrics: list[Score] | None = None
     comparisons: list[Comparison] = []
     reasons: Reasons | None = None
