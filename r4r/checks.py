@@ -23,6 +23,7 @@ GUARDED = {
     "teacher": "teacher",
     "strategy": "strategy",
     "reason_source": "reason_source",
+    "control": "control",
     "experts": "experts",
     "expert": "experts",
     "objective": "experts",
@@ -313,7 +314,9 @@ def _raw(node: DictConfig | ListConfig, key: Any) -> str:
 def _targets(values: Mapping[Any, Any]) -> list[tuple[str, Mapping[Any, Any]]]:
     """(dotted key, node) of every node that names a class."""
     groups = dict | DictConfig
-    found = [(name, values[name]) for name in ("method", "reason_source") if isinstance(values.get(name), groups)]
+    found = [
+        (name, values[name]) for name in ("method", "reason_source", "control") if isinstance(values.get(name), groups)
+    ]
     for group in ("references", "experts"):
         members = values.get(group)
         if isinstance(members, groups):

@@ -48,6 +48,8 @@ class PrepareConfig(Section):
 
 class HistoryConfig(Section):
     prompt: int = Field(10, ge=1)  # newest reviews a side shown in a prompt
+    summaries: Literal["expert", "teacher", "planted"] = "expert"  # whose: the Summarizer's (the paper), the teacher's
+    # or what the simulated world planted in each review: a bound for the first step
     source: Literal["train", "train+valid"] = "train"
     review_tokens: int = Field(512, ge=8)  # a review in a prompt is cut to this many tokens
     raw_tokens: int | None = Field(None, ge=8)  # of a raw review in a history; null: what llm.max_length has room for
@@ -284,6 +286,7 @@ class Config(Section):
     experts: dict[str, dict[str, Any]] = Field({})  # mounted by the strategy
     strategy: StrategyConfig
     reason_source: dict[str, Any]  # its class checks it
+    control: dict[str, Any] = {"_target_": "r4r.stages.controls.NoControl", "name": "none"}  # its class checks it
     references: dict[str, dict[str, Any]] = Field({})  # methods scored beside this one
     metrics: MetricsConfig = MetricsConfig()
     timing: TimingConfig = TimingConfig()

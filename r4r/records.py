@@ -15,6 +15,7 @@ from r4r.config import Config
 from r4r.errors import ModelError, R4RError
 from r4r.pipeline.stage import Stage
 from r4r.provenance import machine
+from r4r.stages.split import all_rows
 from r4r.stages.stage import Job
 from r4r.store.artifact import write_json
 from r4r.targets import locate
@@ -200,6 +201,24 @@ def disk_sentence(error: BaseException) -> str | None:
             return f"the disk is full{place} ({(str(cause).strip().splitlines() or ['no detail'])[0]}); {FREE}"
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+def training_pairs(job: Job, final: Stage) -> int | None:
+    """How many pairs a method's ratings were learnt from; None where none were: a model was asked as it is.
+
+    Args:
+        final: the stage of its predictions, in the store.
+    """
+    trained = [stage for stage in (*_rater(final), *final.inputs.values()) if stage.name.startswith("train/")]
+    if trained:
+        return int(job.materialize(trained[0]).manifest["examples"])
+    if "teacher_calls" in job.materialize(final).manifest:
+        return None
+    return int((all_rows(job)["split"] == "train").sum())
+
+
+def _rater(final: Stage) -> list[Stage]:
+    return [final.trained] if hasattr(final, "trained") else []
 
 
 def cost(job: Job, final: Stage) -> dict[str, Any]:

@@ -239,7 +239,7 @@ def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[s
     Returns:
         metrics (a row a label and decoding, the method's first), rating_metrics (name -> title and direction of those
         beside MAE and RMSE), segments, comparisons of the method's first label with
-        every other (first minus other), cost, artifacts (stage -> key), excluded (cause -> row ids): what an analysis
+        every other (first minus other), training_pairs (label -> how many, see there), cost, artifacts (stage -> key), excluded (cause -> row ids): what an analysis
         left out, and so is scored for no label; where the configuration has metrics of reasons, reasons (see
         `score_reasons`).
     """
@@ -249,13 +249,14 @@ def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[s
     from r4r.metrics.rating import DECODINGS, align, rating_error, segments
     from r4r.metrics.rating_metric import measured
     from r4r.metrics.significance import paired_bootstrap
-    from r4r.records import cost
+    from r4r.records import cost, training_pairs
     from r4r.rows import PREDICTIONS
     from r4r.stages.cases import rows_of
     from r4r.stages.score_reasons import score_reasons
     from r4r.stages.split import all_rows, targets
 
     predicted: dict[str, Any] = {}
+    pairs: dict[str, int | None] = {}
     truth = targets(work)
     finals = [final, *references.values()]
     excluded = work.materialize(final).manifest.get("excluded", {})
@@ -268,6 +269,7 @@ def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[s
             if label in predicted:
                 raise ConfigError([f"two of the methods in this job are both called '{label}' in the table"])
             predicted[label] = align(truth, table, label)
+            pairs[label] = training_pairs(work, stage)
     ratings, scale = truth["rating"].to_numpy(), work.config.dataset.rating_scale
     known = HistoryIndex(rows_of(work.config.dataset.history.source, all_rows(work))).before(truth)
     headline, *others = predicted
@@ -299,6 +301,7 @@ def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[s
     return {
         "evaluated": work.config.dataset.evaluate.split,
         "excluded": excluded,
+        "training_pairs": pairs,
         "metrics": metrics,
         "rating_metrics": {
             name: {"title": metric.title, "higher_is_better": metric.higher_is_better} for name, metric in more.items()

@@ -58,6 +58,7 @@ PLACES = {  # dotted key, * for any one name
     "method": METHOD,
     "references.*": METHOD,
     "reason_source": Kind("a reason source, a class derived from r4r's ReasonSource", _derived("ReasonSource")),
+    "control": Kind("a control, a class derived from r4r's Control", _derived("Control")),
     "experts.*": Kind("an expert, a class derived from r4r's Expert", _derived("Expert")),
     "metrics.ratings.*": Kind("a metric of ratings, a class derived from RatingMetric", _derived("RatingMetric")),
     "dataset.layout": Kind("a reader of raw files, a class derived from RawReader", _derived("RawReader")),

@@ -1,5 +1,7 @@
 """Step 1, Preference Distillation: reviews into aspect-preference summaries (paper 3.1)."""
 
+from typing import ClassVar
+
 from r4r.experts.labelled_lines import NONE, labelled_lines
 from r4r.training.expert import Writer
 
@@ -10,6 +12,9 @@ class Summarizer(Writer):
     """Reads one review with its rating; writes its positive and negative aspects and the user's preferences."""
 
     templates = ("summarizer", "summarizer_example")
+    nothing: ClassVar[str] = "\n".join(
+        f"{field}: {NONE}" for field in FIELDS
+    )  # the summary of a review that says nothing
 
     def prompt(self, category: str, title: str, rating: str, review: str) -> str:
         """The question about one review; the rating as the data set's scale writes it."""

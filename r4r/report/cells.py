@@ -69,6 +69,12 @@ class Cell:
     def n(self) -> list[int]:
         return sorted({int(result.scores("mean")["n"]) for result in self.results.values()})
 
+    @property
+    def pairs(self) -> list[int]:
+        """How many pairs the ratings were learnt from, as far as the records say."""
+        told = (result.run.record.get("training_pairs", {}).get(result.label) for result in self.results.values())
+        return sorted({int(count) for count in told if count is not None})
+
     def marks(self, metric: str) -> str:
         """Whether it differs from the headline: for every seed that could be compared, and pooled over them."""
         alone = bool(self.p.get(metric)) and max(self.p[metric]) < ALPHA

@@ -154,7 +154,7 @@ def _check_settings(parser: argparse.ArgumentParser, args: argparse.Namespace) -
     """End with a sentence where --set names what is no setting, or what rows differ by."""
     if args.config_dir and not Path(args.config_dir).is_dir():
         parser.error(f"--config-dir {args.config_dir}: there is no such folder")
-    rows = {"method", "strategy", "reason_source", "seed", "experiment"}
+    rows = {"method", "strategy", "reason_source", "control", "seed", "experiment"}
     for override in args.set:
         if override.split("=")[0] in rows or "=" not in override:
             parser.error(f"--set {override}: must be KEY=VALUE, and none of {', '.join(sorted(rows))}")

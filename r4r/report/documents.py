@@ -30,7 +30,7 @@ def document(table: Table, blocks: Sequence[Block], missing: Sequence[str] = (),
             made.grids.append(_variants(made, block, decoding))
         made.problems += [f"{block.dataset}: {problem}" for problem in block.problems]
         made.notes += [f"{block.dataset}: {note}" for note in block.notes]
-        if block.paper != block.dataset:
+        if block.paper and block.paper != block.dataset:
             made.notes.append(
                 f"{block.dataset}: the paper has no such data; its numbers for {block.paper} stand beside. Compare the "
                 "order of the rows, not the values."
@@ -89,7 +89,7 @@ def _variants(made: Document, block: Block, decoding: str) -> Grid:
     for cell, beyond in block.variants[:VARIANTS]:
         line = [Text(f"{cell.row.name} with {said(beyond)}")]
         line += [_shown(cell, metric, decoding, None) for metric in METRICS]
-        lines.append([*line, Text(_counts(cell)), Text(str(len(cell.results)))])
+        lines.append([*line, Text(_range(cell.n)), Text(str(len(cell.results)))])
     if len(block.variants) > VARIANTS:
         made.notes.append(f"{block.dataset}: {len(block.variants) - VARIANTS} more variants stand in the CSV file.")
     made.notes.append(
@@ -101,8 +101,10 @@ def _variants(made: Document, block: Block, decoding: str) -> Grid:
 
 def _grid(block: Block, decoding: str) -> Grid:
     more = block.more
-    headers = ["", "MAE", "RMSE", *(own["title"] for own in more.values()), "reviews", "seeds"]
-    headers += [f"paper, {block.paper}: {metric.upper()}" for metric in METRICS]
+    trained = any(cell.pairs for cell in block.cells)
+    headers = ["", "MAE", "RMSE", *(own["title"] for own in more.values())]
+    headers += [*(["training pairs"] if trained else []), "reviews", "seeds"]
+    headers += [f"paper, {block.paper}: {metric.upper()}" for metric in METRICS if block.paper]
     best = {
         metric: min((cell.over_seeds(metric, decoding)[0] for cell in block.cells if cell.results), default=None)
         for metric in METRICS
@@ -118,9 +120,11 @@ def _grid(block: Block, decoding: str) -> Grid:
         line = [Text(cell.row.name)]
         for metric in (*METRICS, *more):
             line.append(_shown(cell, metric, decoding, best[metric]))
-        line.append(Text(_counts(cell) or cell.status))
+        if trained:
+            line.append(Text(_range(cell.pairs) or "—"))
+        line.append(Text(_range(cell.n) or cell.status))
         line.append(Text(str(len(cell.results))))
-        for metric in METRICS:
+        for metric in METRICS if block.paper else ():
             number = block.published.get(cell.row.paper, {}).get(metric)
             line.append(Text("—" if number is None else f"{number:.4f}", number == published[metric] and bool(number)))
         lines.append(line)
@@ -138,8 +142,9 @@ def _shown(cell: Cell, metric: str, decoding: str, best: float | None) -> Text:
     return Text(f"{mean:.4f}{spread}{mark}", mean == best)
 
 
-def _counts(cell: Cell) -> str:
-    return " to ".join(f"{n:,}" for n in dict.fromkeys([*cell.n[:1], *cell.n[-1:]]))
+def _range(counts: Sequence[int]) -> str:
+    """The least and the most of some sorted counts."""
+    return " to ".join(f"{n:,}" for n in dict.fromkeys([*counts[:1], *counts[-1:]]))
 
 
 def _rows(table: Table, block: Block, cell: Cell, beyond: Differences) -> list[dict[str, object]]:
@@ -172,6 +177,7 @@ def _rows(table: Table, block: Block, cell: Cell, beyond: Differences) -> list[d
                     "sd": "" if sd is None else sd,
                     "standard_error": "" if error is None else error,
                     "n": " ".join(map(str, cell.n)),
+                    "training_pairs": " ".join(map(str, cell.pairs)),
                     "seeds": " ".join(map(str, cell.results)),
                     "p": " ".join(f"{p:.4g}" for p in cell.p.get(metric, ())) if decoding == "mean" else "",
                     **effect_columns(cell.effects.get(metric) if decoding == "mean" else None),

@@ -17,6 +17,8 @@ def published() -> dict[str, Any]:
 
 def beside(table: str, dataset: str) -> tuple[str, dict[str, dict[str, float]]]:
     """(data set of the paper, row -> metric -> number) to show beside ours: the same data set's, else the first's."""
-    numbers = published()[table]
+    numbers = published().get(table)
+    if numbers is None:  # a table of our own
+        return "", {}
     name = dataset if dataset in numbers else next(iter(numbers))
     return name, numbers[name]

@@ -81,6 +81,10 @@ class Run:
     def source(self) -> str:
         return str((self.config.get("reason_source") or {}).get("name"))
 
+    @property
+    def control(self) -> str:
+        return str((self.config.get("control") or {}).get("name", "none"))
+
     @cached_property
     def strategy(self) -> str | None:
         """The option of `conf/strategy` with this record's settings; None where there is none."""

@@ -142,6 +142,7 @@ class Record(Part):
     artifacts: dict[str, str] = {}
     evaluated: str | None = None
     excluded: dict[str, list[int]] = {}
+    training_pairs: dict[str, int | None] = {}
     metrics: list[Score] | None = None
     rating_metrics: dict[str, RatingMetric] = {}
     comparisons: list[Comparison] = []

@@ -210,7 +210,8 @@ def _composed(where: Composition, named: tuple[tuple[str, str], ...]) -> DictCon
     loader = _loader(where.config_dir)
     presets = [where.preset, *([where.experiment] if where.experiment not in (None, where.preset) else [])]
     setting = where.setting
-    parts = {"method": setting.method, "strategy": setting.strategy, "reason_source": setting.source, **dict(named)}
+    parts = {"method": setting.method, "strategy": setting.strategy, "reason_source": setting.source}
+    parts |= {"control": setting.control, **dict(named)}
     overrides = [f"experiment=[{','.join(presets)}]" if len(presets) > 1 else f"experiment={where.preset}"]
     overrides += [f"{group}={option}" for group, option in parts.items() if option]
     try:

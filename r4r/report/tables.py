@@ -19,19 +19,22 @@ class Setting:
     method: str
     strategy: str | None = None
     source: str | None = None
+    control: str | None = "none"
 
     def fits(self, run: Run) -> bool:
         return (
             run.method == self.method
             and self.strategy in (None, run.strategy)
             and self.source in (None, run.source)
+            and self.control in (None, run.control)
             and run.config.get("target", "result") == "result"
         )
 
     def overrides(self, swept: Collection[str]) -> str:
         """As on the command line of a preset with these axes: what it sweeps over, and what is not the default."""
         parts = {"method": self.method, "strategy": self.strategy, "reason_source": self.source}
-        default = {"method": "reason4rec", "strategy": "multistep", "reason_source": "filtered"}
+        parts["control"] = self.control
+        default = {"method": "reason4rec", "strategy": "multistep", "reason_source": "filtered", "control": "none"}
         chosen = {key: value for key, value in parts.items() if value and (key in swept or value != default[key])}
         return " ".join(f"{key}={value}" for key, value in chosen.items())
 
@@ -106,6 +109,10 @@ def _ours(name: str, strategy: str = "multistep", source: str = "filtered") -> R
     return Row(name, (Setting("reason4rec", strategy, source),))
 
 
+def _controlled(name: str, control: str) -> Row:
+    return Row(name, (Setting("reason4rec", "multistep", "filtered", control),))
+
+
 def _without_reason(name: str) -> Row:
     """The predictor without an analysis section: one run, by two names."""
     settings = Setting("reason4rec", "multistep", "none"), Setting("reason4rec", "without_step2")
@@ -177,6 +184,21 @@ TABLES = {
             (_ours("One-step", "onestep"), _ours("Chain of thought", "cot"), _ours("Multi-step")),
             "Multi-step",
         ),
+        Table(
+            "controls",
+            "Controls: what a reason is worth",
+            (
+                _controlled("Reason4Rec", "none"),
+                _controlled("No reason, same pairs", "no_reason"),
+                _controlled("Shuffled reasons", "shuffled_reasons"),
+                _controlled("Verdict alone", "verdict_alone"),
+                _controlled("Aspects alone", "aspects_alone"),
+                _controlled("Shuffled histories", "shuffled_histories"),
+                _controlled("Oracle's verdict", "oracle_verdict"),
+                _controlled("Oracle's reason", "oracle_reason"),
+            ),
+            "Reason4Rec",
+        ),
     )
 }
 REASONS = Table(  # of scores of reasons, not of rating errors: see reason_table
@@ -202,6 +224,7 @@ NAMES = (
     *("table1", "table2", REASONS.name, "table4", "table5", COST.name),
     *(name for name in TABLES if name.startswith("figure")),
     CASES.name,
+    "controls",
 )
 
 

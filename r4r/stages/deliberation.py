@@ -6,19 +6,25 @@ it writes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, cast
 
+import numpy as np
 import pandas as pd
+import torch
 
 from r4r.config import Config, EvaluateConfig
 from r4r.errors import ConfigError
 from r4r.experts.steps import Thinker, ThinkingRater
 from r4r.lm.chat import Chat
+from r4r.lm.rate import decode
 from r4r.lm.rating_tokens import rating_tokens
+from r4r.pipeline.component import Component
 from r4r.pipeline.stage import Stage
 from r4r.progress import say
-from r4r.rows import REVIEWS, TEXTS, Case
+from r4r.rows import PREDICTIONS, REVIEWS, TEXTS, Case
+from r4r.stages.controls import NoControl, check_control
+from r4r.stages.crossfit import crossfit
 from r4r.stages.estimate import Estimate
 from r4r.stages.histories import Histories, fitted, histories
 from r4r.stages.identity import llm_identity
@@ -32,53 +38,8 @@ from r4r.stages.split import evaluated_rows, split_stage
 from r4r.stages.stage import Work
 from r4r.stages.timing import Inference, Round
 from r4r.stages.train import Training, training, use_adapter
-from r4r.stages.write import write_all
+from r4r.stages.written import Sampled, Written
 from r4r.store.artifact import write_table
-
-
-@dataclass(frozen=True)
-class Written(Stage):
-    """Artifact: `data.parquet` (rows.TEXTS), what a step writes about some rows.
-
-    Attributes:
-        rows: whose: the training pairs, or the evaluated rows.
-        thoughts: what the earlier steps wrote about the same rows.
-    """
-
-    expert: Asked
-    trained: Training
-    shown: Histories
-    rows: Pairs | EvaluateConfig
-    thoughts: tuple[Thought, ...]
-    llm: Mapping[str, Any]
-    max_new_tokens: int
-
-    @property
-    def name(self) -> str:
-        which = "experts" if isinstance(self.rows, Pairs) else self.rows.split
-        return f"write/{self.expert.place}/{which}"
-
-    @property
-    def estimate(self) -> Estimate:
-        if isinstance(self.rows, Pairs):
-            return Estimate(lambda known: known.experts, "pairs at most")
-        return Estimate(lambda known: known.evaluated, f"{self.rows.split} rows")
-
-    def build(self, work: Work) -> dict[str, Any]:
-        if isinstance(self.rows, Pairs):
-            rows = self.rows.rows(work)
-        else:
-            rows = evaluated_rows(self.rows, work.of(self.shown.split).table(REVIEWS))
-        cases = with_thoughts(work, self.shown.cases(work, rows), self.thoughts)
-        own = self.expert.expert
-        limits = self.llm["max_length"], self.max_new_tokens
-        fit = fitted(work.job.chat, own.prompt, cases, *limits, self.shown.overflow)
-        use_adapter(work.job, self.expert.place, work.of(self.trained))
-        row_ids = [case.row_id for case in cases]
-        what = f"by the {self.expert.place}"
-        table, facts = write_all(work, self.expert.place, row_ids, fit.prompts, self.max_new_tokens, what)
-        write_table(work.folder / "data.parquet", table, TEXTS)
-        return facts | fit.facts
 
 
 @dataclass(frozen=True)
@@ -171,11 +132,84 @@ class Ratings(Stage):
         return Inference([round_of(stage) for stage in writers], self.expert.place, encode, self.shown.scale)
 
 
-def predictions_stage(config: Config) -> Ratings:
+@dataclass(frozen=True)
+class SampledRatings(Ratings):
+    """The ratings by one of several reasons that were drawn for each row.
+
+    Attributes:
+        sample: which one, from 1.
+    """
+
+    infer: ClassVar[Any] = None  # type: ignore[misc]
+
+    sample: int
+
+    @property
+    def name(self) -> str:
+        return f"{super().name}.{self.sample}"
+
+
+@dataclass(frozen=True)
+class AveragedRatings(Stage):
+    """Artifact: as `Ratings`; each value's probability is its mean over the parts. The reason shown is the first's."""
+
+    parts: tuple[SampledRatings, ...]
+    label: str
+
+    @property
+    def name(self) -> str:
+        return f"predict/{self.parts[0].evaluate.split}"
+
+    @property
+    def trained(self) -> Training:
+        """Who rates."""
+        return self.parts[0].trained
+
+    def build(self, work: Work) -> dict[str, Any]:
+        tables = [
+            pd.read_parquet(work.of(part).path / "detail.parquet").sort_values("row_id", ignore_index=True)
+            for part in self.parts
+        ]
+        scale, table = self.parts[0].shown.scale, tables[0].copy()
+        table["label"] = self.label
+        names = [f"p{value:g}" for value in scale.values]
+        means = np.mean([one[names].to_numpy(dtype=float) for one in tables], axis=0)
+        table[names] = means
+        for decoding, values in decode(torch.from_numpy(means), scale).items():
+            table[decoding] = np.asarray(values, dtype=float)
+        write_table(work.folder / "data.parquet", table[list(PREDICTIONS)], PREDICTIONS)
+        table.to_parquet(work.folder / "detail.parquet", index=False)
+        return {"predictions": len(table), "reasons": len(tables)}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the last step learns from reasons, and how many it reads.
+
+    Attributes:
+        reason_training: own: from what each earlier step writes for its own training pairs (the paper); crossfit: from
+            what one writes that learnt from the other folds.
+        folds: of crossfit.
+        predictor_pairs: accepted: the last step learns from the pairs that have a reason (the paper); all: from the
+            whole pool, for which the earlier steps write as well.
+        reasons: texts that are drawn for each row to predict; the probabilities by each are averaged. 1: the likeliest
+            text alone (the paper).
+        temperature: of texts that are drawn.
+    """
+
+    reason_training: Literal["own", "crossfit"] = "own"
+    folds: int = 5
+    predictor_pairs: Literal["accepted", "all"] = "accepted"
+    reasons: int = 1
+    temperature: float = 1.0
+
+
+def predictions_stage(config: Config, options: Options = Options()) -> Ratings | AveragedRatings:
     """The stage whose artifact holds the predictions of the strategy.
 
     Raises:
-        ConfigError: a step that must learn from reasons has none to learn from.
+        ConfigError: a step that must learn from reasons has none to learn from; or the strategy cannot have what the
+            options or the control ask for.
     """
     strategy, shown, llm = config.strategy, histories(config, config.strategy.histories), llm_identity(config)
     taught = [place for place in strategy.steps if asked(config, place).expert.needs_reason]
@@ -191,22 +225,80 @@ def predictions_stage(config: Config) -> Ratings:
                 f"strategy={strategy.name}, learns to write reasons; choose another source"
             ]
         )
-    experts = [asked(config, place) for place in places]
-    pairs = Pairs(split_stage(config), pools_stage(config), reasons)
-    evaluate = config.dataset.evaluate
+    *thinkers, last = [asked(config, place) for place in places]
+    _check(config, options, thinkers, last)
+    accepted = Pairs(split_stage(config), pools_stage(config), reasons)
+    rated = accepted if options.predictor_pairs == "accepted" else replace(accepted, reasons=None)
+    control, evaluate = Component(config.control).object, config.dataset.evaluate
+    shown_at_test = control.histories(config, shown)
+
+    def lessons(own: Asked, pairs: Pairs, learnt: tuple[Thought, ...]) -> StepLessons:
+        return StepLessons(own, shown, pairs, learnt, _summarised(config, own), llm)
+
     learnt: tuple[Thought, ...] = ()  # what earlier steps wrote for the training pairs
-    told: tuple[Thought, ...] = ()  # and for the rows to predict
-    for own in experts:
-        is_last, writes = own is experts[-1], isinstance(own.expert, Thinker)
-        if is_last and writes and not isinstance(own.expert, ThinkingRater):
-            raise ConfigError([f"strategy={strategy.name}: its last step, {own.place}, gives no rating"])
-        if not is_last and not writes:
+    writers: list[tuple[Asked, Training]] = []
+    for own in thinkers:
+        trained = training(config, own.place, lessons(own, accepted, learnt))
+        if options.reason_training == "crossfit":
+            texts: Any = crossfit(
+                config, own, shown, accepted, rated, learnt, _summarised(config, own), llm, options.folds
+            )
+        else:
+            texts = Written(own, trained, shown, rated, learnt, llm, own.max_new_tokens)
+        learnt += (Thought(own, texts),)
+        writers.append((own, trained))
+    check_control(control, last.place, learnt, bool(config.timing.rows))
+    if not isinstance(control, NoControl):
+        label = f"{label}, {control.name.replace('_', ' ')}"
+    read = control.thoughts(config, learnt) if control.when == "always" else learnt
+    trained = training(config, last.place, lessons(last, rated, read))
+
+    def ratings(sample: int | None) -> Ratings:
+        told: tuple[Thought, ...] = ()  # what earlier steps write for the rows to predict
+
+        def written(own: Asked, trained: Training) -> Written:
+            fields = own, trained, shown_at_test, evaluate, told, llm, own.max_new_tokens
+            return Written(*fields) if sample is None else Sampled(*fields, options.temperature, sample, config.seed)
+
+        for own, own_trained in writers:
+            told += (Thought(own, written(own, own_trained)),)
+        answers = written(last, trained) if isinstance(last.expert, Thinker) else None
+        fields = last, trained, shown_at_test, evaluate, control.thoughts(config, told), answers
+        if sample is None:
+            return Ratings(*fields, label, llm)
+        return SampledRatings(*fields, f"{label}, reason {sample}", llm, sample)
+
+    if options.reasons == 1:
+        return ratings(None)
+    parts = [cast(SampledRatings, ratings(sample + 1)) for sample in range(options.reasons)]
+    return AveragedRatings(tuple(parts), label)
+
+
+def _summarised(config: Config, own: Asked) -> Histories | None:
+    """The histories as summaries, for an expert that learns to write them."""
+    return histories(config, "summaries") if getattr(own.expert, "needs_summaries", False) else None
+
+
+def _check(config: Config, options: Options, thinkers: Sequence[Asked], last: Asked) -> None:
+    """Refuse steps in an order that gives no rating, and options that the steps have no use for."""
+    strategy = config.strategy
+    writes = isinstance(last.expert, Thinker)
+    if writes and not isinstance(last.expert, ThinkingRater):
+        raise ConfigError([f"strategy={strategy.name}: its last step, {last.place}, gives no rating"])
+    for own in thinkers:
+        if not isinstance(own.expert, Thinker):
             raise ConfigError([f"strategy={strategy.name}: {own.place} rates, so no step can follow it"])
-        summarised = histories(config, "summaries") if getattr(own.expert, "needs_summaries", False) else None
-        trained = training(config, own.place, StepLessons(own, shown, pairs, learnt, summarised, llm))
-        answers = Written(own, trained, shown, evaluate, told, llm, own.max_new_tokens) if writes else None
-        if is_last:
-            return Ratings(own, trained, shown, evaluate, told, answers, label, llm)
-        learnt += (Thought(own, Written(own, trained, shown, pairs, learnt, llm, own.max_new_tokens)),)
-        told += (Thought(own, answers),)
-    raise AssertionError("a strategy has a last step")
+    problems = []
+    if options.predictor_pairs == "all" and last.expert.needs_reason:
+        problems.append(
+            f"method.predictor_pairs=all: {last.place}, the last step of strategy={strategy.name}, learns to write "
+            "reasons, so it needs pairs that have one; take accepted"
+        )
+    if options.reason_training == "crossfit" and not thinkers:
+        problems.append(f"method.reason_training=crossfit: {last.place} reads no reason of an earlier step; take own")
+    if options.reasons > 1 and not (thinkers or writes):
+        problems.append(f"method.reasons={options.reasons}: {last.place} rates without any reason; take 1")
+    if options.reasons > 1 and config.timing.rows:
+        problems.append(f"method.reasons={options.reasons}: predictions by several reasons are not timed; timing=none")
+    if problems:
+        raise ConfigError(problems)

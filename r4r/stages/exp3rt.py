@@ -14,7 +14,7 @@ from r4r.config import Config, EvaluateConfig
 from r4r.pipeline.stage import Stage
 from r4r.progress import say
 from r4r.rows import LESSONS, REVIEWS, TEXTS
-from r4r.stages.deliberation import Ratings, Written
+from r4r.stages.deliberation import Ratings
 from r4r.stages.exp3rt_teacher import (
     ANSWERED,
     TeacherPreferences,
@@ -49,6 +49,7 @@ from r4r.stages.teach import ReviewQuestions, review_questions
 from r4r.stages.timing import Inference, Round
 from r4r.stages.train import Training, training, use_adapter, write_lessons
 from r4r.stages.write import write_all
+from r4r.stages.written import Written
 from r4r.store.artifact import write_table
 
 LABEL = "EXP3RT"

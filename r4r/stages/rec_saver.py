@@ -18,7 +18,7 @@ from r4r.reasons.rating import parse_rating
 from r4r.rows import PREDICTIONS, REASONS, REVIEWS, TEXTS, Schema
 from r4r.stages.ask import estimate, teacher_identity
 from r4r.stages.ask_all import ask_all
-from r4r.stages.deliberation import Ratings, Written
+from r4r.stages.deliberation import Ratings
 from r4r.stages.histories import histories, one_line, rows_of_pool
 from r4r.stages.identity import llm_identity, prompt_texts
 from r4r.stages.items import Described, described
@@ -30,6 +30,7 @@ from r4r.stages.split import split_stage
 from r4r.stages.stage import Work
 from r4r.stages.timing import Inference
 from r4r.stages.train import training
+from r4r.stages.written import Written
 from r4r.store.artifact import write_table
 
 NAME, LABEL = "rec_saver", "Rec-SAVER"

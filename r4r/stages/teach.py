@@ -92,12 +92,6 @@ class TeacherSummaries(Stage):
         train = rows[(rows["split"] == "train") & (rows["review"].str.strip() != "")]
         sample = train.sample(min(self.count, len(train)), random_state=self.seed).sort_values("row_id")
 
-        def read(place: int, text: str) -> str:
-            summary: str | None = own.read(text, once=True)
-            if summary is None:
-                raise TeacherError("not the three lines of a summary")
-            return summary
-
         table, facts = ask_all(
             work,
             "teacher summaries",
@@ -105,7 +99,7 @@ class TeacherSummaries(Stage):
             self.questions.prompts(work.job.chat, own.teacher_prompt, sample),
             self.temperature,
             self.max_tokens,
-            read=read,
+            read=usable_summary(own),
         )
         kept, dropped = usable(table, "teacher summaries")
         empty = check_empty(kept["answer"], self.max_empty_share.value)
@@ -130,6 +124,22 @@ def teacher_summaries_stage(config: Config) -> TeacherSummaries:
         Unkeyed(teacher.max_empty_share),
         Unkeyed(f"up to {takes}"),
     )
+
+
+def usable_summary(expert: Any) -> Callable[[int, str], str]:
+    """How a teacher's answer is read, as `ask_all` wants it: its three lines, or a TeacherError where there are none.
+
+    Args:
+        expert: the Summarizer.
+    """
+
+    def read(place: int, text: str) -> str:
+        summary: str | None = expert.read(text, once=True)
+        if summary is None:
+            raise TeacherError("not the three lines of a summary")
+        return summary
+
+    return read
 
 
 def check_empty(summaries: "pd.Series[str]", most: float) -> int:

@@ -12,20 +12,28 @@ from r4r.store.journal import Journal, Row
 
 
 def write_all(
-    work: Work, adapter: str, row_ids: Sequence[int], prompts: Sequence[str], max_new_tokens: int, what: str
+    work: Work,
+    adapter: str,
+    row_ids: Sequence[int],
+    prompts: Sequence[str],
+    max_new_tokens: int,
+    what: str,
+    temperature: float = 0.0,
+    seed: int = 0,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """One text a row: a table of row_id and text, by row_id, and facts for the manifest.
 
     Args:
         adapter: the expert's, ready on the base model.
         what: is written, in words, for the progress bar.
+        temperature: 0 takes the likeliest token each time; above, texts are drawn by the seed.
     """
     engine = work.job.engine
     journal = Journal(work.folder / "rows.jsonl")
     known = {row["row_id"] for row in journal.rows()}
     done = {place for place, row_id in enumerate(row_ids) if row_id in known}
     with bar(f"write {what}", len(prompts), len(done)) as advance:
-        for places, texts in write_batches(engine, prompts, max_new_tokens, adapter, done=done):
+        for places, texts in write_batches(engine, prompts, max_new_tokens, adapter, temperature, seed, done):
             rows = [
                 {
                     "row_id": int(row_ids[p]),

@@ -56,7 +56,7 @@ def reason_from_review(prompt: Reading, found: re.Match[str]) -> str:
     remark = remark_in(found["review"])
     grade = prompt.grade(told if remark is None else (told + 2 * remark) / 3)
     wants = list(dict.fromkeys(by["preference"] + by["positive"] + by["negative"]))
-    return _paragraph(prompt.rng, Evidence(wants, by["positive"], by["negative"]), grade)
+    return paragraph(prompt.rng, Evidence(wants, by["positive"], by["negative"]), grade)
 
 
 @answers(
@@ -105,7 +105,7 @@ def match_histories(prompt: Reading, user: str, item: str, hint: float | None) -
         if grade == 1:
             praised = []
     leaked = hint if hint is not None and prompt.rng.random() < prompt.error / 2 else None
-    return _paragraph(prompt.rng, Evidence(wants, praised, criticised), grade, leaked)
+    return paragraph(prompt.rng, Evidence(wants, praised, criticised), grade, leaked)
 
 
 def _read_history(prompt: Reading, block: str) -> list[Cue]:
@@ -129,7 +129,7 @@ def verdict_of(reason: str) -> int | None:
     return max(verdicts)[1] if verdicts else None
 
 
-def _paragraph(rng: random.Random, evidence: Evidence, grade: int, leaked: float | None = None) -> str:
+def paragraph(rng: random.Random, evidence: Evidence, grade: int, leaked: float | None = None) -> str:
     """At most 50 words: what the user wants, what the album offers, whether these meet, the verdict."""
     praised, criticised = evidence.praised[:2], evidence.criticised[:2]
     fits, fails = [a for a in praised if a in evidence.wants], [a for a in criticised if a in evidence.wants]
