@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -117,6 +117,11 @@ def job(cfg: "DictConfig") -> float | None:
         if (folder / "result.json").exists():
             print(f"r4r: failed; record: {folder / 'result.json'}", file=sys.stderr)
         error.shown = True  # type: ignore[attr-defined]
+        if "torch" in sys.modules:  # a sweep keeps the error, and with it what its frames hold, to its end
+            from r4r.lm.memory import forget, release
+
+            forget(error)
+            release()
         raise
     return record["metrics"][0][cfg.sweep_metric] if record.get("metrics") else None
 
@@ -179,6 +184,10 @@ def run(
                 torch.set_num_threads(config.trainer.threads)
             final = method.stages(work)
             references = _reference_stages(work)
+            if trains(work, [final, *references.values()]):  # before a teacher is asked, and paid
+                from r4r.lm.architecture import check_model
+
+                check_model(config.llm, config.paths.cache, config.dataset.rating_scale)
             if config.target != "result":
                 stages = find_target(config.target, [final, *references.values()])
                 record["target"] = {stage.name: str(work.materialize(stage).path) for stage in stages}
@@ -229,14 +238,21 @@ def _reference_stages(work: "Job") -> "dict[str, Stage]":
     }
 
 
+def trains(work: "Job", finals: "Iterable[Stage]") -> bool:
+    """Whether these artifacts take the training of an expert that is not in the store."""
+    stages = {(stage.name, stage.key): stage for final in finals for stage in final.upstream()}
+    return any(getattr(s, "trains", False) and not work.store.find(s.name, s.key) for s in stages.values())
+
+
 def plan(work: "Job", finals: "dict[str, Stage]") -> None:
     """Print each stage once, inputs first: whether it is in the store, its key, and what a build would take."""
     from r4r.stages.estimate import counts, described, minutes
 
-    if work.config.llm.engine == "vllm":
-        from r4r.lm import engine
+    if work.config.llm.engine != "hf":
+        from r4r.lm.engine import described
 
-        print(f"engine {engine.described(work.config.llm)}")
+        name, why = work.engine_choice()
+        print(f"engine {described(work.config.llm) if name == 'vllm' else f'hf: {why}'}")
     stages = list({(stage.name, stage.key): stage for final in finals.values() for stage in final.upstream()}.values())
     known = counts(work.config, stages, work.store)
     hits, unknown, whole = 0, [], 0.0
@@ -262,6 +278,11 @@ def plan(work: "Job", finals: "dict[str, Stage]") -> None:
     for file, names in code.items():
         if file not in changed:
             print(f"source {file}: its content is part of the keys of {', '.join(names)}")
+    if trains(work, finals.values()):
+        from r4r.lm.memory import estimate
+
+        for line in estimate(work.config.llm, work.config.paths.cache):
+            print(f"memory {line}")
     if len(stages) > hits:
         rest = f"; no rate yet for {len(unknown)} of them: {', '.join(unknown)}" if unknown else ""
         print(

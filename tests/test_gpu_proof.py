@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 FOLDER = Path(__file__).parent.parent / "experiments" / "gpu"
-ABSENT = ("openai", "wandb", "gguf", "matplotlib")  # of a machine that has PyTorch and transformers alone
+ABSENT = ("openai", "wandb", "gguf")  # of a machine that has PyTorch and transformers alone
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ training and of writing, and memory, beside a plain transformers loop in the sam
 """
 
 import importlib.util
+import os
 import platform
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -198,6 +199,7 @@ def by_vllm(setting: Setting, _: None = None) -> dict[str, Any]:
     """Seconds a prediction by vLLM in this process, where it can be imported."""
     if importlib.util.find_spec("vllm") is None:
         return {"skipped": "vLLM is not installed"}
+    os.environ.pop("PYTORCH_ALLOC_CONF", None)  # vLLM cannot sleep with segments that expand
     from headline import rate_in_units
     from workload import clock
 

