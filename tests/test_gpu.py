@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 pytestmark = pytest.mark.gpu
 FOLDER = Path(__file__).parent.parent / "experiments" / "gpu"
@@ -12,6 +13,8 @@ FOLDER = Path(__file__).parent.parent / "experiments" / "gpu"
 
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    if not torch.cuda.is_available():
+        pytest.skip("PyTorch sees no GPU here")
     sys.path[:0] = [str(FOLDER)]
     from setting import Setting
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import sys
 import time
 from pathlib import Path
@@ -36,6 +37,12 @@ def test_the_whole_proof_is_rehearsed(prove: Any, tmp_path: Path, monkeypatch: p
     assert set(ways) == {"plain_transformers", "one_by_one", "batched"}
     table = (tmp_path / "proof.md").read_text()
     assert all(f"| {part.replace('_', ' ')} | {outcome} |" in table for part, outcome in outcomes.items())
+
+
+def test_every_part_can_be_handed_to_a_fresh_process(prove: Any) -> None:
+    """As on a GPU, where nothing is forked."""
+    for group in prove.GROUPS:
+        assert pickle.loads(pickle.dumps(group)) == group
 
 
 def works(setting: Any, _: Any) -> dict[str, Any]:

@@ -28,6 +28,10 @@ CARRIED = HERE / "carry" / "tok"  # a tokenizer that was brought along, see READ
 Part = Callable[[Setting, Any], dict[str, Any]]
 
 
+def nothing(setting: Setting) -> None:
+    """For parts that load what they need themselves."""
+
+
 @dataclass(frozen=True)
 class Group:
     """Parts that share a process and what it has loaded.
@@ -38,7 +42,7 @@ class Group:
     """
 
     parts: tuple[Part, ...]
-    prepare: Callable[[Setting], Any] = lambda setting: None
+    prepare: Callable[[Setting], Any] = nothing
     seconds: float = 120
 
 
