@@ -249,10 +249,10 @@ def plan(work: "Job", finals: "dict[str, Stage]") -> None:
     from r4r.stages.estimate import counts, described, minutes
 
     if work.config.llm.engine != "hf":
-        from r4r.lm.engine import described
+        from r4r.lm import engine
 
         name, why = work.engine_choice()
-        print(f"engine {described(work.config.llm) if name == 'vllm' else f'hf: {why}'}")
+        print(f"engine {engine.described(work.config.llm) if name == 'vllm' else f'hf: {why}'}")
     stages = list({(stage.name, stage.key): stage for final in finals.values() for stage in final.upstream()}.values())
     known = counts(work.config, stages, work.store)
     hits, unknown, whole = 0, [], 0.0

@@ -66,6 +66,6 @@ def test_a_teacher_is_loaded_in_its_own_quantization(tmp_path: Path, monkeypatch
     monkeypatch.setenv("R4R_OUTPUTS", str(tmp_path))
     choices = ["experiment=smoke", "teacher=local", "teacher.source='tiny:'", "teacher.sha256=null"]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = validate(compose("config", [*choices, "teacher.quantization=nf4", "teacher.dtype=float16"]))
+        config = validate(compose("config", [*choices, "+teacher.quantization=nf4", "+teacher.dtype=float16"]))
     make_teacher(Job(config, Store(tmp_path)))
     assert [(spec.source, spec.quantization, spec.dtype) for spec in loaded] == [("tiny:", "nf4", "float16")]
