@@ -30,7 +30,7 @@ GUARDED = {
     "recipe": "experts",
 }
 # what one way of running the base model reads, and the others do not
-HF_ONLY = {"batch_tokens", "prefix_gb", "merge_adapters"}
+HF_ONLY = {"batch_tokens", "prefix_gb", "merge_adapters", "cuda_graphs"}
 IN_PROCESS_ONLY = {
     "tensor_parallel",
     "data_parallel",
@@ -243,7 +243,7 @@ def unread(cfg: DictConfig) -> dict[str, str]:
 def _unread(inner: str, override: str, cfg: DictConfig) -> str:
     """Why the chosen engine does not read an override of `llm`; empty where it does."""
     engine = OmegaConf.select(cfg, "llm.engine") or "hf"
-    if inner == "vllm" and engine != "vllm":
+    if inner == "vllm" and engine == "hf":
         return "read by llm.engine=vllm alone; add that, or drop the override"
     if inner in HF_ONLY and engine == "vllm":
         return "vLLM makes its own batches, keeps common beginnings and applies adapters itself; drop the override"

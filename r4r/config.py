@@ -158,8 +158,9 @@ class LLMConfig(Section):
     batch_tokens: int | None = Field(None, ge=64)  # padded tokens of a batch that writes or rates; null: what fits
     prefix_gb: float | None = Field(None, ge=0)  # held of prompts that several candidates share; null: what fits
     merge_adapters: bool = True  # writing and rating in float32: faster, for a copy of the projections' weights
+    cuda_graphs: bool = True  # writing on a GPU: a step is recorded once and replayed for each token
     gradient_checkpointing: bool = False  # training: less memory, each layer computed twice
-    engine: Literal["hf", "vllm"] = "hf"  # who writes and rates
+    engine: Literal["hf", "vllm", "auto"] = "hf"  # who writes and rates; auto: vLLM where it is there, with a GPU
     vllm: VLLMConfig = VLLMConfig()
 
 

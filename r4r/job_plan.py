@@ -12,10 +12,11 @@ from r4r.targets import close_names
 
 def plan(work: Job, finals: Mapping[str, Stage]) -> None:
     """Print each stage once, inputs first: whether it is in the store, its key, and what a build would take."""
-    if work.config.llm.engine == "vllm":
+    if work.config.llm.engine != "hf":
         from r4r.lm import engine
 
-        print(f"engine {engine.described(work.config.llm)}")
+        name, why = work.engine_choice()
+        print(f"engine {engine.described(work.config.llm) if name == 'vllm' else f'hf: {why}'}")
     stages = list({(stage.name, stage.key): stage for final in finals.values() for stage in final.upstream()}.values())
     known = counts(work.config, stages, work.store)
     hits, unknown, whole = 0, [], 0.0

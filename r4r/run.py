@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -118,6 +118,11 @@ def job(cfg: "DictConfig") -> float | None:
         if (folder / "result.json").exists():
             print(f"r4r: failed; record: {folder / 'result.json'}", file=sys.stderr)
         error.shown = True  # type: ignore[attr-defined]
+        if "torch" in sys.modules:  # a sweep keeps the error, and with it what its frames hold, to its end
+            from r4r.lm.memory import forget, release
+
+            forget(error)
+            release()
         raise
     return record["metrics"][0][cfg.sweep_metric] if record.get("metrics") else None
 

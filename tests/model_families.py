@@ -33,6 +33,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {  # name -> model_type, setti
     "olmo2": ("olmo2", {}),
     "granite": ("granite", {"logits_scaling": 8.0, "residual_multiplier": 0.5, "embedding_multiplier": 2.0}),
     "cohere": ("cohere", {"logit_scale": 0.0625}),
+    "smollm2": ("llama", {"tie_word_embeddings": True}),
     "smollm3": ("smollm3", {}),
     "gpt2": ("gpt2", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 4096}),
     "gpt_neox": ("gpt_neox", {}),

@@ -1,8 +1,10 @@
 """The benches run, at sizes that say nothing of speed, and every way writes and rates as much as the others."""
 
 import json
+import runpy
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +14,36 @@ BENCH = Path(__file__).parent.parent / "experiments" / "bench"
 
 
 @pytest.fixture
-def bench(model_cache: Path) -> Any:
+def bench(model_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """A script run in this process, which has imported what all of them need: the JSON that it prints."""
+    monkeypatch.setattr(sys, "path", [str(BENCH), *sys.path])
+
     def run(script: str, *options: str, model: bool = True) -> Any:
         which = ["--model", "tiny:", "--cache", str(model_cache)] if model else []
-        command = [sys.executable, str(BENCH / script), *which, *options]
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        assert ran.returncode == 0, ran.stderr
-        return json.loads(ran.stdout[ran.stdout.index("{" if script != "training.py" else "[") :])
+        monkeypatch.setattr(sys, "argv", [str(BENCH / script), *which, *options])
+        with suppress(SystemExit):
+            runpy.run_path(str(BENCH / script), run_name="__main__")
+        said = capsys.readouterr().out
+        return json.loads(said[said.index("{") :]) if "{" in said else said
 
     return run
 
 
 def test_training(bench: Any) -> None:
-    (result,) = bench("training.py", "--ways", "r4r", "--experts", "predictor", "--steps", "1", "--batch", "2")
+    own = ["--here", "--ways", "r4r", "--experts", "predictor", "--steps", "1", "--batch", "2"]
+    result = bench("training.py", *own)
     assert result["expert"] == "predictor"
     assert result["tokens_a_text"] > 10 * result["learnt_tokens_a_text"] > 0
     assert result["tokens_per_s"] > 0
+
+
+@pytest.mark.slow
+def test_each_way_trains_in_a_process_of_its_own(bench: Any, model_cache: Path) -> None:
+    small = ["--ways", "r4r", "--experts", "predictor", "reward_model", "--steps", "1", "--batch", "2"]
+    command = [sys.executable, str(BENCH / "training.py"), "--model", "tiny:", "--cache", str(model_cache), *small]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    assert [one["expert"] for one in json.loads(ran.stdout)] == ["predictor", "reward_model"]
 
 
 def test_generation(bench: Any) -> None:
@@ -55,10 +71,7 @@ def test_the_shape_of_llama(bench: Any, model_cache: Path, tmp_path: Path) -> No
     """What GPU sizes are run on, small."""
     folder = tmp_path / "random"
     small = ["--layers", "1", "--hidden", "128", "--tokenizer", "tiny:", "--cache", str(model_cache)]
-    made = subprocess.run(
-        [sys.executable, str(BENCH / "random_llama.py"), str(folder), *small], capture_output=True, text=True
-    )
-    assert made.returncode == 0, made.stderr
+    assert "billion weights in" in bench("random_llama.py", str(folder), *small, model=False)
     result = bench("headline.py", "--model", f"path:{folder}", "--rows", "2", "--tokens", "3")
     assert result["ways"]["hf"]["gain"] > 0
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from r4r import run
+from r4r import launch, progress, run
 from r4r.config import TrainerConfig
 from r4r.errors import ConfigError
 from r4r.experts.predictor import Predictor
@@ -62,8 +62,12 @@ def train(
     return fit(own, lm, "predictor", own.objective.encode(lm, texts), folder, trainer, 3, log)
 
 
-def in_processes(size: int, work: Callable[[], Any]) -> list[int]:
-    """Fork processes as torchrun would start them, each of which calls `work`; their exit codes."""
+def in_processes(size: int, work: Callable[[], Any], meets: bool = True) -> list[int]:
+    """Fork processes as torchrun would start them, each of which calls `work`; their exit codes.
+
+    Args:
+        meets: whether they join and are called to a training before; a whole job does so itself.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -78,9 +82,11 @@ def in_processes(size: int, work: Callable[[], Any]) -> list[int]:
             told = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
             os.environ.update({name: str(value) for name, value in told.items()})
             os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, TORCHELASTIC_RUN_ID="test")
+            progress.console.quiet = rank > 0  # as in a process that has its rank from the start
             signal.alarm(120)  # a mistake here would wait for ever
-            ranks.join(this_rank())
-            if rank:
+            if meets:
+                ranks.join(this_rank())
+            if meets and rank:
                 ranks.called()
             work()
             code = 0
@@ -215,13 +221,25 @@ def test_processes_are_refused_where_no_expert_is_trained() -> None:
         preflight(["method=mf", "trainer=ddp"])
 
 
+@pytest.mark.parametrize("started", ["forked", pytest.param("by torchrun", marks=pytest.mark.slow)])
 def test_a_job_whose_artifacts_are_those_of_one_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], model_cache: Path
+    started: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    model_cache: Path,
 ) -> None:
     """The command starts two processes, of which the first alone speaks and leaves a record."""
     monkeypatch.setenv("R4R_OUTPUTS", str(tmp_path))
     monkeypatch.setenv("R4R_CACHE", str(model_cache))
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    if started == "forked":  # as torchrun does it, without importing everything twice more
+
+        def fork(count: int, trainer: TrainerConfig, arguments: list[str]) -> int:
+            assert "trainer.devices=2" in arguments
+            return max(in_processes(count, run.main, meets=False))
+
+        monkeypatch.setattr(launch, "start_processes", fork)
     argv = ["r4r", "experiment=smoke", "target=summarizer"]
     monkeypatch.setattr(sys, "argv", [*argv, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"])
     with pytest.raises(SystemExit) as end:

@@ -11,6 +11,7 @@ from transformers.pytorch_utils import Conv1D
 
 from r4r.config import LLMConfig, TrainerConfig
 from r4r.errors import ModelError
+from r4r.lm import decoding
 from r4r.lm.architecture import check_model
 from r4r.lm.base import LanguageModel, Lora
 from r4r.lm.engine import HF
@@ -49,6 +50,14 @@ def own_logits(lm: LanguageModel, ids: list[int]) -> torch.Tensor:
         return lm.causal(torch.tensor([ids])).logits[0].float()
 
 
+def by_itself(lm: LanguageModel, ids: list[int], tokens: int) -> list[int]:
+    """What transformers writes behind one row."""
+    one, ends = torch.tensor([ids]), list(lm.chat.end_ids)
+    settings = {"do_sample": False, "max_new_tokens": tokens, "eos_token_id": ends, "pad_token_id": 0}
+    out: Any = lm.causal.generate(one, attention_mask=torch.ones_like(one), **settings)
+    return out[0, len(ids) :].tolist()
+
+
 def brute_force(lm: LanguageModel, prompt: list[int], scale: Scale) -> torch.Tensor:
     """The likelihood of each value's whole string, one forward pass of the model's own a value."""
     spelled = rating_tokens(lm.chat, scale=scale)
@@ -65,7 +74,9 @@ def brute_force(lm: LanguageModel, prompt: list[int], scale: Scale) -> torch.Ten
 
 
 @pytest.mark.parametrize("name", of([name for name in FAMILIES if name not in REFUSED]))
-def test_a_family_is_read_written_and_trained_as_its_own_code_does(name: str, tmp_path: Path) -> None:
+def test_a_family_is_read_written_and_trained_as_its_own_code_does(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lm = load(name, tmp_path)
     check_model(lm.spec, tmp_path)
     prompts = [lm.chat.prompt_ids(text) for text in TEXTS]
@@ -82,12 +93,11 @@ def test_a_family_is_read_written_and_trained_as_its_own_code_does(name: str, tm
         )
     assert not torch.equal(expected[0], expected[1]), "different prompts must be told apart"
     # texts: left-padded together, against each row alone
-    ends = list(lm.chat.end_ids)
-    for ids, found in zip(prompts, HF(lm).write(prompts, None, 6), strict=True):
-        one = torch.tensor([ids])
-        settings = {"do_sample": False, "max_new_tokens": 6, "eos_token_id": ends, "pad_token_id": 0}
-        out: Any = lm.causal.generate(one, attention_mask=torch.ones_like(one), **settings)
-        assert out[0, len(ids) :].tolist() == found
+    written = [by_itself(lm, ids, 10) for ids in prompts]
+    assert HF(lm).write(prompts, None, 10) == written
+    lm.records_steps = lm.shares_prefixes
+    monkeypatch.setattr(decoding, "record", lambda compute: compute)
+    assert HF(lm).write(prompts, None, 10) == written, "a step that is recorded, as on a GPU"
     # training: an adapter with a gradient on every linear layer of the decoder
     linear = {n for n, m in lm.causal.get_decoder().named_modules() if isinstance(m, nn.Linear | Conv1D)}
     weights = lm.new_adapter("expert", Lora(r=2, alpha=4), train_head=False, seed=0)

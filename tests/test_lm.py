@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r4r.errors import ModelError
+from r4r.lm import decoding
 from r4r.lm.base import LanguageModel
 from r4r.lm.batches import common_prefix, plan_batches
 from r4r.lm.chat import Chat
+from r4r.lm.device import pick_dtype
 from r4r.lm.engine import HF
 from r4r.lm.generate import generate
 from r4r.lm.write import encode_prompts, row_seeds, write_batches, write_texts
@@ -64,6 +66,60 @@ def test_rows_that_finish_early_leave_and_the_others_go_on(
     expected = [by_transformers(tiny, p, 16, ends) for p in prompts]
     assert len({len(out) for out in expected}) >= 3, "the rows must finish at different steps"
     assert generate(tiny, prompts, 16) == expected
+
+
+class Recordings:
+    """In place of CUDA graphs: a replay computes the same on the same tensors, and gives the one that it gave first."""
+
+    def __init__(self) -> None:
+        self.replays: list[int] = []  # of each recording
+
+    def __call__(self, compute: Any) -> Any:
+        number, result = len(self.replays), compute()
+        self.replays.append(0)
+
+        def replay() -> torch.Tensor:
+            self.replays[number] += 1
+            result.copy_(compute())
+            return result
+
+        return replay
+
+
+def test_recorded_steps_write_the_same_texts(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts, seeds = [tiny.chat.prompt_ids(text) for text in PROMPTS], row_seeds(3, PROMPTS)
+    unbroken = generate(tiny, prompts, 16)
+    monkeypatch.setattr(tiny.chat, "end_ids", tuple({unbroken[0][1], unbroken[1][4], unbroken[2][7], unbroken[5][0]}))
+    expected = generate(tiny, prompts, 16), generate(tiny, prompts, 16, 1.0, seeds)
+    recordings = Recordings()
+    monkeypatch.setattr(decoding, "record", recordings)
+    monkeypatch.setattr(tiny, "records_steps", True)
+    assert generate(tiny, prompts, 16) == expected[0]
+    assert len(recordings.replays) > 1, "rows that finished have left, and a smaller step was recorded"
+    assert generate(tiny, prompts, 16, 1.0, seeds) == expected[1]
+    recordings.replays.clear()
+    assert generate(tiny, prompts, 4) == [out[:4] for out in expected[0]]
+    assert recordings.replays == [], "so few steps are not worth it"
+
+
+def test_where_a_step_cannot_be_recorded_it_is_said_and_computed(
+    load_tiny: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lm = load_tiny()
+    prompts = [lm.chat.prompt_ids(text) for text in PROMPTS]
+    expected = generate(lm, prompts, 16)
+
+    def fails(compute: Any) -> Any:
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    monkeypatch.setattr(decoding, "record", fails)
+    lm.records_steps = True
+    assert generate(lm, prompts, 16) == generate(lm, prompts, 16) == expected
+    assert capfd.readouterr().err.count("cannot be recorded (operation not permitted when stream is capturing)") == 1
+    lm.records_steps = True
+    monkeypatch.setattr(decoding, "record", lambda compute: (_ for _ in ()).throw(torch.OutOfMemoryError("out")))
+    with pytest.raises(torch.OutOfMemoryError):
+        generate(lm, prompts, 16)
 
 
 def test_all_rows_finished_ends_generation(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,6 +273,18 @@ def test_clipping_keeps_as_much_as_fits(tiny: LanguageModel) -> None:
 
 
 # loading
+
+
+@pytest.mark.parametrize(("computes_in_bf16", "dtype"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_a_gpu_without_bf16_computes_in_float16(
+    computes_in_bf16: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T4 and V100 only emulate bf16."""
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: computes_in_bf16 or including_emulation
+    )
+    assert pick_dtype("auto", torch.device("cuda")) == dtype
+    assert pick_dtype("float32", torch.device("cuda")) == torch.float32
 
 
 def test_an_unknown_source_is_named(load_tiny: Any) -> None:

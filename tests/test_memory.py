@@ -1,7 +1,9 @@
 """Memory: what fits a card by a model's shape, and what happens where it does not suffice."""
 
+import gc
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from r4r.lm.base import LanguageModel
 from r4r.lm.engine import HF
 from r4r.lm.memory import CARDS_GB, Shape, batch_tokens, estimate, fit, in_halves, memory_share, prefix_bytes
 from r4r.lm.vllm_base import VLLM
+from r4r.stages.stage import Job
 
 LLAMA3_8B = {
     "architectures": ["LlamaForCausalLM"],
@@ -86,6 +89,72 @@ def test_on_a_gpu_null_is_what_is_free(tiny: LanguageModel, monkeypatch: pytest.
         assert (batch_tokens(told, tiny.causal, gpu), prefix_bytes(told, gpu)) == (99, 2**30)
     assert found == sorted(found)
     assert all(tokens & (tokens - 1) == 0 for tokens in found), "a little more or less free memory plans the same"
+
+
+def test_a_plan_says_what_fits_which_card(
+    r4r: Any, tmp_path: Path, model_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("R4R_CACHE", str(model_cache))
+    assert r4r("experiment=smoke", "plan=true", f"paths.outputs={tmp_path}") == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("memory ")]
+    assert [line.split()[1] for line in told] == [str(card) for card in CARDS_GB]
+    assert "tokens at once: 131,072 in writing and rating" in told[0]
+
+
+def test_of_a_gpu_as_much_is_free_as_this_process_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = {"memory_reserved": 6, "memory_allocated": 4, "get_per_process_memory_fraction": 1.0}
+    for name in state:
+        monkeypatch.setattr(torch.cuda, name, lambda device, name=name: state[name])
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (50, 80))
+    gpu = torch.device("cuda")
+    assert memory.free_bytes(gpu) == 52, "what is free, and of what is held in reserve what is not in use"
+    state["get_per_process_memory_fraction"] = 0.3
+    assert memory.free_bytes(gpu) == 24 - 4
+
+
+def test_vllm_leaves_room_for_the_model_that_is_trained(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu, own = torch.device("cuda"), tiny.spec
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 60)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=80))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
+    assert (memory_share(own, gpu), memory_share(own, gpu, beside=20)) == (0.67, 0.45)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 20)
+    assert memory_share(own, gpu, beside=20) == 0.67, "it is loaded already"
+    with pytest.raises(ModelError, match=r"llm\.engine=hf"):
+        memory_share(own, gpu, beside=90)
+
+
+def tensors() -> int:
+    gc.collect()
+    return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+
+
+@pytest.mark.parametrize("jobs", [4, pytest.param(10, marks=pytest.mark.slow)])
+def test_jobs_of_a_sweep_leave_no_model_behind(
+    jobs: int,
+    r4r: Any,
+    tmp_path: Path,
+    model_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    """Of a sweep whose every second job fails in its training, and whose errors are kept to the end."""
+    monkeypatch.setenv("R4R_CACHE", str(model_cache))
+    kept: list[int] = []
+    close = Job.close
+
+    def closed(job: Job) -> None:
+        assert "lm" in vars(job)
+        close(job)
+        kept.append(tensors())
+
+    monkeypatch.setattr(Job, "close", closed)
+    sizes = ["dataset.pools.summaries=4", "experts.summarizer.batch_size=1", "experts.summarizer.warmup=0"]
+    sweep = [f"seed={','.join(map(str, range(jobs // 2)))}", "experts.summarizer.lr=1e-3,1e30"]
+    assert r4r("-m", "experiment=smoke", "target=summarizer", *sizes, *sweep, f"paths.outputs={tmp_path}") == 1
+    assert capsys.readouterr().err.count("the gradient is not finite") == jobs // 2
+    assert len(kept) == jobs
+    assert max(kept[2:]) <= max(kept[:2]), "a job's own frame may hold its model still, those before it may not"
 
 
 # out of memory

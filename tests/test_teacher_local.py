@@ -1,8 +1,20 @@
 """A teacher in this process: answers in order, cut or empty ones as typed failures, samples told apart by attempt."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
+from hydra import compose, initialize_config_dir
+
+from r4r.checks import validate
+from r4r.config import LLMConfig
 from r4r.errors import TeacherError
+from r4r.files import conf_dir
+from r4r.lm.base import LanguageModel
+from r4r.stages.ask import make_teacher
+from r4r.stages.stage import Job
+from r4r.store.artifact import Store
 from r4r.teacher.base import Answer, Call
 from r4r.teacher.local import LocalTeacher
 
@@ -41,3 +53,19 @@ def test_no_call_is_no_work() -> None:
     asked: list[Request] = []
     assert teacher(asked).ask([]) == []
     assert asked == []
+
+
+def test_a_teacher_is_loaded_in_its_own_quantization(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[LLMConfig] = []
+
+    def load(spec: LLMConfig, *_: object) -> SimpleNamespace:
+        loaded.append(spec)
+        return SimpleNamespace(spec=spec, chat=None)
+
+    monkeypatch.setattr(LanguageModel, "load", load)
+    monkeypatch.setenv("R4R_OUTPUTS", str(tmp_path))
+    choices = ["experiment=smoke", "teacher=local", "teacher.source='tiny:'", "teacher.sha256=null"]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = validate(compose("config", [*choices, "+teacher.quantization=nf4", "+teacher.dtype=float16"]))
+    make_teacher(Job(config, Store(tmp_path)))
+    assert [(spec.source, spec.quantization, spec.dtype) for spec in loaded] == [("tiny:", "nf4", "float16")]

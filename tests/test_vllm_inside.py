@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from r4r.config import LLMConfig, VLLMConfig
+from r4r.lm import engine as engine_module
 from r4r.lm.rating_tokens import rating_tokens
 from r4r.lm.vllm import open_vllm
 from r4r.lm.vllm_inside import InProcess
@@ -104,3 +105,49 @@ def test_no_request_asks_for_more_log_probabilities_than_vllm_gives(
     logits = [-torch.tensor([branch.tokens] * 2).float() for branch in spelled.branches]
     assert started[0].most_logprobs == 3
     torch.testing.assert_close(found, spelled.probabilities(logits), rtol=0, atol=1e-6)
+
+
+# llm.engine=auto
+
+
+@pytest.mark.parametrize(
+    ("gpu", "installed", "settings", "heads", "expected", "why"),
+    [
+        (True, ("vllm", "vllm-bnb-plugin"), {"quantization": "nf4"}, False, "vllm", "vLLM 0.32.0 and a GPU"),
+        (True, ("vllm",), {}, False, "vllm", "a GPU"),
+        (True, ("vllm",), {"quantization": "nf4"}, False, "hf", "lacks vllm-bnb-plugin"),
+        (True, (), {}, False, "hf", "not installed"),
+        (False, ("vllm",), {}, False, "hf", "no GPU"),
+        (True, ("vllm",), {}, True, "hf", "output head"),
+        (False, (), {"vllm": {"base_url": "http://gpu7:8000/v1"}}, False, "vllm", "names a server"),
+        (False, (), {"engine": "vllm"}, False, "vllm", "says so"),
+        (True, ("vllm",), {"engine": "hf"}, False, "hf", "says so"),
+    ],
+)
+def test_auto_is_vllm_where_it_can_be(
+    gpu: bool,
+    installed: tuple[str, ...],
+    settings: dict[str, Any],
+    heads: bool,
+    expected: str,
+    why: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(engine_module, "_version_of", lambda name: "0.32.0" if name in installed else None)
+    spec = LLMConfig.model_validate({"name": "t", "source": "tiny:", "engine": "auto", **settings})
+    name, told = engine_module.chosen(spec, "auto", heads)
+    assert name == expected
+    assert why in told
+    assert engine_module.chosen(spec, "cpu", heads)[0] == (expected if why in ("says so", "names a server") else "hf")
+
+
+def test_auto_changes_no_key_and_is_told(
+    r4r: Any, tmp_path: Path, model_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("R4R_CACHE", str(model_cache))
+    plans = []
+    for engine in ("hf", "auto"):
+        assert r4r("experiment=smoke", f"llm.engine={engine}", "plan=true", f"paths.outputs={tmp_path}") == 0
+        plans.append(capsys.readouterr().out.splitlines())
+    assert plans[1] == ["engine hf: no GPU is used", *plans[0]]

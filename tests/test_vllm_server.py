@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from r4r.lm.base import LanguageModel
 from r4r.lm.engine import described
 from r4r.lm.fetch import resolve
 from r4r.lm.vllm import VLLM, open_vllm
+from r4r.run import main
 
 SMOKE = [
     "experiment=smoke",
@@ -48,6 +50,24 @@ def outputs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model_cache: Path) 
     monkeypatch.setenv("R4R_OUTPUTS", str(tmp_path / "out"))
     monkeypatch.setenv("R4R_CACHE", str(model_cache))
     return tmp_path / "out"
+
+
+@pytest.fixture(scope="module")
+def by_hf(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Path:
+    """The outputs of a whole job by transformers."""
+    folder = tmp_path_factory.mktemp("hf")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("R4R_CACHE", str(model_cache))
+        patch.setattr(sys, "argv", ["r4r", *SMOKE, f"paths.outputs={folder}"])
+        main()
+    return folder
+
+
+@pytest.fixture
+def summarizer(by_hf: Path, outputs: Path) -> None:
+    """The outputs hold what a job needs to write all summaries, and no summary yet."""
+    for name in ("split", "teacher_summaries", "train"):
+        shutil.copytree(by_hf / "artifacts" / name, outputs / "artifacts" / name)
 
 
 @pytest.fixture
@@ -81,18 +101,17 @@ def tables(outputs: Path) -> dict[str, pd.DataFrame]:
     }
 
 
-def test_a_whole_job_leaves_the_artifacts_of_hf(r4r: Any, server: VLLMServer, tmp_path: Path) -> None:
+def test_a_whole_job_leaves_the_artifacts_of_hf(r4r: Any, server: VLLMServer, by_hf: Path, tmp_path: Path) -> None:
     """Same keys, same texts, ratings up to rounding: reviews are summarised, reasons filtered, written, rated."""
-    assert r4r(*SMOKE, f"paths.outputs={tmp_path / 'hf'}") == 0
     assert server.asked == []
     assert r4r(*SMOKE, *at(server), "timing.rows=2", f"paths.outputs={tmp_path / 'vllm'}") == 0
-    hf, vllm = tables(tmp_path / "hf"), tables(tmp_path / "vllm")
+    hf, vllm = tables(by_hf), tables(tmp_path / "vllm")
     assert hf.keys() == vllm.keys()
     for name, table in hf.items():
         pd.testing.assert_frame_equal(table, vllm[name], rtol=0, atol=1e-4, obj=name)
     record = record_of(tmp_path / "vllm")
     assert record["engine"] == {"name": "vllm", "version": VERSION, "server": server.url}
-    assert record_of(tmp_path / "hf")["engine"]["name"] == "hf"
+    assert record_of(by_hf)["engine"]["name"] == "hf"
     assert record["timing"]["engine"] == record["engine"]
     assert [mode["n"] for mode in record["timing"]["modes"]] == [2, 2]
     experts = {"summarizer", "reward_model", "reasoner", "predictor"}
@@ -103,6 +122,7 @@ def test_a_whole_job_leaves_the_artifacts_of_hf(r4r: Any, server: VLLMServer, tm
     assert manifest["engine"]["server"] == server.url
 
 
+@pytest.mark.usefixtures("summarizer")
 def test_a_server_that_fails_costs_unfinished_units_alone(
     r4r: Any, server: VLLMServer, outputs: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -122,15 +142,15 @@ def test_a_server_that_fails_costs_unfinished_units_alone(
     assert sum(first.values()) >= 10
 
 
-def test_the_other_engine_goes_on_with_a_stage(r4r: Any, server: VLLMServer, tmp_path: Path, outputs: Path) -> None:
+@pytest.mark.usefixtures("summarizer")
+def test_the_other_engine_goes_on_with_a_stage(r4r: Any, server: VLLMServer, by_hf: Path, outputs: Path) -> None:
     """The engine is in no key: hf finishes what vLLM began, row by row, as it would have alone."""
     server.left = 10
     job = [*SMOKE, "target=summaries"]
     assert r4r(*job, *at(server), "llm.vllm.unit_rows=4") == 1
     assert r4r(*job) == 0
-    assert r4r(*job, f"paths.outputs={tmp_path / 'alone'}") == 0
     (mixed,) = [table for name, table in tables(outputs).items() if "/summaries/" in name]
-    (alone,) = [table for name, table in tables(tmp_path / "alone").items() if "/summaries/" in name]
+    (alone,) = [table for name, table in tables(by_hf).items() if "/summaries/" in name]
     pd.testing.assert_frame_equal(mixed, alone)
 
 
@@ -246,6 +266,7 @@ def test_a_plan_names_the_engine(r4r: Any, server: VLLMServer, capsys: pytest.Ca
         (["llm.engine=vllm", "llm.batch_tokens=99"], "vLLM makes its own batches"),
         (["llm.engine=vllm", "llm.prefix_gb=1"], "vLLM makes its own batches"),
         (["llm.engine=vllm", "llm.merge_adapters=false"], "applies adapters itself"),
+        (["llm.engine=vllm", "llm.cuda_graphs=false"], "applies adapters itself"),
         (["llm.engine=vllm", "llm.vllm.base_url=http://a/v1", "llm.vllm.eager=true"], "was started with its own"),
         (["llm.engine=vllm", "llm.vllm.key_env=KEY"], "in this process needs no key"),
         (["llm.engine=vllm", "llm.vllm.base_url=gpu7:8000"], "must be an address"),

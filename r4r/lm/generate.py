@@ -7,9 +7,8 @@ from torch import Tensor
 
 from r4r.lm.base import LanguageModel
 from r4r.lm.batches import common_prefix, pad
-from r4r.lm.cache import extend, forward_prefix, select
-
-SHRINK_AT = 0.75  # rows leave the cache when this share of it, or less, is still writing
+from r4r.lm.cache import extend, forward_prefix
+from r4r.lm.decoding import steps
 
 
 @torch.inference_mode()
@@ -39,6 +38,7 @@ def generate(
     writing = torch.ones(len(prompts), dtype=torch.bool)
     hidden, cache = extend(lm, cache, ids, mask)
     logits = lm.logits(hidden[:, -1])
+    decoding = steps(lm, cache, max_new_tokens - 1)
     for step in range(max_new_tokens):
         tokens = logits.argmax(dim=-1) if chances is None else _sample(logits / temperature, chances[rows, step])
         for place, token in enumerate(tokens.tolist()):
@@ -47,15 +47,13 @@ def generate(
                 writing[place] = token not in lm.chat.end_ids
         if step + 1 == max_new_tokens or not writing.any():
             break
-        if writing.sum() <= SHRINK_AT * len(rows):
+        if writing.sum() <= decoding.shrink_at * len(rows):
             kept = writing.nonzero().flatten().tolist()
             rows = [rows[place] for place in kept]
-            cache = select(cache, kept)
+            decoding = decoding.keep(kept)
             tokens = tokens[kept]
             writing = writing[kept]
-        mask = torch.cat([cache.mask, cache.mask.new_ones(len(rows), 1)], dim=1)
-        hidden, cache = extend(lm, cache, tokens[:, None], mask)
-        logits = lm.logits(hidden[:, -1])
+        logits = decoding.next(tokens)
     return out
 
 

@@ -1,6 +1,7 @@
 """Memory: what a base model takes by its shape, how much work fits what is free, and what to do when it ran out."""
 
 import gc
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ RANK = 16  # of the adapters that estimates are made for
 LEARNT = 0.15  # share of a training text's tokens that belong to the response, whose logits are computed
 CPU_BATCH_TOKENS, CPU_PREFIX_GB = 4096, 4.0  # fixed: what a CPU job writes does not depend on the machine's state
 LEAST_TOKENS, MOST_TOKENS = 1024, 2**17
-OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "CUDA out of memory")
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 ADVICE = (  # what changes no artifact's key stands first
     "Lower llm.batch_tokens (writing and rating), llm.prefix_gb (filter) or trainer.micro_batch_tokens (training), or "
     "set llm.merge_adapters=false or llm.gradient_checkpointing=true: none of these rebuilds an artifact. Else lower "
@@ -140,7 +141,10 @@ def estimate(spec: LLMConfig, cache: Path) -> list[str]:
 
 def free_bytes(device: torch.device) -> int:
     """Memory of a GPU that this process may still take, what PyTorch holds in reserve included."""
-    return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free, total = torch.cuda.mem_get_info(device)
+    reserved = torch.cuda.memory_reserved(device)
+    allowed = int(torch.cuda.get_per_process_memory_fraction(device) * total) - reserved
+    return max(0, min(free, allowed)) + reserved - torch.cuda.memory_allocated(device)
 
 
 def batch_tokens(spec: LLMConfig, causal: Any, device: torch.device) -> int:
@@ -160,14 +164,25 @@ def prefix_bytes(spec: LLMConfig, device: torch.device) -> int:
     return free_bytes(device) // 4 if device.type == "cuda" else int(CPU_PREFIX_GB * 2**30)
 
 
-def memory_share(spec: LLMConfig, device: torch.device) -> float:
-    """`llm.vllm.memory_share`; null: on a GPU nine tenths of what is free, as vLLM sleeps while an expert is trained;
-    on a CPU half of the machine's memory."""
+def memory_share(spec: LLMConfig, device: torch.device, beside: int = 0) -> float:
+    """`llm.vllm.memory_share`; null: on a GPU nine tenths of what is free beside the base model that experts are
+    trained on (while they are, vLLM sleeps); on a CPU half of the machine's memory.
+
+    Args:
+        beside: bytes of that base model, which may have been loaded before, or is yet to come.
+    """
     if spec.vllm.memory_share is not None:
         return spec.vllm.memory_share
     if device.type != "cuda":
         return 0.5
-    return round(USABLE * free_bytes(device) / torch.cuda.get_device_properties(device).total_memory, 2)
+    free = free_bytes(device) - max(0, beside - torch.cuda.memory_allocated(device))
+    total = torch.cuda.get_device_properties(device).total_memory
+    share = int(100 * USABLE * free / total) / 100  # rounded down
+    if share <= 0:
+        raise ModelError(
+            f"{free / 2**30:.1f} GiB of the GPU are free for vLLM, which is too little; free some, or set llm.engine=hf"
+        )
+    return share
 
 
 def _tokens(most: float) -> int | None:
@@ -182,6 +197,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+
+
+def forget(error: BaseException) -> None:
+    """Let go of what the frames of an error, and of those that it came of, still hold: a model, in a failed job."""
+    found: BaseException | None = error
+    while found is not None:
+        traceback.clear_frames(found.__traceback__)
+        found = found.__cause__ or found.__context__
 
 
 def release() -> None:

@@ -6,8 +6,6 @@ from pathlib import Path
 from r4r.config import LLMConfig
 from r4r.lm.fetch import resolve
 from r4r.lm.vllm_base import RANKS, VLLM
-from r4r.lm.vllm_inside import InProcess
-from r4r.lm.vllm_server import Served
 
 
 def open_vllm(spec: LLMConfig, ranks: Sequence[int], cache: Path) -> VLLM:
@@ -16,6 +14,12 @@ def open_vllm(spec: LLMConfig, ranks: Sequence[int], cache: Path) -> VLLM:
     Args:
         ranks: of the adapters to come.
     """
-    kind = InProcess if spec.vllm.base_url is None else Served
-    folder = resolve(spec.source, spec.sha256, spec.revision, cache)
-    return kind(spec, folder.absolute(), max(ranks, default=RANKS[0]))
+    folder = resolve(spec.source, spec.sha256, spec.revision, cache).absolute()
+    rank = max(ranks, default=RANKS[0])
+    if spec.vllm.base_url is None:
+        from r4r.lm.vllm_inside import InProcess
+
+        return InProcess(spec, folder, rank)
+    from r4r.lm.vllm_server import Served
+
+    return Served(spec, folder, rank)

@@ -10,8 +10,9 @@ import torch
 
 from r4r.config import LLMConfig
 from r4r.errors import ModelError
+from r4r.lm.architecture import skeleton
 from r4r.lm.device import device_name, pick_device, pick_dtype
-from r4r.lm.memory import memory_share, release
+from r4r.lm.memory import memory_share, release, shape_of
 from r4r.lm.vllm_base import VLLM, Answer
 from r4r.progress import say
 
@@ -90,7 +91,7 @@ class InProcess(VLLM):
         if self._started is None:
             spec, own = self.spec, self.spec.vllm
             release()  # what a training left in reserve is vLLM's now
-            share = memory_share(spec, self._device)
+            share = memory_share(spec, self._device, self._beside())
             nf4 = spec.quantization == "nf4"
             say(
                 f"load  {spec.name} by vLLM in {self._dtype}, quantization {spec.quantization}, "
@@ -124,6 +125,11 @@ class InProcess(VLLM):
                     f"memory is short, lower llm.vllm.memory_share (now {share:g}) or llm.max_length"
                 ) from error
         return self._started
+
+    def _beside(self) -> int:
+        """Bytes of the base model that experts are trained on."""
+        size = 4 if self._dtype == "float32" else 2
+        return shape_of(skeleton(self.folder)).weights_bytes(self.spec.quantization, size)
 
     async def _load(self, name: str, folder: Path) -> Any:
         from vllm.lora.request import LoRARequest

@@ -23,7 +23,10 @@ from r4r.report.tables import Row, Setting, Table
 # settings that change no result, by group; what a record has beyond the schema is compared
 SAME_RESULT = {
     "dataset": ("name", "memory_limit", "reviews_url", "meta_url"),
-    "llm": ("name", "batch_tokens", "prefix_gb", "merge_adapters", "gradient_checkpointing", "engine", "vllm"),
+    "llm": (
+        *("name", "batch_tokens", "prefix_gb", "merge_adapters", "cuda_graphs", "gradient_checkpointing"),
+        *("engine", "vllm"),
+    ),
     "teacher": (
         *("base_url", "key_env", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s", "retries"),
         *(

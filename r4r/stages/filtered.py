@@ -146,7 +146,7 @@ class _Scorer:
         self._job, self._judge, self._cases = job, judge, cases
         self._held: dict[int, RewardScorer] = {}
         # vLLM keeps what prompts share by itself, and is the faster the more it is given
-        self._unit = UNIT if job.config.llm.engine == "hf" else len(cases)
+        self._unit = UNIT if job.engine_choice()[0] == "hf" else len(cases)
         self._room = job.engine.prefix_bytes
 
     def __call__(self, pairs: Sequence[int], texts: Sequence[str | None]) -> list[float]:

@@ -61,19 +61,35 @@ class Job:
     @cached_property
     def engine(self) -> "Engine":
         """Who writes and rates with the base model and its adapters."""
-        llm = self.config.llm
-        if llm.engine == "vllm":
-            from r4r.lm.vllm import open_vllm
-
-            return open_vllm(llm, [node["lora"]["r"] for node in self.config.experts.values()], self.config.paths.cache)
         from r4r.lm.engine import HF
 
+        llm, experts = self.config.llm, self.config.experts.values()
+        name, why = self.engine_choice()
+        if llm.engine == "auto":
+            say(f"llm.engine={name}: {why}")
+        if name == "vllm":
+            from r4r.lm.vllm import open_vllm
+
+            return open_vllm(llm, [node["lora"]["r"] for node in experts], self.config.paths.cache)
         return HF(self.lm)
 
+    def engine_choice(self) -> tuple[str, str]:
+        """Which engine it is, hf or vllm, and why (`r4r.lm.engine.chosen`)."""
+        from r4r.lm.engine import chosen
+
+        heads = any(node.get("train_lm_head") for node in self.config.experts.values())
+        return chosen(self.config.llm, self.config.trainer.accelerator, heads)
+
     def close(self) -> None:
-        """Give back what the engine holds."""
+        """Give back what models hold, of the GPU too: another job of this process may be next."""
         if "engine" in vars(self):
             vars(self).pop("engine").close()
+        if {"lm", "teacher"} & set(vars(self)):
+            from r4r.lm.memory import release
+
+            for name in ("lm", "teacher"):
+                vars(self).pop(name, None)
+            release()
 
     @cached_property
     def teacher(self) -> Any:

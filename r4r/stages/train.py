@@ -107,10 +107,10 @@ def use_adapter(job: Job, name: str, artifact: Artifact) -> None:
 
 
 def _fit(work: Work, place: str, expert: Expert, texts: Texts, held_out: Texts, seed: int) -> dict[str, Any]:
-    lm = work.job.lm
-    examples, valid = expert.objective.encode(lm, texts), expert.objective.encode(lm, held_out)
     if "engine" in vars(work.job):
         work.job.engine.rest()  # the training has the GPU to itself
+    lm = work.job.lm
+    examples, valid = expert.objective.encode(lm, texts), expert.objective.encode(lm, held_out)
     facts = fit(expert, lm, place, examples, work.folder, work.job.config.trainer, seed, work.job.log, valid)
     return facts | ({"held_out": len(valid)} if valid else {})
 
