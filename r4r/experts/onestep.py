@@ -39,7 +39,7 @@ class OneStep(ThinkingRater):
         return " ".join(self.head(answer)[0].rpartition(REASON)[2].split())
 
     def revised(self, answer: str, reason: str) -> str:
-        """As ThinkingRater.revised. The labels of the answer's parts, in a reason, would cut it: they lose their colons."""
+        """As ThinkingRater.revised. Labels of the answer's parts would cut a reason: there they lose their colons."""
         for label in (REASON, RATING):
             reason = reason.replace(label, label.rstrip(":"))
         before = self.head(answer)[0].rpartition(REASON)[0]

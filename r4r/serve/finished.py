@@ -74,8 +74,8 @@ class FinishedJob(Job):
         changed = [] if stage.key == key else list(_differences(stage, found))
         if changed:
             raise StoreError(
-                f"{place} was made by another r4r, or with other files, than are here now ({', '.join(changed)} differ); "
-                f"go back to those, or {again}"
+                f"{place} was made by another r4r than this one, or with other files (what differs: "
+                f"{', '.join(changed)}); go back to those, or {again}"
             )
         return Kept(found.path)
 

@@ -17,7 +17,7 @@ from r4r.lm.rating_tokens import rating_tokens
 from r4r.lm.write import write_batches
 from r4r.report.records import Run
 from r4r.rows import Case
-from r4r.serve.cases import Explanation, Past, Rating, RawReview, ServedCase
+from r4r.serve.cases import Explanation, Rating, RawReview, ServedCase
 from r4r.serve.finished import FinishedJob, ratings_of
 from r4r.serve.past import Pasts
 from r4r.stages.deliberation import Written
