@@ -106,7 +106,7 @@ def _keywords(case: ServedCase) -> Iterable[tuple[str, Side]]:
 
 
 def _lines(entry: Past) -> list[str]:
-    return [] if entry.shown == entry.review else entry.shown.splitlines()
+    return [] if entry.rating is None or entry.shown == entry.review else entry.shown.splitlines()
 
 
 def _spelt(name: str) -> str:

@@ -6,7 +6,7 @@ const PAUSE = 200; // milliseconds without a keystroke before an edit is rated
 const MOST_BARS = 20;
 const NAMES = { explain: "the model's reason", again: "the model's reason", converse: "after what was said", edit: "edited", strike: "struck", add: "added", keep: "called right", without: "without reason", shuffled: "shuffled reason" };
 const SIDES = { wanted: "the user wants it", disliked: "the user dislikes it", praised: "the item is praised for it", criticised: "the item is criticised for it" };
-let about = null, wanted = null, told = null, seed = 0, turn = 0, typing = 0;
+let wanted = null, told = null, first = null, seed = 0, turn = 0, typing = 0; // first: what was told when the case was opened
 
 function make(name, text, attributes = {}) {
   const node = document.createElement(name);
@@ -66,7 +66,10 @@ async function open(asked, kind = "explain") {
   const fresh = kind === "explain";
   wanted = asked;
   told = answer;
-  if (fresh) $("ifs").tBodies[0].replaceChildren();
+  if (fresh) {
+    first = answer;
+    $("ifs").tBodies[0].replaceChildren();
+  }
   show();
   if (kind !== "again") beside(kind);
   if (fresh) {
@@ -126,7 +129,7 @@ function past(side, entries, count, mean) {
     line.append(make("b", entry.title || "(no title)", { dir: "auto" }));
     if (facts.length) line.append(make("p", facts.join(" · "), { class: "facts" }));
     line.append(make("p", entry.shown || "(nothing)", { class: "text", dir: "auto" }));
-    if (entry.shown !== entry.review) {
+    if (entry.rating !== null && entry.shown !== entry.review) {
       const fold = make("details");
       fold.append(make("summary", "the review itself"), make("p", entry.review || "(an empty review)", { class: "text", dir: "auto" }));
       line.append(fold);
@@ -139,10 +142,11 @@ function past(side, entries, count, mean) {
 // reason and rating
 
 function results() {
-  const { rating, model_rating: before } = told;
+  const { rating } = told, before = first.model_rating;
   const move = rating.mean - before.mean;
   $("mean").textContent = points(rating.mean);
-  $("moved").textContent = told.model_reason === null ? "" : `${signed(move)} against the model's own reason`;
+  $("moved").textContent = told.model_reason === null ? "" : `${signed(move)} against the unedited reason`;
+  $("beside-reason").textContent = `${points(rating.mean)} (${signed(move)})`;
   $("points").textContent = `of ${rating.values[0]} to ${rating.values.at(-1)} · median ${rating.median} · mode ${rating.mode}`;
   const size = Math.ceil(rating.values.length / MOST_BARS);
   const rows = [];
@@ -167,7 +171,7 @@ function results() {
   }));
   chips("named", told.aspects.filter((one) => one.named), (one) => ["strike", { aspect: one.name }, `Strike ${one.name}`]);
   chips("other", told.aspects.filter((one) => !one.named).slice(0, 24), (one) => ["add", { aspect: one.name, side: one.side }, `Add ${one.name}: ${SIDES[one.side]}`]);
-  const how = Math.abs(move) < 0.005 ? "as with the model's own reason" : `${points(Math.abs(move))} ${move > 0 ? "higher" : "lower"} than with the model's own reason`;
+  const how = Math.abs(move) < 0.005 ? "as with the unedited reason" : `${points(Math.abs(move))} ${move > 0 ? "higher" : "lower"} than with the unedited reason`;
   announce(`Rating ${points(rating.mean)}, ${how}`);
 }
 
@@ -204,7 +208,7 @@ function beside(kind, aspect) {
   use.addEventListener("click", () => { $("reason").value = mine.reason; rate("edit"); $("reason").focus(); });
   drop.addEventListener("click", () => { line.remove(); $("beside").focus(); });
   actions.append(use, " ", drop);
-  line.append(kept, make("td", points(mine.rating.mean), { class: "number" }), make("td", signed(mine.rating.mean - mine.model_rating.mean), { class: "number" }), actions);
+  line.append(kept, make("td", points(mine.rating.mean), { class: "number", "data-label": "rating" }), make("td", signed(mine.rating.mean - first.model_rating.mean), { class: "number", "data-label": "moved" }), actions);
   $("ifs").tBodies[0].append(line);
 }
 
@@ -300,11 +304,11 @@ async function start() {
     history.replaceState(null, "", location.pathname);
   }
   try {
-    about = await ask("/api/about");
+    const about = await ask("/api/about");
+    $("about").textContent = `${about.label} · ${about.dataset} · ${about.model} · ${about.users} users, ${about.items} items, ${about.reviews} reviews`;
   } catch (error) { complain(error); return; }
   complain(null);
   $("token-form").hidden = true;
-  $("about").textContent = `${about.label} · ${about.dataset} · ${about.model} · ${about.users} users, ${about.items} items, ${about.reviews} reviews`;
   await reviews("");
   wherever();
 }

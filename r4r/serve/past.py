@@ -160,7 +160,9 @@ class Pasts:
     def _texts(self, entries: Sequence[Past]) -> list[str]:
         """What prompts show of new reviews: summaries by the run's Summarizer, or the reviews, cut."""
         stage = self.shown.summaries
-        if not entries or stage is None:
+        if not entries:
+            return []
+        if stage is None:
             return self._raw([entry.review for entry in entries])
         job, own = self._job, stage.expert.expert
         use_adapter(job, stage.expert.place, job.materialize(stage.summarizer))
