@@ -163,6 +163,14 @@ def test_what_is_missing_is_named_and_not_made(finished: Run, tmp_path: Path) ->
         r4r.load(place)
     with pytest.raises(DataError, match=r"holds no result\.json"):
         r4r.load(here)
+    with pytest.raises(DataError, match="nowhere: there is no such folder"):
+        r4r.load(here / "nowhere")
+
+
+def test_a_method_without_deliberation_is_refused(finished: Run) -> None:
+    method = {"_target_": "r4r.methods.means.Means", "name": "means"}
+    with pytest.raises(ConfigError, match=r"method=means: only runs of method=reason4rec"):
+        r4r.load(Run(finished.path, {**finished.record, "config": {**finished.config, "method": method}}))
 
 
 def test_another_r4r_or_other_prompts_are_told(finished: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from r4r.terminal import refusal, speak_any_terminal
 
 TOKEN = "R4R_SERVE_TOKEN"  # environment variable
 SHORTEST = 16  # characters of a token
+CONNECTIONS = 100  # at once
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -76,7 +77,15 @@ def _serve(given: argparse.Namespace) -> None:
     address = f"http://{_named(given.host)}:{given.port}/"
     print(f"{address}{f'#token={token}' if token else ''}\ninteractions: {log}", flush=True)
     try:
-        uvicorn.run(app, host=given.host, port=given.port, log_level="warning", access_log=False, server_header=False)
+        uvicorn.run(
+            app,
+            host=given.host,
+            port=given.port,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            limit_concurrency=CONNECTIONS,
+        )
     finally:
         pipeline.close()
 

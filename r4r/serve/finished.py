@@ -110,6 +110,8 @@ def open_run(place: str | Path) -> Run:
         DataError: there is none, several are there, or it cannot be read.
     """
     path = Path(place).expanduser()
+    if not path.exists():
+        raise DataError(f"{path}: there is no such folder or file")
     runs, faults = gather([path])
     if len(runs) == 1 and not faults:
         return runs[0]

@@ -86,7 +86,7 @@ function remember() {
   if (location.hash !== place) history.pushState(null, "", place);
   $("user").value = user_id;
   $("item").value = item_id;
-  $("at").value = at === null ? "" : String(at);
+  $("at").value = typeof at === "number" ? new Date(at * 1000).toISOString().replace(".000", "") : at || "";
 }
 
 function day(seconds) { return new Date(seconds * 1000).toISOString().slice(0, 10); }
@@ -319,6 +319,5 @@ $("token-form").addEventListener("submit", (event) => {
   start();
 });
 $("skip").addEventListener("click", (event) => { event.preventDefault(); ($("case").hidden ? $("user") : $("reason")).focus(); });
-addEventListener("popstate", wherever);
 addEventListener("hashchange", wherever);
 start();

@@ -177,8 +177,12 @@ class Pipeline:
         if len(given) != len(bare):
             raise ValueError(f"{len(bare)} cases and {len(given)} reasons")
         with self._lock:
-            answers = self._written(bare)
-            encoded = [self._encode(*known) for known in zip(bare, answers, given, strict=True)]
+            asks = self._final.answers is not None  # it rates in an answer of its own
+            own = [case for case, reason in zip(bare, given, strict=True) if asks or reason is None]
+            answers = dict(zip(own, self._written(own), strict=True))
+            encoded = [
+                self._encode(case, answers.get(case, ()), reason) for case, reason in zip(bare, given, strict=True)
+            ]
             found: dict[int, Rating] = {}
             for places in self._job.engine.plan([len(ids) for ids in encoded]):
                 some = self._job.engine.rate([encoded[k] for k in places], self._final.expert.place, self.scale)
