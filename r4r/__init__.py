@@ -9,21 +9,21 @@ The public names, each imported when it is first used (r4r/serve/README.md shows
 - `load(path)`: the trained pipeline of a run, to explain and rate with.
 """
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from r4r.serve.entrance import compose, load, open_artifact, open_record, run_job
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
 __all__ = ["compose", "load", "open_artifact", "open_record", "run_job"]
+
+_ENTRANCE = (
+    "r4r.serve.entrance"  # a name alone: every module imports this one, and what it imported would be in all keys
+)
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'r4r' has no attribute '{name}'")
-    from r4r.serve import entrance
-
-    return getattr(entrance, name)
+    return getattr(import_module(_ENTRANCE), name)
 
 
 def __dir__() -> list[str]:

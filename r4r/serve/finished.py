@@ -85,8 +85,8 @@ def _differences(stage: Any, found: Artifact) -> Iterator[str]:
     manifest = found.manifest
     if manifest.get("version") != stage.version:
         yield "version"
-    if (manifest.get("source") or {}) != stage.unreleased:
-        yield "source"
+    code, other = stage.unreleased, manifest.get("source") or {}
+    yield from sorted(file for file in code.keys() | other.keys() if code.get(file) != other.get(file))
     if stage.inputs:  # the first stage of all is told by its raw files, which need not be here any more
         then = _without_keys(yaml.safe_load((found.path / "config.yaml").read_text(encoding="utf-8")))
         now = _without_keys(stage.config)
