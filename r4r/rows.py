@@ -56,7 +56,8 @@ class Case:
     The target's rating and review are not in it, so no prompt made from a case can leak them.
 
     Attributes:
-        user_history, item_history: (title, rating, summary) of the newest reviews, oldest first.
+        user_history, item_history: (title, rating, summary) of the newest reviews, oldest first; the rating is None
+            where a user said something without rating anything.
         user_average, item_average: mean rating over the whole history; None where it is empty.
         thoughts: what earlier steps of the deliberation wrote of this target, one paragraph each, in their order.
         scale: the scale of all ratings of the case.
@@ -66,8 +67,8 @@ class Case:
     row_id: int
     title: str
     category: str
-    user_history: tuple[tuple[str, float, str], ...]
-    item_history: tuple[tuple[str, float, str], ...]
+    user_history: tuple[tuple[str, float | None, str], ...]
+    item_history: tuple[tuple[str, float | None, str], ...]
     user_average: float | None
     item_average: float | None
     thoughts: tuple[str, ...] = ()

@@ -11,8 +11,11 @@ from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker has one core, and so do the jobs that it starts
 
+from served_job import shared
+
 from r4r.config import LLMConfig, TrainerConfig
 from r4r.lm.base import LanguageModel
+from r4r.report.records import Run
 from r4r.run import main
 
 # a property has no time limit: the first call of a busy worker takes seconds
@@ -58,3 +61,9 @@ def load_tiny(model_cache: Path) -> LoadTiny:
 def tiny(load_tiny: LoadTiny) -> LanguageModel:
     """One tiny model for all tests that only read with it; put no adapter on it."""
     return load_tiny()
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished job on the tiny model, made once for all workers; nobody may write into its folder."""
+    return shared(tmp_path_factory)

@@ -249,6 +249,14 @@ def test_the_seed_that_most_methods_have(world: World) -> None:
     assert "Nothing to show: no record for seed 7" in page.shown
 
 
+def test_each_case_leads_to_where_it_is_served(world: World) -> None:
+    assert "edit its reason" not in world.report("--rows", "6").shown
+    page = world.report("--rows", "6,7", "--serve-url", "http://localhost:8765/")
+    links = [value for _, name, value in page.attributes if name == "href"]
+    assert links[0] == f"http://localhost:8765/#/text%20of%20user%200/text%20of%20item%200?at={86_400 * 6}"
+    assert len(links) == 2
+
+
 # what is missing is named
 
 
@@ -381,6 +389,7 @@ def test_the_script_finds_what_it_filters_by(world: World) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
+        (["figure5", "--serve-url", "javascript:alert(1)"], "invalid _address value"),
         (["figure5", "--rows", "1,x"], "argument --rows: invalid"),
         (["figure5", "--cases", "0"], "argument --cases: invalid"),
         (["figure5", "--rows", "1", "--cases", "2"], "not allowed with argument"),

@@ -5,7 +5,7 @@ from r4r.lm.rating_tokens import rating_text
 from r4r.prompts.history import history_block
 from r4r.rows import Case, Lesson
 
-RATING = "Predicted Rating:"
+REASON, RATING = "Analysis:", "Predicted Rating:"
 
 
 class OneStep(ThinkingRater):
@@ -27,7 +27,7 @@ class OneStep(ThinkingRater):
         )
 
     def target(self, case: Case, lesson: Lesson) -> str:
-        return f"Analysis: {lesson.reason}\n{rating_text(lesson.rating, case.scale)}"
+        return f"{REASON} {lesson.reason}\n{rating_text(lesson.rating, case.scale)}"
 
     def head(self, answer: str) -> tuple[str, bool]:
         """As ThinkingRater.head; an answer that never came to its rating, cut off or astray, is taken whole."""
@@ -36,4 +36,11 @@ class OneStep(ThinkingRater):
 
     def read(self, answer: str) -> str:
         """The rationale in an answer, as one paragraph: all of it where it is not marked as such."""
-        return " ".join(self.head(answer)[0].rpartition("Analysis:")[2].split())
+        return " ".join(self.head(answer)[0].rpartition(REASON)[2].split())
+
+    def revised(self, answer: str, reason: str) -> str:
+        """As ThinkingRater.revised. Labels of the answer's parts would cut a reason: there they lose their colons."""
+        for label in (REASON, RATING):
+            reason = reason.replace(label, label.rstrip(":"))
+        before = self.head(answer)[0].rpartition(REASON)[0]
+        return f"{before}{REASON} {reason}\n" if reason else before

@@ -53,6 +53,11 @@ class ThinkingRater(Thinker):
         """An answer up to its rating, which is decoded from the logits, and whether the answer had come to it."""
         raise NotImplementedError
 
+    def revised(self, answer: str, reason: str) -> str:
+        """The answer with another reason in place of its own, of which `read` gives the new one; with an empty one,
+        the answer without a reason."""
+        raise NotImplementedError
+
 
 def hinted(prompt: str, rating: float, scale: Scale) -> str:
     """A prompt for the teacher with the true rating as a hint: for training alone (paper 3.4)."""

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from r4r.report.cases import History, Review, Said, Studies, Study
 
@@ -39,8 +40,12 @@ def escape(text: str) -> str:
     return html.escape(UNREADABLE.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n")))
 
 
-def case_page(made: Studies) -> str:
-    """The page."""
+def case_page(made: Studies, served: str | None = None) -> str:
+    """The page.
+
+    Args:
+        served: address of an `r4r-serve` that serves one of the runs: each case is linked to its page there.
+    """
     style, script = (_file(f"case_page.{kind}") for kind in ("css", "js"))
     policy = (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; "
@@ -62,7 +67,7 @@ def case_page(made: Studies) -> str:
         _sentences("Missing", document.problems, "missing"),
         _sentences("Notes", document.notes, "notes"),
         _filters(made),
-        element("main", *(_case(case) for case in made.cases))
+        element("main", *(_case(case, served) for case in made.cases))
         if made.cases
         else element("p", "No case can be shown.", class_="none"),
         element("script", script),
@@ -113,13 +118,22 @@ def _box(method: str) -> Html:
     return element("label", element("input", type="checkbox", name="method", value=method, checked=True), f" {method}")
 
 
-def _case(case: Study) -> Html:
+def served_case(served: str, target: Review) -> str:
+    """Where an `r4r-serve` shows a review's case: `<served>/#/<user>/<item>?at=<time>`."""
+    user, item = (quote(str(target[name]), safe="", errors="replace") for name in ("user_id", "item_id"))
+    return f"{served.rstrip('/')}/#/{user}/{item}?at={int(target['timestamp'])}"
+
+
+def _case(case: Study, served: str | None) -> Html:
     target = case.target
     facts = (f"row {target['row_id']}", case.dataset, f"user {target['user_id']}", f"item {target['item_id']}")
     return element(
         "article",
         element("h2", target["title"] or "(no title)", dir="auto"),
         _line(*facts, _day(target), case.picked, f"methods differ by {case.apart:.2f}"),
+        element("p", element("a", "edit its reason", href=served_case(served, target), rel="noreferrer"))
+        if served
+        else Html(),
         element(
             "section",
             element("h3", f"Review, true rating {target['rating']:g}"),

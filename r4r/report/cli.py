@@ -96,7 +96,7 @@ def report(argv: Sequence[str]) -> int:
             from r4r.report.case_page import case_page
 
             drawn.append(args.out / f"{name}.html")
-            drawn[-1].write_text(case_page(studies), encoding="utf-8", newline="")
+            drawn[-1].write_text(case_page(studies, args.serve_url), encoding="utf-8", newline="")
         elif name.startswith("figure"):
             from r4r.report.figure import draw, save
 
@@ -133,6 +133,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--rows", type=_numbers, metavar="ID,...", help="figure5: these cases, by row_id")
     which.add_argument("--cases", type=_positive, metavar="N", help="figure5: how many a data set (default: 24)")
+    parser.add_argument("--serve-url", type=_address, metavar="URL", help="figure5: link each case to this r4r-serve")
     args = parser.parse_args(argv)
     if args.name not in (*NAMES, "all"):
         parser.error(f"{args.name}: there is no such table or figure; {close_names(args.name, (*NAMES, 'all'))}")
@@ -168,6 +169,12 @@ def _check_settings(parser: argparse.ArgumentParser, args: argparse.Namespace) -
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
+
+
+def _address(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise ValueError
+    return text
 
 
 def _positive(text: str) -> int:

@@ -1,0 +1,1 @@
+"""A trained pipeline for people and programs: the Python entrance, a page and a server."""

@@ -1,0 +1,119 @@
+"""The command `r4r-serve`: a trained pipeline as a page for people and a server for programs."""
+
+import argparse
+import ipaddress
+import os
+import secrets
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from r4r.errors import ConfigError, DataError, R4RError
+from r4r.terminal import refusal, speak_any_terminal
+
+TOKEN = "R4R_SERVE_TOKEN"  # environment variable
+SHORTEST = 16  # characters of a token
+CONNECTIONS = 100  # at once
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line. Exit codes: 0 ended, 1 the pipeline cannot be loaded or the port not be had, 2 wrong usage."""
+    speak_any_terminal()
+    given = _parser().parse_args(argv)
+    try:
+        _serve(given)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        told = str(error) if isinstance(error, R4RError) else refusal(error)
+        if told is None:
+            raise
+        print(f"r4r-serve: {told}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="r4r-serve",
+        description="Serve the pipeline of a finished run: a page to read, edit and question its reasons, and the same "
+        "for programs (/openapi.json). Nothing is trained, and no teacher is asked.",
+    )
+    parser.add_argument("result", type=Path, help="the run's folder, or its result.json")
+    parser.add_argument("--host", default="127.0.0.1", help="address to bind; beyond this machine a token is needed")
+    parser.add_argument("--port", type=int, default=8765)
+    parser.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME", help="a name that browsers find this server by"
+    )
+    parser.add_argument("--artifacts", type=Path, help="the store, where it lies elsewhere than the record says")
+    parser.add_argument("--interactions", type=Path, help="file to append to (default: interactions.jsonl in the run)")
+    parser.add_argument("--plugins", default="", help="modules of your own that the record may name: a,b")
+    return parser
+
+
+def _serve(given: argparse.Namespace) -> None:
+    try:
+        import uvicorn
+
+        from r4r.serve.app import create_app
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("r4r"):
+            raise
+        raise R4RError(f"{error.name} is not installed: pip install 'r4r[serve]'") from error
+    from r4r.serve.entrance import load, open_record
+
+    token = token_for(given.host, os.environ.get(TOKEN))
+    run = open_record(given.result)
+    log = (given.interactions or run.path.parent / "interactions.jsonl").expanduser().absolute()
+    try:
+        log.open("a", encoding="utf-8").close()
+    except OSError as error:
+        raise DataError(
+            f"{log}: cannot be written ({error.strerror}); name another file with --interactions"
+        ) from error
+    pipeline = load(run, given.artifacts, tuple(filter(None, given.plugins.split(","))))
+    hosts = {*LOOPBACK, *given.allow_host, _named(given.host)}
+    app = create_app(pipeline, log, hosts, token)
+    address = f"http://{_named(given.host)}:{given.port}/"
+    print(f"{address}{f'#token={token}' if token else ''}\ninteractions: {log}", flush=True)
+    try:
+        uvicorn.run(
+            app,
+            host=given.host,
+            port=given.port,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            limit_concurrency=CONNECTIONS,
+        )
+    finally:
+        pipeline.close()
+
+
+def token_for(host: str, given: str | None) -> str | None:
+    """The token that requests must bring: the one of the environment; beyond this machine, a new one if there is none.
+
+    Raises:
+        ConfigError: it is too short to be one.
+    """
+    if given is not None and len(given) < SHORTEST:
+        raise ConfigError([f"{TOKEN}: a token has at least {SHORTEST} characters"])
+    return given or (None if _is_loopback(host) else secrets.token_urlsafe(24))
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, which may lead anywhere
+        return False
+
+
+def _named(host: str) -> str:
+    """An address as URLs and Host headers have it."""
+    return f"[{host}]" if ":" in host else host
+
+
+if __name__ == "__main__":
+    main()
