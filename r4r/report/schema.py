@@ -118,6 +118,12 @@ class Reads(Part):
     references: dict[str, list[str] | None]
 
 
+class Cost(Part):
+    """What all stages of the method took, whichever job built them."""
+
+    total: dict[str, float]
+
+
 class Record(Part):
     """A job's `result.json`."""
 
@@ -138,6 +144,8 @@ class Record(Part):
     metrics: list[Score] | None = None
     comparisons: list[Comparison] = []
     reasons: Reasons | None = None
+    cost: Cost | None = None
+    wall_s: float | None = None
     timing: Timing | None = None
 
     @model_validator(mode="after")
