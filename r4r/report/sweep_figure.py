@@ -80,7 +80,11 @@ def draw_heat(made: Sweep, metric: str, x: str, y: str, decoding: str = "mean") 
             means = [found[0] for p in here if (found := spread(p.cell, metric, decoding))]
             line.append(sum(means) / len(means) if means else float("nan"))
         table.append(line)
-    figure = Figure(figsize=(2.2 + 0.8 * len(columns), 1.8 + 0.55 * len(rows)), layout="constrained")
+    names = [[_plain(value, 28) for value in values] for values in (columns, rows)]
+    across, down = (max(map(len, of)) for of in names)
+    turned = 40 if across > 8 else 0
+    width, height = 2.4 + 0.8 * len(columns) + 0.09 * down, 1.8 + 0.55 * len(rows) + (0.07 * across if turned else 0)
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     picture = axes.imshow(table, cmap="viridis_r" if better(metric) > 0 else "viridis", aspect="auto")
     low, high = picture.get_clim()
@@ -95,8 +99,8 @@ def draw_heat(made: Sweep, metric: str, x: str, y: str, decoding: str = "mean") 
                 axes.text(place, at, f"{value:.3f}", ha="center", va="center", color="white" if dark else "black")
             else:
                 axes.text(place, at, "no run", ha="center", va="center", color="0.4", fontsize=8)
-    axes.set_xticks(range(len(columns)), [_plain(c) for c in columns])
-    axes.set_yticks(range(len(rows)), [_plain(r) for r in rows])
+    axes.set_xticks(range(len(columns)), names[0], rotation=turned, ha="right" if turned else "center")
+    axes.set_yticks(range(len(rows)), names[1])
     axes.set_xlabel(_plain(x))
     axes.set_ylabel(_plain(y))
     others = [axis for axis in made.axes if axis not in (x, y)]
