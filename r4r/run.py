@@ -90,7 +90,7 @@ def job(cfg: "DictConfig") -> float | None:
     from r4r.launch import processes_to_start, start_processes
     from r4r.plugins import check_job
     from r4r.ranks import this_rank
-    from r4r.records import group_choices
+    from r4r.records import group_choices, named_folder
     from r4r.terminal import refusal
 
     hydra_config, here = HydraConfig.get(), this_rank()
@@ -105,6 +105,8 @@ def job(cfg: "DictConfig") -> float | None:
                     made.unlink() if made.suffix else made.rmdir()
             sys.exit(start_processes(count, config.trainer, sys.argv[1:]))
         choices = group_choices(hydra_config)
+        if here.rank == 0 and not config.plan:
+            folder = named_folder(folder, list(hydra_config.overrides.task))
         record = run(config, folder, list(hydra_config.overrides.task), choices)
     except Exception as error:
         # shown here and not in main: of a sweep's failed jobs, main would see only the first
@@ -136,7 +138,10 @@ def run(
 
     from r4r.checks import construct
     from r4r.loggers import case_tables, open_logger, score_metrics
+    from r4r.progress import watching
     from r4r.records import Terminated, recording
+    from r4r.report.finale import comparison
+    from r4r.stages.score_reasons import reason_score_stages
     from r4r.stages.stage import Job
     from r4r.store.artifact import Store
     from r4r.summary import show
@@ -160,8 +165,6 @@ def run(
             follow(work, [method.stages(work), *_reference_stages(work).values()])
             return {}
     if config.plan:
-        from r4r.stages.score_reasons import reason_score_stages
-
         final = method.stages(work)
         plan(work, {"method": final, **_reference_stages(work), **reason_score_stages(config, final)})
         with suppress(OSError):  # Hydra made it; a plan leaves nothing behind
@@ -170,7 +173,11 @@ def run(
     main_thread = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, terminate) if main_thread else None
     try:
-        with recording(config, folder, overrides, choices) as record, open_logger(config, folder, record) as log:
+        with (
+            recording(config, folder, overrides, choices) as record,
+            watching(config.verbose, folder),
+            open_logger(config, folder, record) as log,
+        ):
             make_folder(config.paths.artifacts)
             work.log = log
             if config.trainer.threads:
@@ -181,9 +188,11 @@ def run(
             references = _reference_stages(work)
             if config.target != "result":
                 stages = find_target(config.target, [final, *references.values()])
+                announce(work, stages)
                 record["target"] = {stage.name: str(work.materialize(stage).path) for stage in stages}
                 record["artifacts"] = {s.name: s.key for stage in stages for s in stage.upstream()}
             else:
+                announce(work, [final, *references.values(), *reason_score_stages(config, final).values()])
                 record |= score(work, final, references)
                 log(score_metrics(record, config.sweep_metric))
                 if config.timing.rows:
@@ -194,6 +203,7 @@ def run(
                         log({f"timing/{mode['mode']}/{name}": mode[name] for name in ("seconds", "tokens")})
                 if config.logger.wandb:
                     log(case_tables(work, [final, *references.values()]))
+                    log(comparison(config, record, folder))
             if "engine" in vars(work):  # not where all texts and ratings were in the store
                 record["engine"] = work.engine.about
     finally:
@@ -268,6 +278,39 @@ def plan(work: "Job", finals: "dict[str, Stage]") -> None:
             f"{minutes(whole)} in all by this machine's earlier builds{rest}" if whole else "no earlier build to go by"
         )
     print(f"{hits} stages in the store, {len(stages) - hits} to build; nothing was done (plan=true)")
+
+
+def announce(work: "Job", finals: "list[Stage]") -> None:
+    """Say, before anything is done and any teacher is paid, what is to be built and how long that takes."""
+    from r4r.progress import expect, say
+    from r4r.stages.estimate import counts, described, minutes
+
+    stages = list({(stage.name, stage.key): stage for final in finals for stage in final.upstream()}.values())
+    known = counts(work.config, stages, work.store)
+    expected: dict[tuple[str, str], float | None] = {}
+    asked = []
+    for stage in stages:
+        which = stage.name, stage.key
+        if work.store.find(*which):
+            expected[which] = 0.0
+            continue
+        words, expected[which] = described(stage, known, work.store)
+        if work.config.teacher.is_api and "call" in words:
+            asked.append(f"      {stage.name}: {words}")
+    expect(expected)
+    build = [seconds for seconds in expected.values() if seconds != 0.0]
+    if not build:
+        return
+    unknown = sum(seconds is None for seconds in build)
+    whole = sum(seconds or 0.0 for seconds in build)
+    words = f"{minutes(whole)} by this machine's earlier builds" if unknown < len(build) else ""
+    rest = f"no rate yet for {unknown} of them" if unknown else ""
+    say(
+        f"plan  {len(build)} stages to build, {len(stages) - len(build)} in the store; "
+        + ", ".join(filter(None, [words, rest]))
+    )
+    for line in asked:
+        say(line)
 
 
 def find_target(target: str, finals: "list[Stage]") -> "list[Stage]":

@@ -1,7 +1,6 @@
 """The commands of `r4r-report` beside the paper's tables: sweep, runs, show, diff."""
 
 import argparse
-import io
 import shlex
 import sys
 from collections.abc import Sequence
@@ -35,7 +34,7 @@ def sweep_command(argv: Sequence[str], outputs: Path) -> int:
     from r4r.report.sweep import MULTIRUN, not_started, reason_metrics, sweep
     from r4r.report.sweep_figure import draw_heat, draw_sweep, pick_axes
     from r4r.report.sweep_table import sweep_table
-    from r4r.report.text import latex, markdown
+    from r4r.report.text import as_png, latex, markdown
     from r4r.targets import close_names
 
     made = sweep(runs, args.against or ())
@@ -54,9 +53,9 @@ def sweep_command(argv: Sequence[str], outputs: Path) -> int:
     out.mkdir(parents=True, exist_ok=True)
     pictures = {}
     if any(point.cell.results for point in made.points):
-        pictures[f"{args.name}.png"] = _png(draw_sweep(made, args.metric, x, args.decoding))
+        pictures[f"{args.name}.png"] = as_png(draw_sweep(made, args.metric, x, args.decoding))
         if x is not None and y is not None:
-            pictures[f"{args.name}-heat.png"] = _png(draw_heat(made, args.metric, x, y, args.decoding))
+            pictures[f"{args.name}-heat.png"] = as_png(draw_heat(made, args.metric, x, y, args.decoding))
     files: dict[str, str | bytes] = {
         f"{args.name}.md": markdown(document),
         f"{args.name}.tex": latex(document),
@@ -169,10 +168,3 @@ def _tell(faults: Sequence[str]) -> None:
 
     for fault in faults:
         print(f"r4r-report: {shown(fault, 1000)}", file=sys.stderr)
-
-
-def _png(figure: "object") -> bytes:
-    """The same bytes for the same picture."""
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=150, metadata={"Software": None})  # type: ignore[attr-defined]
-    return out.getvalue()

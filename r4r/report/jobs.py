@@ -12,7 +12,7 @@ from r4r.report.settings import as_text
 from r4r.targets import close_names
 from r4r.teacher.said import visible
 
-NOT_SETTINGS = ("paths", "logger", "name", "plan")  # of the configuration: they change no result
+NOT_SETTINGS = ("paths", "logger", "name", "plan", "verbose")  # of the configuration: they change no result
 WIDTH = 400  # characters of a text that are shown
 
 

@@ -21,7 +21,17 @@ from r4r.report.settings import as_text, read_settings
 from r4r.report.tables import Row
 from r4r.targets import close_names
 
-SAME_JOB = ("name", "paths", "logger", "hydra", "target", "plan", "experiment", "plugins")  # no part of a result
+SAME_JOB = (
+    "name",
+    "paths",
+    "logger",
+    "hydra",
+    "target",
+    "plan",
+    "experiment",
+    "plugins",
+    "verbose",
+)  # no part of a result
 MULTIRUN = "multirun.yaml"
 ABSENT = "—"  # the value of a setting that a job has not
 Values = tuple[str, ...]

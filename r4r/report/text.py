@@ -1,8 +1,10 @@
-"""Grids of text into Markdown and LaTeX (booktabs)."""
+"""Grids of text into Markdown and LaTeX (booktabs), and pictures into bytes."""
 
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 UNREADABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # no page shows them, a terminal obeys some
 DAGGER, DOUBLE_DAGGER = "†", "‡"
@@ -71,6 +73,13 @@ class Document:
     def _repr_markdown_(self) -> str:
         """What a notebook shows."""
         return markdown(self)
+
+
+def as_png(figure: Any) -> bytes:
+    """A picture (matplotlib's Figure) as a PNG file: the same bytes for the same picture."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=150, metadata={"Software": None})
+    return out.getvalue()
 
 
 def escape_markdown(text: str) -> str:
