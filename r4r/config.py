@@ -247,6 +247,9 @@ class LoggerConfig(Section):
     project: str = "r4r"
     mode: Literal["auto", "offline", "online", "disabled"] = "auto"  # auto: WANDB_MODE's, or online with WANDB_API_KEY
     group: str | None = None
+    tags: tuple[str, ...] = ()  # beside those of the job's own: preset, method, data, model
+    job_type: str | None = None  # null: the method, or the stage that the job stops at
+    log_artifacts: bool = False  # the job's artifacts as W&B artifacts, each named by its stage and key
 
     @field_validator("project", "mode", "group")
     @classmethod
@@ -279,6 +282,9 @@ class Config(Section):
     plugins: tuple[str, ...] = ()  # modules outside r4r whose classes a _target_ may name; trusted as code is
     sweep_metric: Literal["mae", "rmse"] = "mae"  # what the job returns to a sweeper, and logs under this name
     name: str  # the job's name in records and W&B
+    verbose: int = Field(
+        1, ge=0, le=2
+    )  # 0: results and errors alone; 1: bars, or a line a stage; 2: all; job.log has all
     experiment: str | None = None
     dataset: DatasetConfig
     llm: LLMConfig
@@ -287,7 +293,7 @@ class Config(Section):
     experts: dict[str, dict[str, Any]] = Field({})  # mounted by the strategy
     strategy: StrategyConfig
     reason_source: dict[str, Any]  # its class checks it
-    control: dict[str, Any] = {"_target_": "r4r.stages.controls.NoControl", "name": "none"}  # its class checks it
+    control: dict[str, Any] = Field({"_target_": "r4r.stages.controls.NoControl", "name": "none"})  # its class checks it
     references: dict[str, dict[str, Any]] = Field({})  # methods scored beside this one
     metrics: MetricsConfig = MetricsConfig()
     timing: TimingConfig = TimingConfig()

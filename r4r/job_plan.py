@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from r4r.errors import ConfigError, R4RError
 from r4r.pipeline.stage import Stage
+from r4r.progress import expect, say
 from r4r.stages.estimate import counts, described, minutes
 from r4r.stages.stage import Job
 from r4r.stages.train import Training
@@ -50,6 +51,34 @@ def plan(work: Job, finals: Mapping[str, Stage]) -> None:
             f"{minutes(whole)} in all by this machine's earlier builds{rest}" if whole else "no earlier build to go by"
         )
     print(f"{hits} stages in the store, {len(stages) - hits} to build; nothing was done (plan=true)")
+
+
+def announce(work: Job, finals: Sequence[Stage]) -> None:
+    """Say, before anything is done and any teacher is paid, what is to be built and how long that takes."""
+    stages = list({(stage.name, stage.key): stage for final in finals for stage in final.upstream()}.values())
+    known = counts(work.config, stages, work.store)
+    expected: dict[tuple[str, str], float | None] = {}
+    asked = []
+    for stage in stages:
+        which = stage.name, stage.key
+        if work.store.find(*which):
+            expected[which] = 0.0
+            continue
+        words, expected[which] = described(stage, known, work.store)
+        if work.config.teacher.is_api and "call" in words:
+            asked.append(f"      {stage.name}: {words}")
+    expect(expected)
+    build = [seconds for seconds in expected.values() if seconds != 0.0]
+    if not build:
+        return
+    unknown = sum(seconds is None for seconds in build)
+    whole = sum(seconds or 0.0 for seconds in build)
+    words = f"{minutes(whole)} by this machine's earlier builds" if unknown < len(build) else ""
+    rest = f"no rate yet for {unknown} of them" if unknown else ""
+    which = f"{len(build)} {'stage' if len(build) == 1 else 'stages'} to build, {len(stages) - len(build)} in the store"
+    say(f"plan  {which}; {', '.join(filter(None, [words, rest]))}")
+    for line in asked:
+        say(line)
 
 
 def find_target(target: str, finals: Sequence[Stage]) -> list[Stage]:

@@ -1,6 +1,8 @@
 """Where training curves and scores go: one W&B run a job, a CSV file, both, or nowhere."""
 
+import io
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -12,14 +14,18 @@ from r4r.config import Config
 from r4r.curves import Curves
 from r4r.errors import R4RError
 from r4r.pipeline.stage import Stage
+from r4r.progress import say
 from r4r.rows import PREDICTIONS
 from r4r.spreadsheet import write_row
 from r4r.stages.score_reasons import reasons_of
 from r4r.stages.split import all_rows
 from r4r.stages.stage import Job
+from r4r.store.artifact import Store
 
 Log = Callable[[Mapping[str, Any]], None]
 RUN_NAME = 128  # characters at most; the notes have every override
+TAG = 64  # characters of a tag at most
+UNUSUAL = re.compile(r"[^A-Za-z0-9_.-]+")  # in the name of a W&B artifact
 ON = {"1", "true", "t", "yes", "y", "on"}  # of an environment variable
 MODES = ("online", "offline", "disabled", "shared")  # of WANDB_MODE, beside its old names
 OLD_MODES = {"dryrun": "offline", "run": "online"}
@@ -27,7 +33,7 @@ OLD_MODES = {"dryrun": "offline", "run": "online"}
 
 @contextmanager
 def open_logger(config: Config, folder: Path, record: Mapping[str, Any]) -> Iterator[Log]:
-    """A callable that takes metrics, and for W&B tables (DataFrames) as well. Closed with the block.
+    """A callable that takes metrics, and for W&B tables (DataFrames) and pictures (PNG) as well. Closed with the block.
 
     Names carry their stage, as in `reasoner/train/loss`. Whatever logs, a picture of each training's losses is left in
     the folder.
@@ -66,7 +72,7 @@ def _csv(folder: Path) -> Iterator[Log]:
         def write(metrics: Mapping[str, Any]) -> None:
             nonlocal count
             for name, value in metrics.items():
-                if not isinstance(value, pd.DataFrame):
+                if not isinstance(value, pd.DataFrame | bytes):
                     write_row(file, [count, name, value])
             file.flush()
             count += 1
@@ -124,6 +130,8 @@ def _wandb(config: Config, folder: Path, record: Mapping[str, Any]) -> Iterator[
             name=_run_name(config, record["overrides"]),
             notes=" ".join(record["overrides"]),
             group=wandb_group(config, record),
+            job_type=config.logger.job_type or (config.target if config.target != "result" else config.method["name"]),
+            tags=wandb_tags(config, record),
             dir=str(folder),
             mode=mode,
             config=config.model_dump(mode="json"),
@@ -135,12 +143,37 @@ def _wandb(config: Config, folder: Path, record: Mapping[str, Any]) -> Iterator[
     code = 1
     try:
         yield lambda metrics: run.log({name: _loggable(value) for name, value in metrics.items()})
+        if config.logger.log_artifacts:
+            for stage, key in (record.get("artifacts") or {}).items():
+                _log_artifact(run, Store(config.paths.artifacts), stage, key)
         code = 0
     finally:
         labels = [row["label"] for row in record.get("metrics", ())]
         found = {"label": labels[0] if labels else None, "artifacts": record.get("artifacts")}
         run.config.update({name: value for name, value in found.items() if value is not None})
         run.finish(exit_code=code)
+
+
+def wandb_tags(config: Config, record: Mapping[str, Any]) -> list[str]:
+    """What to filter runs by: presets, method, data set, base model, and the user's own tags."""
+    presets = record.get("choices", {}).get("experiment") or config.experiment or ()
+    own = [*([presets] if isinstance(presets, str) else presets), config.method["name"], config.dataset.name]
+    found = [*own, config.llm.name, *config.logger.tags]
+    return list(dict.fromkeys(text for tag in found if (text := str(tag).strip()[:TAG])))
+
+
+def _log_artifact(run: Any, store: Store, stage: str, key: str) -> None:
+    """An artifact of the job as one of W&B's, named by stage and key; one that W&B has already is not sent again."""
+    import wandb
+
+    found = store.find(stage, key)
+    if found is None:
+        say(f"  {stage} {key} is not in the store any more, and not logged")
+        return
+    told = {name: value for name, value in found.manifest.items() if name != "contents"}
+    logged = wandb.Artifact(UNUSUAL.sub("-", f"{stage}-{key}"), type=stage.partition("/")[0], metadata=told)
+    logged.add_dir(str(found.path))
+    run.log_artifact(logged)
 
 
 def _run_name(config: Config, overrides: Sequence[str]) -> str:
@@ -155,6 +188,10 @@ def _run_name(config: Config, overrides: Sequence[str]) -> str:
 def _loggable(value: Any) -> Any:
     import wandb
 
+    if isinstance(value, bytes):
+        from PIL import Image
+
+        return wandb.Image(Image.open(io.BytesIO(value)))
     return wandb.Table(dataframe=value) if isinstance(value, pd.DataFrame) else value
 
 

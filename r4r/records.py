@@ -1,8 +1,10 @@
 """A job's record: `result.json`, written whatever happens to the job."""
 
 import errno
+import hashlib
 import json
 import math
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 RESULT = "result.json"
 FORMAT = 1
 RESERVE = 32 * 1024  # bytes kept for the last word of a job that fills the disk
+NOT_TOLD = ("paths.", "logger", "hydra", "name=", "verbose=")  # overrides that a folder's name leaves out
+UNUSUAL = re.compile(r"[^A-Za-z0-9._=,+-]+")  # in a folder's name
+FOLDER_NAME = 100  # characters of it at most
 TEACHER = ("teacher_calls", "teacher_cached", "teacher_tokens_in", "teacher_tokens_out", "dollars")
 OWN = ("train_tokens", "tokens_in", "tokens_out")  # the job's own model's: trained on, read and written
 COUNTED = (*OWN, *TEACHER)
@@ -96,6 +101,30 @@ def recording(
     finally:
         record |= {**machine(), "wall_s": round(time.monotonic() - started, 2)}
         _finish(folder, record, first)
+
+
+def named_folder(folder: Path, overrides: Sequence[str]) -> Path:
+    """Rename a job's folder, which Hydra has just made, so that it says what the job was given: `3-dim=8,seed=1`.
+
+    Where a folder of that name is there, it is this job's, which was stopped and started again.
+
+    Returns:
+        Where the folder is now; where it was, if the disk refuses.
+    """
+    given = [override for override in overrides if not override.startswith(NOT_TOLD)]
+    short = ["=".join((key.rpartition(".")[2], value)) for key, _, value in (o.partition("=") for o in given)]
+    words = UNUSUAL.sub("_", ",".join(short)).strip("._")
+    if len(words) > FOLDER_NAME:
+        words = f"{words[:FOLDER_NAME]}-{hashlib.sha256(','.join(given).encode()).hexdigest()[:8]}"
+    wanted = folder.with_name(f"{folder.name}-{words}") if words else folder
+    try:
+        if wanted != folder and wanted.is_dir():
+            folder.rmdir()
+        elif wanted != folder:
+            folder.rename(wanted)
+    except OSError:
+        return folder
+    return wanted
 
 
 def _finish(folder: Path, record: dict[str, Any], first: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -91,7 +91,7 @@ def job(cfg: "DictConfig") -> float | None:
     from r4r.launch import processes_to_start, start_processes
     from r4r.plugins import check_job
     from r4r.ranks import this_rank
-    from r4r.records import group_choices
+    from r4r.records import group_choices, named_folder
     from r4r.terminal import refusal
 
     hydra_config, here = HydraConfig.get(), this_rank()
@@ -106,6 +106,8 @@ def job(cfg: "DictConfig") -> float | None:
                     made.unlink() if made.suffix else made.rmdir()
             sys.exit(start_processes(count, config.trainer, sys.argv[1:]))
         choices = group_choices(hydra_config)
+        if here.rank == 0 and not config.plan:
+            folder = named_folder(folder, list(hydra_config.overrides.task))
         record = run(config, folder, list(hydra_config.overrides.task), choices)
     except Exception as error:
         # shown here and not in main: of a sweep's failed jobs, main would see only the first
@@ -141,9 +143,12 @@ def run(
     import threading
 
     from r4r.checks import construct
-    from r4r.job_plan import check_base_model, find_target
+    from r4r.job_plan import announce, check_base_model, find_target
     from r4r.loggers import case_tables, open_logger, score_metrics
+    from r4r.progress import watching
     from r4r.records import Terminated, recording
+    from r4r.report.finale import comparison
+    from r4r.stages.score_reasons import reason_score_stages
     from r4r.stages.stage import Job
     from r4r.store.artifact import Store
     from r4r.summary import show
@@ -168,7 +173,6 @@ def run(
             return {}
     if config.plan:
         from r4r.job_plan import plan
-        from r4r.stages.score_reasons import reason_score_stages
 
         final = method.stages(work)
         plan(work, {"method": final, **_reference_stages(work), **reason_score_stages(config, final)})
@@ -178,7 +182,11 @@ def run(
     main_thread = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, terminate) if main_thread else None
     try:
-        with recording(config, folder, overrides, choices) as record, open_logger(config, folder, record) as log:
+        with (
+            recording(config, folder, overrides, choices) as record,
+            watching(config.verbose, folder),
+            open_logger(config, folder, record) as log,
+        ):
             make_folder(config.paths.artifacts)
             work.log = log
             if config.trainer.threads:
@@ -190,9 +198,11 @@ def run(
             stages = find_target(config.target, [final, *references.values()])
             check_base_model(work, stages)
             if config.target != "result":
+                announce(work, stages)
                 record["target"] = {stage.name: str(work.materialize(stage).path) for stage in stages}
                 record["artifacts"] = {s.name: s.key for stage in stages for s in stage.upstream()}
             else:
+                announce(work, [final, *references.values(), *reason_score_stages(config, final).values()])
                 record |= score(work, final, references)
                 log(score_metrics(record, config.sweep_metric))
                 if config.timing.rows:
@@ -203,6 +213,7 @@ def run(
                         log({f"timing/{mode['mode']}/{name}": mode[name] for name in ("seconds", "tokens")})
                 if config.logger.wandb:
                     log(case_tables(work, [final, *references.values()]))
+                    log(comparison(config, record, folder))
             if "engine" in vars(work):  # not where all texts and ratings were in the store
                 record["engine"] = work.engine.about
     finally:

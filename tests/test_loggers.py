@@ -18,7 +18,7 @@ from r4r.config import Config
 from r4r.curves import Curves
 from r4r.errors import R4RError
 from r4r.files import conf_dir
-from r4r.loggers import open_logger, score_metrics, wandb_group, wandb_mode
+from r4r.loggers import open_logger, score_metrics, wandb_group, wandb_mode, wandb_tags
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "r4r" / "report" / "README.md"
@@ -81,6 +81,54 @@ def test_a_mode_that_wandb_does_not_know_is_a_sentence(monkeypatch: pytest.Monke
 def test_the_group_of_several_presets_is_the_first(overrides: list[str], presets: Any, group: str | None) -> None:
     config = configured("method=reason4rec", *overrides)
     assert wandb_group(config, {"choices": {"experiment": presets}}) == group
+
+
+@pytest.mark.parametrize(
+    ("overrides", "presets", "tags"),
+    [
+        (["experiment=[table4,smoke]"], ["table4", "smoke"], ["table4", "smoke", "mf", "simulated", "tiny"]),
+        (["++logger.tags=[mine,mf]"], None, ["mf", "simulated", "smollm2_135m", "mine"]),
+    ],
+)
+def test_tags_say_what_a_run_is(overrides: list[str], presets: Any, tags: list[str]) -> None:
+    config = configured(*overrides)
+    assert wandb_tags(config, {"choices": {"experiment": presets}}) == tags
+
+
+def test_the_last_job_of_a_sweep_logs_the_comparison_and_every_job_its_artifacts(
+    r4r: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W&B offline, as it is; what it is told is taken down on the way."""
+    runs: list[dict[str, Any]] = []
+    real_init = wandb.init
+
+    def init(**settings: Any) -> Any:
+        run = real_init(**settings)
+        told: dict[str, Any] = {**settings, "names": [], "logged": {}}
+        log, keep = run.log, run.log_artifact
+        run.log = lambda metrics: (told["logged"].update(metrics), log(metrics))
+        run.log_artifact = lambda artifact: (told["names"].append(artifact.name), keep(artifact))
+        runs.append(told)
+        return run
+
+    monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setenv("R4R_OUTPUTS", str(tmp_path))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    small = [*SMALL, "method=mf", "method.dim=2,4", "logger=wandb", "logger.log_artifacts=true", "logger.tags=[mine]"]
+    assert r4r("-m", *small) == 0
+    first, last = runs
+    assert {run["mode"] for run in runs} == {"offline"}
+    assert {run["job_type"] for run in runs} == {"mf"}
+    assert all("mine" in run["tags"] for run in runs)
+    for run in runs:
+        run["names"] = [name for name in run["names"] if not name.startswith("run-")]  # tables, W&B's own way
+        assert {name.rpartition("-")[0] for name in run["names"]} == {"split", "predict-mf", "predict-means"}
+        assert all(len(name.rpartition("-")[2]) == 16 for name in run["names"])
+    assert "comparison/table" not in first["logged"]
+    table = last["logged"]["comparison/table"]
+    assert table.columns[0] == "method.dim"
+    assert len(table.data) == 2 * 2 * 3  # settings, metrics, decodings
+    assert last["logged"]["comparison/picture"].format == "png"
 
 
 def test_the_documented_sync_command_finds_every_offline_run(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from r4r.errors import DataError
-from r4r.metrics.significance import ALPHA, World, holm, paired_bootstrap, pooled, pooled_scores
+from r4r.metrics.significance import ALPHA, World, holm, paired_bootstrap, pooled, pooled_scores, unpaired
 
 SEEDS, ROWS, TRIES = 3, 80, 120
 
@@ -38,6 +38,21 @@ def found(effect: float, worlds: int, between: float = 0.0, tries: int = TRIES) 
 def test_equal_methods_are_rarely_told_apart(worlds: int, between: float) -> None:
     """Also where a few worlds differ much more than rows do: the chance must stay near five in a hundred."""
     assert max(found(0.0, worlds, between).values()) <= stats.binom.ppf(0.999, TRIES, ALPHA) / TRIES
+
+
+def test_without_an_effect_p_is_uniform() -> None:
+    generator = np.random.default_rng(11)
+    made = [pooled([world(generator, 0.0)], samples=250) for _ in range(150)]
+    for metric in ("mae", "rmse"):
+        assert stats.kstest([one[metric]["p"] for one in made], "uniform").pvalue > 0.01
+
+
+def test_without_an_effect_no_level_is_exceeded_over_worlds() -> None:
+    """Student's t there takes the larger of two variances, so that p errs upwards."""
+    generator = np.random.default_rng(12)
+    made = [pooled([world(generator, 0.0, 0.1) for _ in range(3)], samples=100)["mae"]["p"] for _ in range(150)]
+    for level in (0.05, 0.2, 0.5):
+        assert np.mean(np.array(made) < level) <= stats.binom.ppf(0.999, 150, level) / 150
 
 
 @pytest.mark.parametrize(("worlds", "between"), [(1, 0.0), (3, 0.0)])
@@ -112,6 +127,17 @@ def test_scores_are_pooled_alike() -> None:
     assert got["difference"] == pytest.approx((better - worse).mean())
     assert got["p"] < 0.01
     assert pooled_scores([World(better, better)])["p"] == 1.0
+
+
+def test_unpaired_means_are_compared_as_by_welch() -> None:
+    generator = np.random.default_rng(6)
+    samples = generator.normal(1.0, 0.2, 12), generator.normal(1.3, 0.6, 30)
+    told = [(float(s.mean()), float(s.std(ddof=1) / np.sqrt(len(s))), len(s)) for s in samples]
+    got = unpaired(*told)
+    welch = stats.ttest_ind(*samples, equal_var=False)
+    assert got["p"] == pytest.approx(welch.pvalue)
+    assert (got["low"], got["high"]) == pytest.approx(tuple(welch.confidence_interval()))
+    assert unpaired((1.0, 0.0, 3), (1.0, 0.0, 3))["p"] == 1.0
 
 
 def test_columns_of_other_shapes_are_refused() -> None:

@@ -75,7 +75,7 @@ def test_a_sweep_becomes_an_array_of_jobs(script: Path, monkeypatch: pytest.Monk
     ):
         assert f"#SBATCH --{asked}\n" in text
     folders = sorted(path.parent for path in (tmp_path / "out" / "sweeps").rglob("result.json"))
-    assert [folder.name for folder in folders] == ["0", "1"]
+    assert [folder.name.partition(",")[0] for folder in folders] == ["0-seed=1", "1-seed=2"]
     found = [json.loads((folder / "result.json").read_text(encoding="utf-8")) for folder in folders]
     assert [(record["status"], record["seed"]) for record in found] == [("ok", 1), ("ok", 2)]
 

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
-from report_records import LOADER
-from test_report import record, runs, write
+from report_records import LOADER, record, runs, write
 
 from r4r.checks import construct, validate
 from r4r.errors import DataError

@@ -104,6 +104,22 @@ def pooled_scores(worlds: Sequence[World], samples: int = 2000, seed: int = 0, l
     return _pooled(worlds, columns, lambda means: means[:, 0] - means[:, 1], samples, seed, level)
 
 
+def unpaired(first: tuple[float, float, int], second: tuple[float, float, int], level: float = 0.95) -> Effect:
+    """Difference of two means (first minus second) of which no single values are at hand (Welch 1947).
+
+    Args:
+        first, second: mean, standard error, number of values (two or more).
+    """
+    (mean, error, n), (other, other_error, m) = first, second
+    variance, other_variance = error**2, other_error**2
+    difference, whole = mean - other, float(np.sqrt(variance + other_variance))
+    if whole == 0:
+        p = 1.0 if difference == 0 else 0.0
+        return {"difference": difference, "low": difference, "high": difference, "p": p, "visible": 0.0}
+    freedom = (variance + other_variance) ** 2 / (variance**2 / (n - 1) + other_variance**2 / (m - 1))
+    return _student(difference, whole, freedom, level)
+
+
 def holm(p: Sequence[float]) -> list[float]:
     """p of several comparisons, adjusted so that the chance of any false finding among them stays below ALPHA (Holm
     1979), in the same order."""
@@ -193,12 +209,17 @@ def _over_worlds(observed: np.ndarray, row_variance: np.ndarray, level: float) -
     if error == 0:
         return {"difference": mean, "low": mean, "high": mean, "p": 1.0 if mean == 0 else 0.0, "visible": 0.0}
     freedom = (count - 1) * (max(1.0, (within / between) ** 2) if between > 0 else np.inf)
+    return _student(mean, error, freedom, level)
+
+
+def _student(difference: float, error: float, freedom: float, level: float) -> Effect:
+    """An effect whose error is estimated with so many degrees of freedom."""
     t = stats.t(freedom)
     half = float(t.ppf((1 + level) / 2) * error)
     return {
-        "difference": mean,
-        "low": mean - half,
-        "high": mean + half,
-        "p": float(2 * t.sf(abs(mean) / error)),
+        "difference": difference,
+        "low": difference - half,
+        "high": difference + half,
+        "p": float(2 * t.sf(abs(difference) / error)),
         "visible": float((t.ppf(1 - ALPHA / 2) + t.ppf(POWER)) * error),
     }

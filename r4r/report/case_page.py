@@ -8,15 +8,13 @@ import base64
 import hashlib
 import html
 import math
-import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
 from r4r.report.cases import History, Review, Said, Studies, Study
-
-UNREADABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # HTML has no place for them
+from r4r.report.text import UNREADABLE
 
 
 class Html(str):
@@ -32,7 +30,7 @@ def element(name: str, /, *inside: str, **attributes: object) -> Html:
         if value is not None and value is not False
     )
     body = "".join(part if isinstance(part, Html) else escape(part) for part in inside)
-    return Html(f"<{name}{head}>" + ("" if name in ("meta", "input") else f"{body}</{name}>"))
+    return Html(f"<{name}{head}>" + ("" if name in ("meta", "input", "img") else f"{body}</{name}>"))
 
 
 def escape(text: str) -> str:
@@ -48,7 +46,7 @@ def case_page(made: Studies, served: str | None = None) -> str:
     """
     style, script = (_file(f"case_page.{kind}") for kind in ("css", "js"))
     policy = (
-        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; "
+        f"default-src 'none'; style-src '{content_hash(style)}'; script-src '{content_hash(script)}'; base-uri 'none'; "
         "form-action 'none'"
     )
     document = made.document
@@ -79,7 +77,7 @@ def _file(name: str) -> Html:
     return Html((Path(__file__).parent / name).read_text(encoding="utf-8"))
 
 
-def _hash(text: str) -> str:
+def content_hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 

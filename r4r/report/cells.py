@@ -43,14 +43,14 @@ class Cell:
     """A row's results on one data set.
 
     Attributes:
-        results: by seed, in order.
+        results: by seed (of a sweep: by whatever tells a setting's repetitions apart), in order.
         p: metric -> p of the paired bootstrap against the headline row, one a seed that allows the comparison.
         effects: metric -> the difference from the headline row, pooled over seeds.
         status: ok, failed, missing, or not built.
     """
 
     row: Row
-    results: dict[int, Result] = field(default_factory=dict)
+    results: dict[Any, Result] = field(default_factory=dict)
     p: dict[str, list[float]] = field(default_factory=dict)
     effects: dict[str, Effect] = field(default_factory=dict)
     status: str = "ok"

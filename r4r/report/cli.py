@@ -10,17 +10,25 @@ from pathlib import Path
 
 from r4r.errors import DataError, R4RError
 from r4r.spreadsheet import write_row
+from r4r.terminal import speak_any_terminal
 
 HELP = """\
 Gathers result.json records and writes, for each table or figure: NAME.md, NAME.tex (booktabs) and NAME.csv; of figures
 3 and 4 also NAME.png and NAME.pdf, of figure 5 figure5.html, a page of cases that holds all it needs. What failed or is
 missing is named in each. Records of the smoke preset count only with --experiment smoke. Exit codes: 0 done, 1 nothing
-to report, 2 wrong command line."""
+to report, 2 wrong command line.
+
+  r4r-report sweep [DIR ...]   any sweep: what varies, and what each setting gave
+  r4r-report runs [DIR ...]    all jobs, with filters
+  r4r-report show RUN          one job
+  r4r-report diff A B          how two jobs differ
+Each has its own --help."""
 
 
 def main() -> None:
     """The command line."""
     os.environ["MPLBACKEND"] = "Agg"  # as in `r4r`: figures go into files alone
+    speak_any_terminal()
     try:
         code = report(sys.argv[1:])
     except R4RError as error:
@@ -42,6 +50,10 @@ def report(argv: Sequence[str]) -> int:
     Raises:
         DataError: a folder of records is not there, or none of them is of the table.
     """
+    from r4r.report.commands import COMMANDS
+
+    if argv and argv[0] in COMMANDS:
+        return COMMANDS[argv[0]](argv[1:], _outputs())
     args = _parse(argv)
     from r4r.report.blocks import blocks
     from r4r.report.cases import LIMIT, case_studies
@@ -89,7 +101,7 @@ def report(argv: Sequence[str]) -> int:
             continue
         made.problems += faults
         args.out.mkdir(parents=True, exist_ok=True)
-        for suffix, text in (("md", markdown(made)), ("tex", latex(made)), ("csv", _csv(made.rows))):
+        for suffix, text in (("md", markdown(made)), ("tex", latex(made)), ("csv", as_csv(made.rows))):
             (args.out / f"{name}.{suffix}").write_text(text, encoding="utf-8", newline="")
             drawn.append(args.out / f"{name}.{suffix}")
         if name == CASES.name and studies:
@@ -108,6 +120,7 @@ def report(argv: Sequence[str]) -> int:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    from r4r.report.commands import COMMANDS
     from r4r.report.tables import CASES, NAMES, REASONS, TABLES
     from r4r.targets import close_names
 
@@ -136,7 +149,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--serve-url", type=_address, metavar="URL", help="figure5: link each case to this r4r-serve")
     args = parser.parse_args(argv)
     if args.name not in (*NAMES, "all"):
-        parser.error(f"{args.name}: there is no such table or figure; {close_names(args.name, (*NAMES, 'all'))}")
+        known = (*NAMES, "all", *COMMANDS)
+        parser.error(f"{args.name}: there is no such table or figure; {close_names(args.name, known)}")
     if args.against:
         compared = {**TABLES, REASONS.name: REASONS}
         if args.name not in compared:
@@ -187,13 +201,16 @@ def _outputs() -> Path:
     return Path(os.environ.get("R4R_OUTPUTS") or "multirun_outputs")
 
 
-def _csv(rows: Sequence[dict[str, object]]) -> str:
+def as_csv(rows: Sequence[dict[str, object]]) -> str:
+    """A CSV file, a line a dictionary, whose cells no spreadsheet takes for formulas, nor a terminal for commands."""
+    from r4r.report.text import UNREADABLE
+
     columns = list(dict.fromkeys(column for row in rows for column in row))
     out = io.StringIO(newline="")
     write_row(out, columns)
     for row in rows:
         write_row(out, [row.get(column, "") for column in columns])
-    return out.getvalue()
+    return UNREADABLE.sub("\ufffd", out.getvalue().replace("\r\n", "\n")).replace("\n", "\r\n")
 
 
 if __name__ == "__main__":

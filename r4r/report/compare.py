@@ -47,15 +47,17 @@ class Comparison:
         p: of each seed by itself.
         effect: over the seeds.
         untold: seeds of which nothing is known.
+        apart: seeds for which the two scored other rows, so that they make no pairs.
     """
 
     p: dict[str, list[float]]
     effect: dict[str, Effect]
-    untold: list[int]
+    untold: list[Any]
+    apart: list[Any]
 
 
-def compare(row: Mapping[int, Side], headline: Mapping[int, Side]) -> Comparison:
-    """The mean ratings of two rows, each by seed."""
+def compare(row: Mapping[Any, Side], headline: Mapping[Any, Side]) -> Comparison:
+    """The mean ratings of two rows, each by seed (or by whatever tells a setting's repetitions apart)."""
 
     def one(first: Side, second: Side) -> dict[str, dict[str, float]] | None:
         told = _recorded(first, second)
@@ -66,7 +68,7 @@ def compare(row: Mapping[int, Side], headline: Mapping[int, Side]) -> Comparison
     return _compare(row, headline, SCORES, one, _rated, pooled)
 
 
-def compare_reasons(row: Mapping[int, Side], headline: Mapping[int, Side], metric: str) -> Comparison:
+def compare_reasons(row: Mapping[Any, Side], headline: Mapping[Any, Side], metric: str) -> Comparison:
     """The scores of two rows' reasons by one metric, each by seed, from the artifacts."""
 
     def world(pairs: Sequence[tuple[Side, Side]]) -> World | None:
@@ -83,21 +85,23 @@ def compare_reasons(row: Mapping[int, Side], headline: Mapping[int, Side], metri
 
 
 def _compare(
-    row: Mapping[int, Side],
-    headline: Mapping[int, Side],
+    row: Mapping[Any, Side],
+    headline: Mapping[Any, Side],
     metrics: Sequence[str],
     one: Callable[[Side, Side], dict[str, dict[str, float]] | None],
     world: Callable[[Sequence[tuple[Side, Side]]], World | None],
     pool: Callable[[Sequence[World]], dict[str, dict[str, float]]],
 ) -> Comparison:
     """Seed by seed, and over all seeds whose values of both rows are at hand; of a single seed, what it says itself."""
-    pairs = {seed: (row[seed], headline[seed]) for seed in sorted(row.keys() & headline.keys())}
+    both = {seed: (row[seed], headline[seed]) for seed in row if seed in headline}
+    pairs = {seed: pair for seed, pair in both.items() if pair[0][0].rows_scored == pair[1][0].rows_scored}
     alone = {seed: one(*pair) for seed, pair in pairs.items()}
     told = {seed: found for seed, found in alone.items() if found is not None}
     made = Comparison(
         {metric: [found[metric]["p"] for found in told.values()] for metric in metrics if told},
         {},
         [seed for seed, found in alone.items() if found is None],
+        [seed for seed in both if seed not in pairs],
     )
     if len(pairs) == len(told) == 1:
         [effects], worlds = told.values(), 1
@@ -149,7 +153,7 @@ def _score(run: Run, label: str) -> tuple[Any, ...] | None:
 
 
 def _rated(pairs: Sequence[tuple[Side, Side]]) -> World | None:
-    return _world(pairs, _predictions, truth=True)
+    return _world(pairs, predictions, truth=True)
 
 
 def _world(pairs: Sequence[tuple[Side, Side]], values: Callable[[Run, str], Any], truth: bool) -> World | None:
@@ -174,7 +178,7 @@ def _world(pairs: Sequence[tuple[Side, Side]], values: Callable[[Run, str], Any]
         return None
 
 
-def _predictions(run: Run, label: str) -> Any:
+def predictions(run: Run, label: str) -> Any:
     """The mean ratings of a label, by row_id, of the rows that the record scored; None where they are not on disk."""
     from r4r.rows import PREDICTIONS
 

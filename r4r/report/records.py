@@ -131,7 +131,7 @@ def gather(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
     faults: list[str] = []
     for folder in folders:
         if not folder.exists():
-            raise DataError(f"{folder}: there is no such folder; --records names folders that hold {RESULT} files")
+            raise DataError(f"{folder}: there is no such folder; name folders that hold {RESULT} files")
         for path in _found(folder, faults):
             try:
                 runs[path.resolve()] = Run(path, _read(path))

@@ -125,6 +125,12 @@ class Reads(Part):
     references: dict[str, list[str] | None]
 
 
+class Cost(Part):
+    """What all stages of the method took, whichever job built them."""
+
+    total: dict[str, float]
+
+
 class Record(Part):
     """A job's `result.json`."""
 
@@ -147,6 +153,8 @@ class Record(Part):
     rating_metrics: dict[str, RatingMetric] = {}
     comparisons: list[Comparison] = []
     reasons: Reasons | None = None
+    cost: Cost | None = None
+    wall_s: float | None = None
     timing: Timing | None = None
 
     @model_validator(mode="after")

@@ -101,7 +101,7 @@ def distance(table: Table, row: Row, setting: Setting, run: Run, ask: Ask, refer
     groups |= {"recipe"} if any(name.startswith("experts") for name in reads) else set()
     where = Composition(table.name, setting, ask.experiment, ask.given, ask.config_dir)
     preset = _options(where)
-    theirs = {group: _text(run.choices.get(group, preset.get(group))) for group in SWEPT}
+    theirs = {group: as_text(run.choices.get(group, preset.get(group))) for group in SWEPT}
     fixed = {override.partition("=")[0] for override in ask.given}
     named = tuple(
         (group, option)
@@ -124,8 +124,13 @@ def distance(table: Table, row: Row, setting: Setting, run: Run, ask: Ask, refer
     for key in sorted(keys):
         if left.get(key) != right.get(key):
             into = shared if key.partition(".")[0] in SWEPT else own
-            into[key] = (_text(left.get(key)), _text(right.get(key)))
+            into[key] = (as_text(left.get(key)), as_text(right.get(key)))
     return Distance(shared, own, frozenset(keys | groups))
+
+
+def read_settings(run: Run) -> dict[str, Any]:
+    """Dotted key -> value of all that the run's own method reads and that may change a result."""
+    return dict(_leaves(run.settings, _reads(run, None)))
 
 
 def data_settings(run: Run) -> str:
@@ -174,7 +179,8 @@ def _leaves(config: Mapping[str, Any], reads: Sequence[str]) -> Iterator[tuple[s
         yield from walk(value, name)
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A setting's value, as on the command line."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -250,7 +256,7 @@ def _resolved(where: Composition, named: tuple[tuple[str, str], ...], seed: int)
     values: Any = OmegaConf.to_container(cfg, resolve=True)
     values["experts"] = {name: node for name, node in (values.get("experts") or {}).items() if "_target_" in node}
     without_strangers(values, strangers(values))
-    complete = UNSET not in _text(values)
+    complete = UNSET not in as_text(values)
     return (_dumped(values) if complete else values), complete
 
 

@@ -1,9 +1,12 @@
-"""Grids of text into Markdown and LaTeX (booktabs)."""
+"""Grids of text into Markdown and LaTeX (booktabs), and pictures into bytes."""
 
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+UNREADABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # no page shows them, a terminal obeys some
 DAGGER, DOUBLE_DAGGER = "†", "‡"
 LATEX = {
     "\\": r"\textbackslash{}",
@@ -31,10 +34,11 @@ LATEX = {
 
 @dataclass(frozen=True)
 class Text:
-    """A cell: plain text, and whether it stands out."""
+    """A cell: plain text, and whether it stands out: the best of a column bold, the second underlined."""
 
     text: str
     bold: bool = False
+    underlined: bool = False
 
 
 @dataclass
@@ -66,10 +70,26 @@ class Document:
     notes: list[str] = field(default_factory=list)
     rows: list[dict[str, object]] = field(default_factory=list)
 
+    def _repr_markdown_(self) -> str:
+        """What a notebook shows."""
+        return markdown(self)
+
+
+def as_png(figure: Any) -> bytes:
+    """A picture (matplotlib's Figure) as a PNG file: the same bytes for the same picture."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=150, metadata={"Software": None})
+    return out.getvalue()
+
 
 def escape_markdown(text: str) -> str:
     """Plain text that a Markdown reader shows as it is, on one line."""
-    text = re.sub(r"\s+", " ", text).strip().replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = (
+        UNREADABLE.sub("\ufffd", re.sub(r"\s+", " ", text).strip())
+        .replace("&", "&amp;")
+        .replace("<", "&lt;")
+        .replace(">", "&gt;")
+    )
     text = re.sub(r"([\\`*{}\[\]#|~$])", r"\\\1", text)
     return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)  # inside a word it is no markup
 
@@ -104,7 +124,7 @@ def _line(cells: Sequence[str]) -> str:
 
 def _markdown(cell: Text) -> str:
     text = escape_markdown(cell.text)
-    return f"**{text}**" if cell.bold else text
+    return f"**{text}**" if cell.bold else f"<ins>{text}</ins>" if cell.underlined else text
 
 
 def latex(document: Document) -> str:
@@ -134,4 +154,4 @@ def latex(document: Document) -> str:
 
 def _latex(cell: Text) -> str:
     text = escape_latex(cell.text)
-    return rf"\textbf{{{text}}}" if cell.bold else text
+    return rf"\textbf{{{text}}}" if cell.bold else rf"\underline{{{text}}}" if cell.underlined else text

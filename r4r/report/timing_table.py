@@ -4,7 +4,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from r4r.metrics.significance import POWER, holm, unpaired
 from r4r.report.candidates import of_preset, standing
+from r4r.report.compare import Effect
+from r4r.report.documents import effect_columns, shown_effect
 from r4r.report.paper import beside
 from r4r.report.records import Run
 from r4r.report.settings import Ask
@@ -13,6 +16,11 @@ from r4r.report.text import Document, Grid, Text
 
 SINGLE, BATCHED = "single", "batched"
 EVERYTHING = Ask()
+DIFFERENCES = (
+    "Differences of one-by-one predictions by Welch's test over predictions, in brackets their 95 % interval; records hold "
+    "no single prediction's cost, so that nothing is paired. Visible: the smallest true difference that the comparison "
+    f"would have found with {POWER:.0%} probability."
+)
 PUBLISHED = {"seconds": "s", "tokens": "tokens"}
 Timing = Mapping[str, Any]  # as in a record: the setup, and its modes
 
@@ -132,6 +140,44 @@ def _grid(made: Document, dataset: str, runs: Sequence[Run]) -> None:
     headers = ["", "s, one by one", "median", "rating", "s, batched", "rows a batch", "tokens"]
     headers += [f"paper, {paper}: {name}" for name in PUBLISHED.values()]
     made.grids.append(Grid(f"{dataset}: {_named(setup)}", headers, lines))
+    _differences(made, dataset, setup, timed)
+
+
+def _differences(made: Document, dataset: str, setup: Timing, timed: Mapping[str, Timing]) -> None:
+    """Add each row's differences from the headline row, where both have standard errors."""
+    numbers = ("seconds", "tokens")
+    single = {name: _mode(timing, SINGLE) for name, timing in timed.items()}
+    found: dict[tuple[str, str], Effect] = {}
+    for number in numbers:
+        told = {name: _summary(mode, number) for name, mode in single.items()}
+        theirs = told.pop(COST.headline, None)
+        effects = {name: unpaired(own, theirs) for name, own in told.items() if own and theirs}
+        adjusted = holm([effect["p"] for effect in effects.values()])
+        for (name, effect), p in zip(effects.items(), adjusted, strict=True):
+            found[name, number] = Effect(**effect, seeds=1, worlds=1, holm=p)
+    if not found:
+        return
+    heads = [
+        head for unit in ("s, one by one", "tokens") for head in (f"{unit}: difference", "p", "p, Holm", "visible")
+    ]
+    lines = [
+        [Text(name), *(text for number in numbers for text in shown_effect(found.get((name, number)), 3))]
+        for name in single
+        if any((name, number) in found for number in numbers)
+    ]
+    made.grids.append(Grid(f"{dataset}: {_named(setup)}: differences from {COST.headline}", ["", *heads], lines))
+    for row in made.rows:
+        name = str(row["row"])
+        if row["dataset"] == dataset and row.get("mode") == SINGLE and (name, "seconds") in found:
+            row |= effect_columns(found[name, "seconds"])
+    if DIFFERENCES not in made.notes:
+        made.notes.append(DIFFERENCES)
+
+
+def _summary(mode: Mapping[str, Any], number: str) -> tuple[float, float, int] | None:
+    """Mean, standard error and number of predictions; None where a single one has no error."""
+    error = mode[f"{number}_se"]
+    return None if error is None or mode["n"] < 2 else (float(mode[number]), float(error), int(mode["n"]))
 
 
 def _named(setup: Timing) -> str:

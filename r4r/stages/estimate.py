@@ -14,6 +14,7 @@ from r4r.store.artifact import MANIFEST, Store
 if TYPE_CHECKING:
     from r4r.config import Config
 
+RECENT = 20  # builds of a stage that an estimate goes by, the newest ones
 ROW_FACTS = ("texts", "examples", "predictions", "kept", "pairs")  # what manifests call the rows of their stage
 TOKEN_FACTS = ("tokens_in", "tokens_out", "train_tokens", "teacher_tokens_in", "teacher_tokens_out")
 
@@ -121,7 +122,8 @@ def earlier(stage: Stage, store: Store) -> Past | None:
 def _builds(stage: Stage, store: Store) -> Iterator[tuple[float, Past]]:
     """(time of the build, what it took) of each artifact of the stage's name that was made on this kind of machine."""
     folder = store.root / stage.name
-    for path in folder.iterdir() if folder.is_dir() else ():
+    there = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    for path in sorted(there, key=lambda path: path.stat().st_mtime)[-RECENT:]:
         try:
             manifest = json.loads((path / MANIFEST).read_bytes())
             settings = yaml.safe_load((path / "config.yaml").read_bytes())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from r4r.config import Config
 from r4r.pipeline.stage import Stage
-from r4r.progress import say
+from r4r.progress import begin_stage, end_stage, found_stage, say
 from r4r.provenance import machine
 from r4r.store.artifact import Artifact, Store
 
@@ -111,7 +111,7 @@ class Job:
         found = self.store.find(stage.name, stage.key)
         if found:
             self.hits.append(stage.name)
-            say(f"hit   {stage.name} {stage.key}")
+            found_stage(stage.name, stage.key)
         return found
 
     def _make(self, stage: Stage) -> Artifact:
@@ -124,7 +124,7 @@ class Job:
             if damage:
                 aside = self.store.set_aside(stage.name, stage.key)
                 say(f"damaged: {stage.name} {stage.key} ({damage}); set aside as {aside}, and built anew")
-            say(f"build {stage.name} {stage.key}")
+            begin_stage(stage.name, stage.key)
             started = time.monotonic()
             folder = self.store.workspace(stage.name, stage.key)
             facts = stage.build(Work(self, inputs, folder))
@@ -140,5 +140,5 @@ class Job:
             }
             done = self.store.complete(stage.name, stage.key, stage.config, manifest)
             self.built.append(stage.name)
-            say(f"done  {stage.name} in {manifest['wall_s']:.0f} s")
+            end_stage(stage.name, stage.key, manifest["wall_s"])
             return done

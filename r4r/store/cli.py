@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from r4r.errors import R4RError, StoreError
-from r4r.store.artifact import MANIFEST, Store
+from r4r.store.artifact import MANIFEST, Artifact, Store
 from r4r.terminal import refusal, speak_any_terminal
 
 DAY = 86400.0
@@ -160,9 +160,7 @@ def export(store: Store, names: Sequence[str], file: Path) -> None:
     chosen: dict[str, Entry] = {}
     while waiting:
         entry = waiting.pop()
-        damage = store.damage(entry.stage, entry.key, whole=True)
-        if damage:
-            raise StoreError(f"{entry.name} is damaged ({damage}); run the job that uses it again first")
+        _sound(store, entry)
         chosen[entry.key] = entry
         for name, key in json.loads((entry.path / MANIFEST).read_bytes())["inputs"].items():
             if key not in whole:
@@ -179,6 +177,52 @@ def _named(whole: dict[str, Entry], name: str) -> Entry:
     if len(found) != 1:
         raise StoreError(f"{name}: there is no such artifact; r4r-store list shows STAGE/KEY of each")
     return found[0]
+
+
+def predictions(store: Store, outputs: Path, name: str, file: Path) -> None:
+    """Write the predictions of an artifact, or of all methods that a run scored, as CSV.
+
+    Raises:
+        StoreError: the name means neither, or what it means is not in the store.
+    """
+    whole = {entry.key: entry for entry in entries(store.root) if entry.state == "whole"}
+    folder = next((path for path in (Path(name), outputs / name) if (path / "result.json").is_file()), None)
+    if folder is None:
+        chosen = [_named(whole, name)]
+    else:
+        found = {key: stage for (stage, key), runs in users(folder).items() if runs}
+        chosen = [whole[key] for key, stage in found.items() if stage.startswith("predict/") and key in whole]
+        if not chosen:
+            raise StoreError(f"{folder}: no predictions of this run are in {store.root}")
+    splits = {key for entry in chosen for key in _before(whole, entry) if whole[key].stage == "split"}
+    if len(splits) != 1:
+        raise StoreError(f"{name}: the split that its rows are of is not in {store.root}")
+    from r4r.store.handing import write_predictions
+
+    count = write_predictions([_sound(store, e) for e in chosen], _sound(store, whole[splits.pop()]), file)
+    print(f"{file}: {count} predictions")
+
+
+def _before(whole: dict[str, Entry], entry: Entry) -> set[str]:
+    """Keys of an artifact and of all that it was made from, as far as they are in the store."""
+    seen, waiting = set(), [entry.key]
+    while waiting:
+        key = waiting.pop()
+        if key in whole and key not in seen:
+            seen.add(key)
+            waiting += json.loads((whole[key].path / MANIFEST).read_bytes())["inputs"].values()
+    return seen
+
+
+def _sound(store: Store, entry: Entry) -> Artifact:
+    """
+    Raises:
+        StoreError: the artifact is damaged.
+    """
+    damage = store.damage(entry.stage, entry.key, whole=True)
+    if damage:
+        raise StoreError(f"{entry.name} is damaged ({damage}); run the job that uses it again first")
+    return Artifact(entry.path)
 
 
 def take_in(store: Store, file: Path) -> None:
@@ -235,6 +279,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     out.add_argument("file", type=Path)
     out.add_argument("artifacts", nargs="+", metavar="STAGE/KEY")
     commands.add_parser("import", help="add an exported file's artifacts").add_argument("file", type=Path)
+    adapter = commands.add_parser("adapter", help="a trained expert as a peft folder that loads without r4r")
+    adapter.add_argument("artifact", metavar="train/NAME/KEY")
+    adapter.add_argument("folder", type=Path, help="to be made")
+    adapter.add_argument("--base", metavar="NAME", help="hub name or folder of the base model (default: as trained)")
+    told = commands.add_parser("predictions", help="predictions as a CSV file")
+    told.add_argument("name", metavar="RUN", help="a run's folder, or predict/NAME/KEY")
+    told.add_argument("file", type=Path, help="to be made")
     args = parser.parse_args(argv)
     store = Store(args.outputs / "artifacts")
     try:
@@ -257,6 +308,14 @@ def _run(args: Any, store: Store) -> int:
         collect(store, args.outputs, args.days, args.delete)
     elif args.command == "export":
         export(store, args.artifacts, args.file)
+    elif args.command == "adapter":
+        from r4r.store.handing import hand_adapter
+
+        whole = {entry.key: entry for entry in entries(store.root) if entry.state == "whole"}
+        made = hand_adapter(_sound(store, _named(whole, args.artifact)), args.folder, args.base)
+        print(f"{made}: an adapter for peft; its README.md says how to load it")
+    elif args.command == "predictions":
+        predictions(store, args.outputs, args.name, args.file)
     else:
         take_in(store, args.file)
     return 0
