@@ -59,6 +59,7 @@ PLACES = {  # dotted key, * for any one name
     "reason_source": Kind("a reason source, a class derived from r4r's ReasonSource", _derived("ReasonSource")),
     "experts.*": Kind("an expert, a class derived from r4r's Expert", _derived("Expert")),
     "experts.*.objective": Kind("an objective, a class derived from r4r's Objective", _derived("Objective")),
+    "experts.*.objective.rewards.*": Kind("a reward, a class derived from r4r's Reward", _derived("Reward")),
     "trainer.callbacks.*": CALLBACK,
     "trainer.strategy": Kind("a strategy of pytorch_lightning", _derived("Strategy", LIGHTNING), (LIGHTNING,)),
 }

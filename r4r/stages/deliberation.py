@@ -20,6 +20,7 @@ from r4r.pipeline.stage import Stage
 from r4r.progress import say
 from r4r.rows import REVIEWS, TEXTS, Case
 from r4r.stages.estimate import Estimate
+from r4r.stages.further import Frozen, step_training
 from r4r.stages.histories import Histories, fitted, histories
 from r4r.stages.identity import llm_identity
 from r4r.stages.lessons import Pairs, StepLessons, Thought, with_thoughts
@@ -31,7 +32,7 @@ from r4r.stages.reward import RATING_TOKENS
 from r4r.stages.split import evaluated_rows, split_stage
 from r4r.stages.stage import Work
 from r4r.stages.timing import Inference, Round
-from r4r.stages.train import Training, training, use_adapter
+from r4r.stages.train import Training, use_adapter
 from r4r.stages.write import write_all
 from r4r.store.artifact import write_table
 
@@ -203,10 +204,28 @@ def predictions_stage(config: Config) -> Ratings:
         if not is_last and not writes:
             raise ConfigError([f"strategy={strategy.name}: {own.place} rates, so no step can follow it"])
         summarised = histories(config, "summaries") if getattr(own.expert, "needs_summaries", False) else None
-        trained = training(config, own.place, StepLessons(own, shown, pairs, learnt, summarised, llm))
+        lessons = StepLessons(own, shown, pairs, learnt, summarised, llm)
+        trained = step_training(config, lessons, lambda sft, place=own.place: _predictor_behind(sft, place))
         answers = Written(own, trained, shown, evaluate, told, llm, own.max_new_tokens) if writes else None
         if is_last:
             return Ratings(own, trained, shown, evaluate, told, answers, label, llm)
         learnt += (Thought(own, Written(own, trained, shown, pairs, learnt, llm, own.max_new_tokens)),)
         told += (Thought(own, answers),)
     raise AssertionError("a strategy has a last step")
+
+
+def _predictor_behind(config: Config, place: str) -> Frozen:
+    """The strategy's last step, trained on what the step before it, of this place, writes.
+
+    Raises:
+        ConfigError: no step rates what that one writes.
+    """
+    final = predictions_stage(config)
+    if final.answers is not None or not final.thoughts or final.thoughts[-1].expert.place != place:
+        raise ConfigError(
+            [
+                f"experts.{place}.objective.rewards: strategy={config.strategy.name} has no Predictor right behind "
+                f"{place} whose error could be its reward; take another reward"
+            ]
+        )
+    return Frozen(final.expert, final.trained)
