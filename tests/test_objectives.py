@@ -195,12 +195,11 @@ def test_the_reward_goes_up(load_tiny: Load, tmp_path: Path, objective: Any, fac
         assert seen[-1]["reasoner/train/kl"] > 1e-4
     assert facts["train_tokens"] > 0
     kept = [json.loads(line)["rows"][0] for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
-    assert [line["reward/mean"] for line in kept] == rewards
+    assert [line["reward/mean"] for line in kept] == pytest.approx(rewards, abs=1e-6)
     assert (tmp_path / "steps.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("settings", [{}, {"updates": 2, "loss": "bnpo", "clip_high": 0.28}])
-@pytest.mark.parametrize("killed_at", [1, 2])
+@pytest.mark.parametrize(("settings", "killed_at"), [({}, 2), ({"updates": 2, "loss": "bnpo", "clip_high": 0.28}, 3)])
 def test_a_killed_training_ends_as_an_unbroken_one(
     load_tiny: Load, tmp_path: Path, started: Path, settings: dict[str, Any], killed_at: int
 ) -> None:
