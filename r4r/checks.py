@@ -27,6 +27,7 @@ GUARDED = {
     "experts": "experts",
     "expert": "experts",
     "objective": "experts",
+    "reward": "experts",
     "recipe": "experts",
 }
 # what one way of running the base model reads, and the others do not
@@ -324,8 +325,16 @@ def _targets(values: Mapping[Any, Any]) -> list[tuple[str, Mapping[Any, Any]]]:
             for name, node in named.items():
                 if isinstance(node, groups):
                     found.append((f"{group}.{name}", node))
-                    if isinstance(node.get("objective"), groups):
-                        found.append((f"{group}.{name}.objective", node["objective"]))
+                    objective = node.get("objective")
+                    if isinstance(objective, groups):
+                        found.append((f"{group}.{name}.objective", objective))
+                        rewards = objective.get("rewards")
+                        parts = rewards.items() if isinstance(rewards, groups) else ()
+                        found += [
+                            (f"{group}.{name}.objective.rewards.{part}", inner)
+                            for part, inner in parts
+                            if isinstance(inner, groups)
+                        ]
     for group, key in (("metrics", "ratings"), ("dataset", "layout")):
         node: Any = values.get(group)
         inner = node.get(key) if isinstance(node, groups) else None

@@ -293,7 +293,9 @@ class Config(Section):
     experts: dict[str, dict[str, Any]] = Field({})  # mounted by the strategy
     strategy: StrategyConfig
     reason_source: dict[str, Any]  # its class checks it
-    control: dict[str, Any] = Field({"_target_": "r4r.stages.controls.NoControl", "name": "none"})  # its class checks it
+    control: dict[str, Any] = Field(
+        {"_target_": "r4r.stages.controls.NoControl", "name": "none"}
+    )  # its class checks it
     references: dict[str, dict[str, Any]] = Field({})  # methods scored beside this one
     metrics: MetricsConfig = MetricsConfig()
     timing: TimingConfig = TimingConfig()

@@ -63,6 +63,7 @@ PLACES = {  # dotted key, * for any one name
     "metrics.ratings.*": Kind("a metric of ratings, a class derived from RatingMetric", _derived("RatingMetric")),
     "dataset.layout": Kind("a reader of raw files, a class derived from RawReader", _derived("RawReader")),
     "experts.*.objective": Kind("an objective, a class derived from r4r's Objective", _derived("Objective")),
+    "experts.*.objective.rewards.*": Kind("a reward, a class derived from r4r's Reward", _derived("Reward")),
     "trainer.callbacks.*": CALLBACK,
     "trainer.plugins.*": Kind(
         "a plugin of pytorch_lightning", lambda found: any(fits(found) for fits in PLUGINS), (LIGHTNING,)

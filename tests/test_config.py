@@ -74,8 +74,9 @@ def test_the_default_job_is_the_documented_one(default: DictConfig) -> None:
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_makes_a_valid_job(group: str, option: str) -> None:
-    places = {"expert": f"@experts.{option}", "objective": "@experts.predictor.objective"}
-    override = f"{group}{places.get(group, '')}={option}"
+    places = {"expert": f"@experts.{option}", "objective": "@experts.reasoner.objective"}
+    places["reward"] = f"@experts.reasoner.objective.rewards.{option}"
+    override = f"{'+' if group == 'reward' else ''}{group}{places.get(group, '')}={option}"
     own = ["dataset.name=wine", "dataset.category=Wine", "dataset.reviews=wine.csv"] if option == "custom" else []
     if group == "dataset" and not option.startswith("simulated"):
         own.append("teacher=openai")  # the default one reads the simulated world alone

@@ -13,7 +13,7 @@ FLOORS = [
     | {"ranks", "trainer_settings", "provenance", "spreadsheet", "terminal", "pasted_keys"},
     {"data", "prompts", "lm", "teacher", "store", "metrics"},
     {"pipeline", "training", "reasons"},
-    {"experts"},
+    {"experts", "rewards"},
     {"stages"},
     {"methods"},
 ]

@@ -31,6 +31,10 @@ class Thinker(Writer):
         """The thought in an answer: one paragraph, so that no line of it can fake a section of a later prompt."""
         return " ".join(answer.split())
 
+    def formed(self, answer: str) -> bool:
+        """Whether an answer has the form that was asked for."""
+        return bool(self.read(answer))
+
 
 class Rater(Expert):
     """A last step that rates without writing: its answer is the rating, decoded from the logits (paper 3.3)."""

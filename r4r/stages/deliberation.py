@@ -7,6 +7,7 @@ it writes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
@@ -26,6 +27,7 @@ from r4r.rows import PREDICTIONS, REVIEWS, TEXTS, Case
 from r4r.stages.controls import NoControl, check_control
 from r4r.stages.crossfit import crossfit
 from r4r.stages.estimate import Estimate
+from r4r.stages.further import Frozen, step_training
 from r4r.stages.histories import Histories, fitted, histories
 from r4r.stages.identity import llm_identity
 from r4r.stages.lessons import Pairs, StepLessons, Thought, with_thoughts
@@ -37,7 +39,7 @@ from r4r.stages.reward import RATING_TOKENS
 from r4r.stages.split import evaluated_rows, split_stage
 from r4r.stages.stage import Work
 from r4r.stages.timing import Inference, Round
-from r4r.stages.train import Training, training, use_adapter
+from r4r.stages.train import Training, use_adapter
 from r4r.stages.written import Sampled, Written
 from r4r.store.artifact import write_table
 
@@ -235,10 +237,14 @@ def predictions_stage(config: Config, options: Options = Options()) -> Ratings |
     def lessons(own: Asked, pairs: Pairs, learnt: tuple[Thought, ...]) -> StepLessons:
         return StepLessons(own, shown, pairs, learnt, _summarised(config, own), llm)
 
+    def trained_on(own: Asked, pairs: Pairs, learnt: tuple[Thought, ...]) -> Training:
+        behind = partial(_predictor_behind, options=options, place=own.place)
+        return step_training(config, lessons(own, pairs, learnt), behind)
+
     learnt: tuple[Thought, ...] = ()  # what earlier steps wrote for the training pairs
     writers: list[tuple[Asked, Training]] = []
     for own in thinkers:
-        trained = training(config, own.place, lessons(own, accepted, learnt))
+        trained = trained_on(own, accepted, learnt)
         if options.reason_training == "crossfit":
             texts: Any = crossfit(
                 config, own, shown, accepted, rated, learnt, _summarised(config, own), llm, options.folds
@@ -251,7 +257,7 @@ def predictions_stage(config: Config, options: Options = Options()) -> Ratings |
     if not isinstance(control, NoControl):
         label = f"{label}, {control.name.replace('_', ' ')}"
     read = control.thoughts(config, learnt) if control.when == "always" else learnt
-    trained = training(config, last.place, lessons(last, rated, read))
+    trained = trained_on(last, rated, read)
 
     def ratings(sample: int | None) -> Ratings:
         told: tuple[Thought, ...] = ()  # what earlier steps write for the rows to predict
@@ -296,9 +302,35 @@ def _check(config: Config, options: Options, thinkers: Sequence[Asked], last: As
         )
     if options.reason_training == "crossfit" and not thinkers:
         problems.append(f"method.reason_training=crossfit: {last.place} reads no reason of an earlier step; take own")
+    further = [
+        own.place for own in thinkers if own.expert.objective.starts_from or own.expert.objective.material != "lessons"
+    ]
+    if options.reason_training == "crossfit" and further:
+        problems.append(
+            f"method.reason_training=crossfit: the folds' experts learn by sft alone, and experts.{further[0]}.objective "
+            "is another; take own"
+        )
     if options.reasons > 1 and not (thinkers or writes):
         problems.append(f"method.reasons={options.reasons}: {last.place} rates without any reason; take 1")
     if options.reasons > 1 and config.timing.rows:
         problems.append(f"method.reasons={options.reasons}: predictions by several reasons are not timed; timing=none")
     if problems:
         raise ConfigError(problems)
+
+
+def _predictor_behind(config: Config, options: Options, place: str) -> Frozen:
+    """The strategy's last step, trained on what the step before it, of this place, writes.
+
+    Raises:
+        ConfigError: no step rates what that one writes.
+    """
+    final = predictions_stage(config, replace(options, reasons=1))
+    assert isinstance(final, Ratings)
+    if final.answers is not None or not final.thoughts or final.thoughts[-1].expert.place != place:
+        raise ConfigError(
+            [
+                f"experts.{place}.objective.rewards: strategy={config.strategy.name} has no Predictor right behind "
+                f"{place} whose error could be its reward; take another reward"
+            ]
+        )
+    return Frozen(final.expert, final.trained)

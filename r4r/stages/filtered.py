@@ -154,7 +154,7 @@ class _Scorer:
         size = self._unit
         for start, chosen in groupby(zip(pairs, texts, strict=True), key=lambda pair: pair[0] // size * size):
             unit = self._cases[start : start + size]
-            scorer = self._held.get(start) or RewardScorer(self._job, self._judge, unit)
+            scorer = self._held.get(start) or RewardScorer(self._job.engine, self._judge, unit)
             if start not in self._held and scorer.nbytes <= self._room:
                 self._held[start] = scorer
                 self._room -= scorer.nbytes

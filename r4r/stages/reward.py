@@ -9,6 +9,7 @@ import pandas as pd
 from r4r.config import Config
 from r4r.lm.batches import common_prefix
 from r4r.lm.chat import Chat
+from r4r.lm.engine import Engine
 from r4r.lm.rate import decode
 from r4r.pipeline.stage import Stage
 from r4r.rows import Case, Lesson
@@ -16,7 +17,7 @@ from r4r.stages.histories import Cut, Histories, fitted, histories, one_line, ro
 from r4r.stages.identity import llm_identity, tokenizer_identity
 from r4r.stages.mounted import Asked, asked
 from r4r.stages.pools import pools_stage
-from r4r.stages.stage import Job, Work
+from r4r.stages.stage import Work
 from r4r.stages.train import Training, training, write_lessons
 
 RATING_TOKENS = 16  # room for the rating behind a prompt, on any scale
@@ -79,13 +80,13 @@ def reward_model_stage(config: Config) -> Training:
 class RewardScorer:
     """Rates texts in the placeholder of a few pairs; what the pairs' prompts share is computed once."""
 
-    def __init__(self, job: Job, ask: Asked, cases: Sequence[Case]):
-        self.chat = job.engine.chat
+    def __init__(self, engine: Engine, ask: Asked, cases: Sequence[Case]):
+        self.chat = engine.chat
         self.expert = ask.expert
         self.cases = cases
         prompts = [self._ids(case, "A") for case in cases]
         keep = [common_prefix([p, self._ids(case, "0")]) for p, case in zip(prompts, cases, strict=True)]
-        self.shared = job.engine.share(prompts, keep, ask.place)
+        self.shared = engine.share(prompts, keep, ask.place)
 
     @property
     def nbytes(self) -> int:
@@ -93,7 +94,8 @@ class RewardScorer:
         return self.shared.nbytes
 
     def _ids(self, case: Case, text: str | None) -> list[int]:
-        return self.chat.prompt_ids(self.expert.prompt(case.thinking(*(() if text is None else (text,)))))
+        known = case.thoughts if text is None else (*case.thoughts, text)
+        return self.chat.prompt_ids(self.expert.prompt(case.thinking(*known)))
 
     def __call__(self, pairs: Sequence[int], texts: Sequence[str | None]) -> list[float]:
         """The reward model's expected rating for each (pair, text)."""

@@ -129,7 +129,7 @@ class RewardCheck(Stage):
                 if str(start) in journal:
                     continue
                 unit = cases[start : start + UNIT]
-                score = RewardScorer(work.job, self.judge, unit)
+                score = RewardScorer(work.job.engine, self.judge, unit)
                 rows = []
                 for kind in KINDS:
                     shown = [None if kind == "Without reason" else text_of[kind, case.row_id] for case in unit]

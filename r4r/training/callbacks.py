@@ -42,6 +42,8 @@ class Checkpoints(pl.Callback):
         assert isinstance(module, Expert)
         if not batch.is_last or trainer.global_step >= len(module.steps):
             return
+        if trainer.world_size > 1 and trainer.global_step % module.objective.repeats:
+            return  # what the steps in between learn from is known to each process alone
         if trainer.strategy.broadcast(time.monotonic() - self.last >= self.every_s):
             self.keep(trainer)
 

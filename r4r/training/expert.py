@@ -11,10 +11,13 @@ from torch import Tensor, nn
 from r4r.errors import ConfigError, TrainingError
 from r4r.lm.base import LanguageModel, Lora
 from r4r.prompts.render import fields_of, render, template
+from r4r.training.meter import Steps, means
 from r4r.training.objectives.base import Objective
 from r4r.training.objectives.sft import SFT
 from r4r.training.optimizers import Optimizer, make_optimizer, plain
 from r4r.training.plan import EpochPasses, Pass, count_passes, plan_steps
+from r4r.training.ranks import every
+from r4r.training.switching import without_dropout
 from r4r.training.weights import Masters
 
 
@@ -88,6 +91,8 @@ class Expert(pl.LightningModule):
         self.master = nn.ParameterList()
         self._aside: dict[str, Any] = {}  # the base model and the examples, hidden from torch.nn
         self.first_step = self.padded = self.real = 0
+        self.tokens = self.resumed_tokens = 0.0  # learnt in all, and by earlier calls
+        self.learnt = False
         self.trained_steps = 0
         self.stopped = ""
         self.first_loss: float | None = None
@@ -106,19 +111,29 @@ class Expert(pl.LightningModule):
         return render(self.prompts.get(name, name), **fields)
 
     def prepare(
-        self, lm: LanguageModel, adapter: str, examples: Sequence[Any], valid: Sequence[Any], seed: int
+        self,
+        lm: LanguageModel,
+        adapter: str,
+        examples: Sequence[Any],
+        valid: Sequence[Any],
+        seed: int,
+        measures: Steps,
     ) -> None:
         """Put a fresh adapter on the base model and lay out every step's batch.
 
         Args:
             valid: examples whose loss is measured after each epoch, and that are not learnt.
+            measures: where each step's measures are kept.
 
         Raises:
             TrainingError: nothing to train on, or no trainable parameter.
         """
         if not examples:
             raise TrainingError(f"{adapter}: there is no example to train on")
-        self.steps = plan_steps(len(examples), self.batch_size, self.epochs, seed)
+        for setting in ("lr", "epochs", "batch_size", "warmup"):
+            own = getattr(self.objective, setting)
+            setattr(self, setting, getattr(self, setting) if own is None else own)
+        self.steps = plan_steps(len(examples), self.batch_size, self.epochs, seed, self.objective.repeats)
         if not self.steps:
             raise TrainingError(f"{adapter}: epochs={self.epochs} trains nothing; it must be at least 1")
         lm.drop_adapter(adapter)
@@ -128,7 +143,7 @@ class Expert(pl.LightningModule):
         masters = Masters(lm.causal, weights)
         self.master = nn.ParameterList(masters.weights)
         self._aside = {"lm": lm, "masters": masters, "examples": examples, "valid": valid}
-        self.seed, self.adapter = seed, adapter
+        self.seed, self.adapter, self.measures = seed, adapter, measures
 
     def plan_passes(self, micro_batch_tokens: int, rank: int, size: int) -> int:
         """Cut every step into passes of so many padded tokens at most, shared by `size` processes.
@@ -137,8 +152,8 @@ class Expert(pl.LightningModule):
             Passes a step.
         """
         self.rank, self.size = rank, size
-        lengths = [len(example) for example in self.examples]
-        self.passes = count_passes(self.steps, lengths, micro_batch_tokens, size)
+        sizes = [self.objective.sizes(example) for example in self.examples]
+        self.passes = count_passes(self.steps, sizes, micro_batch_tokens, size)
         return self.passes
 
     def settle(self) -> None:
@@ -189,7 +204,9 @@ class Expert(pl.LightningModule):
         return max(0.0, (total - step) / max(1.0, total - warm))
 
     def on_train_batch_start(self, batch: Pass, batch_idx: int) -> None:
-        self._aside["lm"].causal.train()
+        causal = self._aside["lm"].causal.train()
+        if not self.objective.drops_out:
+            without_dropout(causal)
 
     def training_step(self, batch: Pass, batch_idx: int) -> Tensor:
         """Loss of one pass, in the measure in which it is a part of the step's mean.
@@ -200,11 +217,12 @@ class Expert(pl.LightningModule):
         torch.manual_seed(place % 2**63)
         if batch.number == 0:
             self.step_loss = torch.zeros((), device=self._aside["lm"].device)
+        self.learnt = bool(batch.tokens)
         if batch.examples:
             loss = self.objective.loss(self._aside["lm"], batch.examples) / batch.weight
             self.padded += len(batch.examples) * max(len(e) for e in batch.examples)
             self.real += sum(len(e) for e in batch.examples)
-        else:  # no row of this step is this process's, but its gradient counts as zero
+        else:  # nothing of this step is this process's to learn, but its gradient counts as zero
             loss = sum((p.sum() for p in self.master), torch.zeros((), device=self.master[0].device)) * 0.0
         self.step_loss = self.step_loss + loss.detach()
         if batch.is_last:
@@ -212,7 +230,11 @@ class Expert(pl.LightningModule):
             self.first_loss = self.last_loss if self.first_loss is None else self.first_loss
             rate = self.trainer.optimizers[0].param_groups[0]["lr"]
             facts = {"loss": self.last_loss, "lr": rate, "step": float(batch.step + 1)}
-            self.log_dict({f"{self.adapter}/train/{name}": value for name, value in facts.items()})
+            measured = means(every(self.objective.meter.take()))
+            if measured and self.rank == 0:
+                self.measures.add(facts | measured)
+            self.tokens += batch.tokens
+            self.log_dict({f"{self.adapter}/train/{name}": value for name, value in (facts | measured).items()})
         return loss * (self.passes * self.size)
 
     def on_train_batch_end(self, outputs: Any, batch: Pass, batch_idx: int) -> None:
@@ -234,7 +256,7 @@ class Expert(pl.LightningModule):
         """
         step = self.trainer.global_step
         gradients = [p.grad for p in self.master]
-        if step - self.first_step <= 1:
+        if step - self.first_step <= 1 and self.learnt:
             dead = sum(1 for g in gradients if g is None or not bool(g.any()))
             if dead == len(gradients) or (step > 0 and dead > len(gradients) / 2):
                 raise TrainingError(
@@ -256,11 +278,13 @@ class Expert(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint.pop("loops", None)  # see the class
         checkpoint["optimizer_states"] = plain(checkpoint["optimizer_states"])
-        checkpoint["first_loss"] = self.first_loss
+        checkpoint["first_loss"], checkpoint["tokens"] = self.first_loss, self.tokens
+        checkpoint["objective"] = self.objective.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["optimizer_states"] = plain(checkpoint["optimizer_states"])
-        self.first_loss = checkpoint["first_loss"]
+        self.first_loss, self.tokens = checkpoint["first_loss"], checkpoint["tokens"]
+        self.objective.restore(checkpoint["objective"])
 
 
 class Writer(Expert):

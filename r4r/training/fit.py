@@ -18,8 +18,10 @@ from r4r.ranks import this_rank
 from r4r.training import memory, ranks
 from r4r.training.callbacks import Checkpoints, JobLog
 from r4r.training.expert import Expert
+from r4r.training.meter import Steps
+from r4r.training.objectives.base import Around
 from r4r.training.trainer import go_on_from, make_trainer
-from r4r.training.weights import begin_with
+from r4r.training.weights import begin_with, check_moved
 
 CHECKPOINT = "checkpoint.pt"
 VALID_SHARE = 8  # a training is worth at most one held-out text to so many examples
@@ -56,9 +58,8 @@ def fit(
         TrainingError: nothing would be learnt, memory does not suffice, or another process failed.
     """
     here = this_rank()
-    objective = expert.objective
-    objective.services = dict(services or {})
-    missing = sorted(objective.needs - set(objective.services))
+    objective, services = expert.objective, dict(services or {})
+    missing = sorted(objective.needs - set(services))
     if missing or bool(objective.starts_from) != bool(start):
         wanted = [*missing, *([f"the adapter that {objective.starts_from} trained"] if objective.starts_from else [])]
         raise TrainingError(
@@ -69,9 +70,18 @@ def fit(
     began = time.monotonic()
     if lm.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(lm.device)
-    expert.prepare(lm, adapter, examples, _sample(valid, len(examples), trainer.valid_rows, seed), seed)
+    measures = Steps(folder)
+    held_out = _sample(valid, len(examples), trainer.valid_rows, seed)
+    expert.prepare(lm, adapter, examples, held_out, seed, measures)
+    reference = None
     if start is not None:
         begin_with(lm, adapter, start)
+        reference = f"{adapter}-start"
+        lm.load_adapter(reference, start)
+        with lm.using(adapter):
+            pass
+        expert.master.requires_grad_(True)
+    objective.begin(Around(lm, adapter, reference, seed, services))
     try:
         steps, resumed_at = _train(expert, lm, folder, trainer, log)
     except BaseException:
@@ -79,15 +89,18 @@ def fit(
         raise
     finally:
         expert.settle()
+        if reference:
+            lm.drop_adapter(reference)
     if not steps:
         raise TrainingError(f"{adapter}: not a single step was trained; the adapter would be that of the bare model")
     if here.rank == 0:
         lm.save_adapter(adapter, folder / "adapter")
+        objective.check(measures.rows)
+        check_moved(adapter, folder / "adapter", start)
+        if measures.rows:
+            measures.draw(folder / "steps.png", adapter)
         (folder / CHECKPOINT).unlink(missing_ok=True)
     seconds = time.monotonic() - began
-    done = expert.steps[:steps]
-    tokens = sum(len(examples[index]) for step in done for index in step)
-    here_tokens = sum(len(examples[index]) for step in done[resumed_at:] for index in step)
     return {
         "examples": len(examples),
         "steps": steps,
@@ -95,10 +108,10 @@ def fit(
         "resumed_at_step": resumed_at or None,
         "processes": here.size,
         "passes_a_step": expert.passes,
-        "train_tokens": tokens,
+        "train_tokens": round(expert.tokens),
         "padding": round(1 - expert.real / expert.padded, 3) if expert.padded else None,
         "train_seconds": round(seconds, 1),
-        "train_tokens_per_s": round(here_tokens / seconds, 1),
+        "train_tokens_per_s": round((expert.tokens - expert.resumed_tokens) / seconds, 1),
         "train_peak_gib": memory.peak_gib(lm.device),
         "first_loss": None if expert.first_loss is None else round(expert.first_loss, 4),
         "last_loss": None if expert.last_loss is None else round(expert.last_loss, 4),
@@ -119,17 +132,17 @@ def _train(
     Returns:
         Steps done in all, and those of them that an earlier call did.
     """
-    here = this_rank()
+    here, objective = this_rank(), expert.objective
     budget, found = settings.micro_batch_tokens, ""
     if budget is None:
         budget, found = memory.micro_batch_tokens(lm)
     passes = expert.plan_passes(budget, here.rank, here.size)
     if lm.device.type == "cuda" and found:
         say(f"  passes of {budget} tokens at most ({found})")
-    resumed_at = _step_of(folder)
+    resumed_at, expert.resumed_tokens = _done(folder)
     while not _run(expert, lm, folder, settings, passes, log):
         memory.release()
-        longest = max(len(example) for example in expert.examples)
+        longest = max(size for example in expert.examples for size in objective.sizes(example))
         before = passes
         while passes == before and budget > longest:
             budget = max(longest, budget // 2)
@@ -140,10 +153,13 @@ def _train(
     return expert.trained_steps, resumed_at
 
 
-def _step_of(folder: Path) -> int:
-    """Steps that a checkpoint in the folder has done; 0 where there is none."""
+def _done(folder: Path) -> tuple[int, float]:
+    """Steps that a checkpoint in the folder has done, and the tokens that they learnt; 0 where there is none."""
     path = folder / CHECKPOINT
-    return int(torch.load(path, map_location="cpu", weights_only=True)["global_step"]) if path.exists() else 0
+    if not path.exists():
+        return 0, 0.0
+    kept = torch.load(path, map_location="cpu", weights_only=True)
+    return int(kept["global_step"]), float(kept["tokens"])
 
 
 def _run(
@@ -165,7 +181,7 @@ def _run(
     trainer = make_trainer(
         settings, expert, lm, passes, here, [checkpoints], JobLog(log, expert) if here.rank == 0 else None
     )
-    go_on_from(trainer, expert, _step_of(folder))
+    go_on_from(trainer, expert, _done(folder)[0])
     try:
         with warnings.catch_warnings(), as_interrupts(), ranks.telling_of_others():
             warnings.simplefilter("ignore")  # Lightning's advice on workers and the like does not fit here

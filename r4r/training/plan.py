@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from r4r.lm.batches import plan_batches
+from r4r.training.ranks import added_up
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,10 @@ class Pass:
     Attributes:
         step: number of the optimizer step, counted over all epochs.
         number: number of the pass in its step.
-        examples: what is learnt; empty where the other processes have more passes than this one.
+        examples: what is learnt; empty where the other processes have more passes than this one, or where the step
+            has nothing to learn.
         weight: what the whole step's examples count, those of other passes and processes too.
+        tokens: of the whole step's examples, likewise.
         is_last: whether the optimizer steps behind it.
     """
 
@@ -25,15 +28,21 @@ class Pass:
     number: int
     examples: Sequence[Any]
     weight: float
+    tokens: float
     is_last: bool
 
 
-def plan_steps(count: int, batch_size: int, epochs: int, seed: int) -> list[list[int]]:
-    """Example indices of every optimizer step of every epoch."""
+def plan_steps(count: int, batch_size: int, epochs: int, seed: int, repeats: int = 1) -> list[list[int]]:
+    """Example indices of every optimizer step of every epoch.
+
+    Args:
+        repeats: steps in a row that take the same examples.
+    """
     steps = []
     for epoch in range(epochs):
         order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1000 + epoch)).tolist()
-        steps += [order[start : start + batch_size] for start in range(0, count, batch_size)]
+        batches = [order[start : start + batch_size] for start in range(0, count, batch_size)]
+        steps += [batch for batch in batches for _ in range(repeats)]
     return steps
 
 
@@ -43,17 +52,20 @@ def share(lengths: Sequence[int], rank: int, size: int) -> list[int]:
     return [index for turn, index in enumerate(order) if turn % (2 * size) in (rank, 2 * size - 1 - rank)]
 
 
-def count_passes(steps: Sequence[Sequence[int]], lengths: Sequence[int], budget: int, size: int) -> int:
+def count_passes(steps: Sequence[Sequence[int]], sizes: Sequence[Sequence[int]], budget: int, size: int) -> int:
     """Passes that each step takes in each process, so that none is over the budget of padded tokens.
 
     The fewest that do for all: Lightning accumulates the gradients of a fixed number of passes, and processes that
-    share a model's weights must take the same number of them. A single example may be over the budget.
+    share a model's weights must take the same number of them. A single text may be over the budget.
+
+    Args:
+        sizes: tokens of each text that an example brings to its step, by example.
     """
     most = 1
     for step in steps:
-        of_step = [lengths[index] for index in step]
+        of_step = [sizes[index] for index in step]
         for rank in range(size):
-            mine = [of_step[index] for index in share(of_step, rank, size)]
+            mine = [length for index in share([sum(s) for s in of_step], rank, size) for length in of_step[index]]
             most = max(most, len(plan_batches(mine, budget)))
     return most
 
@@ -98,8 +110,9 @@ class EpochPasses:
     def __iter__(self) -> Iterator[Pass]:
         for step, indices in enumerate(self.steps, self.first):
             whole = [self.examples[index] for index in indices]
-            weight = sum(self.objective.weight(example) for example in whole)
-            mine = self.objective.gather([whole[row] for row in share([len(e) for e in whole], self.rank, self.size)])
+            sizes = [sum(self.objective.sizes(example)) for example in whole]
+            mine, own = self.objective.gather([whole[row] for row in share(sizes, self.rank, self.size)], step)
+            weight, tokens = added_up((own, float(sum(len(e) for e in mine))))
             for number, rows in enumerate(cut([len(e) for e in mine], self.passes)):
                 examples = [mine[row] for row in rows]
-                yield Pass(step, number, examples, weight, number == self.passes - 1)
+                yield Pass(step, number, examples, weight, tokens, number == self.passes - 1)

@@ -6,7 +6,7 @@ and rates, and when it comes to a training it tells the others which.
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -85,6 +85,20 @@ def called() -> str | None:
     with telling_of_others():
         distributed.broadcast_object_list(message, src=0)
     return message[0]
+
+
+def added_up(numbers: Sequence[float]) -> list[float]:
+    """Sums over all processes, which all call this alike."""
+    return [sum(values) for values in zip(*every(list(numbers)), strict=True)]
+
+
+def every(own: Any) -> list[Any]:
+    """What each process has, by rank, which all call this alike."""
+    if not distributed.is_initialized():
+        return [own]
+    found: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(found, own)
+    return found
 
 
 @contextmanager

@@ -80,3 +80,27 @@ def begin_with(lm: Any, adapter: str, folder: Path) -> None:
         raise TrainingError(f"{adapter}: cannot begin with {folder}, whose shape is another one") from error
     if found.unexpected_keys:
         raise TrainingError(f"{adapter}: cannot begin with {folder}, which has weights that this adapter has not")
+
+
+def check_moved(adapter: str, folder: Path, start: Path | None) -> None:
+    """Check that a saved adapter is not the one that its training began with.
+
+    Args:
+        start: that one's folder; None: a fresh adapter, whose every B is zero.
+
+    Raises:
+        TrainingError: not one of its weights has changed.
+    """
+    from peft import load_peft_weights
+
+    weights = load_peft_weights(str(folder), device="cpu")
+    if start is None:
+        moved = any(bool(weight.any()) for name, weight in weights.items() if "lora_B" in name)
+    else:
+        before = load_peft_weights(str(start), device="cpu")
+        moved = any(not torch.equal(weight, before[name]) for name, weight in weights.items())
+    if not moved:
+        raise TrainingError(
+            f"{adapter}: the training changed not one weight of the adapter. Raise lr; where it learns from rewards, "
+            "see steps.png for whether any answer was rewarded more than another"
+        )
