@@ -24,7 +24,6 @@ from r4r.errors import DataError
 from r4r.report import cli
 from r4r.report.blocks import blocks
 from r4r.report.documents import document
-from r4r.report.records import Run
 from r4r.report.settings import Ask
 from r4r.report.tables import TABLES, Row, Setting
 from r4r.report.text import Document, Grid, Text, escape_latex, escape_markdown, latex, markdown

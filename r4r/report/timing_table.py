@@ -17,8 +17,8 @@ from r4r.report.text import Document, Grid, Text
 SINGLE, BATCHED = "single", "batched"
 EVERYTHING = Ask()
 DIFFERENCES = (
-    "Differences of one-by-one predictions by Welch's test over predictions, in brackets their 95 % interval; records hold "
-    "no single prediction's cost, so that nothing is paired. Visible: the smallest true difference that the comparison "
+    "Differences of one-by-one predictions by Welch's test over predictions, in brackets their 95 % interval; records "
+    "hold no single prediction's cost, so that nothing is paired. Visible: the smallest true difference that the comparison "
     f"would have found with {POWER:.0%} probability."
 )
 PUBLISHED = {"seconds": "s", "tokens": "tokens"}

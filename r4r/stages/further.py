@@ -238,6 +238,8 @@ def furthered(
         ConfigError: a reward does not fit the expert, or there is none.
     """
     own = mounted(config, place)
+    if own.expert.validation_share:
+        raise ConfigError([f"experts.{place}.validation_share: only lessons can be held out, and {place} learns none"])
     rewards = getattr(own.expert.objective, "rewards", None)
     where = f"experts.{place}.objective.rewards"
     if rewards is not None and not rewards:
