@@ -326,7 +326,7 @@ def _targets(values: Mapping[Any, Any]) -> list[tuple[str, Mapping[Any, Any]]]:
                 if isinstance(node, groups):
                     found.append((f"{group}.{name}", node))
                     objective = node.get("objective")
-                    if isinstance(objective, groups):
+                    if isinstance(objective, groups) and "_target_" in node:
                         found.append((f"{group}.{name}.objective", objective))
                         rewards = objective.get("rewards")
                         parts = rewards.items() if isinstance(rewards, groups) else ()

@@ -254,10 +254,10 @@ def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[s
 
     Returns:
         metrics (a row a label and decoding, the method's first), rating_metrics (name -> title and direction of those
-        beside MAE and RMSE), segments, comparisons of the method's first label with
-        every other (first minus other), training_pairs (label -> how many, see there), cost, artifacts (stage -> key),
-        excluded (cause -> row ids): what an analysis left out, and so is scored for no label; where the configuration has metrics of reasons, reasons (see
-        `score_reasons`).
+        beside MAE and RMSE), segments, comparisons of the method's first label with every other (first minus other),
+        training_pairs (label -> how many, see there), cost, artifacts (stage -> key), excluded (cause -> row ids): what
+        an analysis left out, and so is scored for no label; where the configuration has metrics of reasons, reasons
+        (see `score_reasons`).
     """
     from r4r.checks import construct
     from r4r.data.history import HistoryIndex

@@ -18,8 +18,8 @@ SINGLE, BATCHED = "single", "batched"
 EVERYTHING = Ask()
 DIFFERENCES = (
     "Differences of one-by-one predictions by Welch's test over predictions, in brackets their 95 % interval; records "
-    "hold no single prediction's cost, so that nothing is paired. Visible: the smallest true difference that the comparison "
-    f"would have found with {POWER:.0%} probability."
+    "hold no single prediction's cost, so that nothing is paired. Visible: the smallest true difference that the "
+    f"comparison would have found with {POWER:.0%} probability."
 )
 PUBLISHED = {"seconds": "s", "tokens": "tokens"}
 Timing = Mapping[str, Any]  # as in a record: the setup, and its modes

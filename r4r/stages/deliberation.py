@@ -307,8 +307,8 @@ def _check(config: Config, options: Options, thinkers: Sequence[Asked], last: As
     ]
     if options.reason_training == "crossfit" and further:
         problems.append(
-            f"method.reason_training=crossfit: the folds' experts learn by sft alone, and experts.{further[0]}.objective"
-            " is another; take own"
+            f"method.reason_training=crossfit: the experts of the folds learn by sft alone, and "
+            f"experts.{further[0]}.objective is another; take own"
         )
     if options.reasons > 1 and not (thinkers or writes):
         problems.append(f"method.reasons={options.reasons}: {last.place} rates without any reason; take 1")
