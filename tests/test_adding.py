@@ -8,10 +8,12 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 FILES = {
@@ -54,12 +56,16 @@ from r4r.training.objectives.sft import SFT
 
 
 class Halved(SFT):
-    """Examples of every other row count half."""
+    """Examples with an odd number of tokens count less."""
+
+    def __init__(self, loss_on="response", share: float = 0.5):
+        super().__init__(loss_on)
+        self.share = share
 
     def weight(self, example):
-        return super().weight(example) * (1.0 if len(example) % 2 else 0.5)
+        return super().weight(example) * (1.0 if len(example) % 2 else self.share)
 ''',
-    "conf/objective/halved.yaml": ("_target_: r4r.training.objectives.halved.Halved\nloss_on: response\n"),
+    "conf/objective/halved.yaml": ("_target_: r4r.training.objectives.halved.Halved\nloss_on: response\nshare: 0.5\n"),
     # a metric of ratings: one class, one YAML
     "r4r/metrics/near.py": """
 import numpy as np
@@ -170,6 +176,7 @@ JOB = [
     "strategy=critic",
     "reason_source=verdicts",
     "objective@experts.critic.objective=halved",
+    "experts.critic.objective.share=0.25",
     "++experts.reasoner.prompts.reasoner=short.txt",
 ]
 
@@ -216,7 +223,8 @@ def test_what_was_added_is_trained_writes_and_is_scored(checkout: Path) -> None:
     analysis = table("train/predictor.lessons")["prompt"].str.contains("### Personalized Recommendation Analysis ###")
     assert analysis.all()
     manifest = checkout / "outputs" / "artifacts" / "train/critic" / record["artifacts"]["train/critic"] / "config.yaml"
-    assert "halved.Halved" in manifest.read_text(encoding="utf-8")
+    objective = yaml.safe_load(manifest.read_text(encoding="utf-8"))["expert"]["objective"]
+    assert (objective["_target_"].rpartition(".")[2], objective["share"]) == ("Halved", 0.25)
 
 
 def test_plans_and_help_know_what_was_added(checkout: Path) -> None:
@@ -226,11 +234,13 @@ def test_plans_and_help_know_what_was_added(checkout: Path) -> None:
     assert "write/critic/test" in planned
 
 
-def test_a_prompt_file_that_cannot_be_filled_is_refused(checkout: Path) -> None:
-    (checkout / "wrong.txt").write_text("Would they like {title}?", encoding="utf-8")
-    done = command(checkout, "experiment=smoke", "++experts.reasoner.prompts.reasoner=wrong.txt", "plan=true")
-    assert done.returncode == 2, done.stdout
-    assert "must hold the fields {category}, {item_history}, {title}, {user_history}" in done.stderr
+def test_a_prompt_file_that_cannot_be_filled_is_refused(
+    r4r: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = tmp_path / "wrong.txt"
+    wrong.write_text("Would they like {title}?", encoding="utf-8")
+    assert r4r("experiment=smoke", f"++experts.reasoner.prompts.reasoner={wrong}", "plan=true") == 2
+    assert "must hold the fields {category}, {item_history}, {title}, {user_history}" in capsys.readouterr().err
 
 
 def test_a_data_set_of_a_new_layout_is_read_and_scored(checkout: Path) -> None:

@@ -29,6 +29,7 @@ def bench(model_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     return run
 
 
+@pytest.mark.slow
 def test_training(bench: Any) -> None:
     own = ["--here", "--ways", "r4r", "--experts", "predictor", "--steps", "1", "--batch", "2"]
     result = bench("training.py", *own)
@@ -46,6 +47,7 @@ def test_each_way_trains_in_a_process_of_its_own(bench: Any, model_cache: Path) 
     assert [one["expert"] for one in json.loads(ran.stdout)] == ["predictor", "reward_model"]
 
 
+@pytest.mark.slow
 def test_generation(bench: Any) -> None:
     result = bench("generation.py", "--prompts", "3", "--one-by-one", "2", "--tokens", "5")
     for writer in ("summarizer", "reasoner"):
@@ -55,18 +57,21 @@ def test_generation(bench: Any) -> None:
         assert 0 < limits["together"] < limits["one_by_one"]
 
 
+@pytest.mark.slow
 def test_rating(bench: Any) -> None:
     result = bench("rating.py", "--pairs", "2", "--candidates", "2", "--history", "1")
     assert set(result["seconds"]) == {"full_logits", "one_by_one", "batched", "shared"}
     assert result["largest_difference_of_a_probability"] < 1e-4
 
 
+@pytest.mark.slow
 def test_parts(bench: Any) -> None:
     result = bench("parts.py", "--tokens", "20")
     assert all(seconds > 0 for part in result["a step of writing"].values() for seconds in part.values())
     assert all(seconds > 0 for seconds in result["a pass of training"].values())
 
 
+@pytest.mark.slow
 def test_the_shape_of_llama(bench: Any, model_cache: Path, tmp_path: Path) -> None:
     """What GPU sizes are run on, small."""
     folder = tmp_path / "random"

@@ -45,12 +45,6 @@ def test_two_files_make_a_baseline(checkout: Path) -> None:
     assert all(row["n"] == record["metrics"][0]["n"] for row in record["metrics"])
 
 
-def test_its_settings_are_checked(checkout: Path) -> None:
-    done = run(checkout, "method=item_knn", "method.neighbours=0", *SMALL)
-    assert done.returncode == 2
-    assert "method.neighbours" in done.stderr
-
-
 def run(checkout: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "r4r.run", *overrides, f"paths.outputs={checkout / 'outputs'}"]
     return subprocess.run(command, cwd=checkout, capture_output=True, text=True, timeout=280, check=False)
