@@ -139,8 +139,8 @@ class AskedRatings(Stage):
 
 def rating_prompt(case: Case) -> str:
     """The question for the rating of one target: the user's newest titles and ratings before its time, oldest first."""
-    past = enumerate(case.user_history, 1)
-    lines = [f"{n}. {title}, Rating: {case.scale.text(rating)}" for n, (title, rating, _) in past]
+    past = enumerate(((title, rating) for title, rating, _ in case.user_history if rating is not None), 1)
+    lines = [f"{n}. {title}, Rating: {case.scale.text(rating)}" for n, (title, rating) in past]
     history = "\n".join(lines) or EMPTY
     return render("fewshot", history=history, category=case.category, title=case.title, **_ends(case.scale))
 

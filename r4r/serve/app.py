@@ -147,7 +147,8 @@ class Desk:
 
     def members(self, known: Mapping[str, Any], words: str, title: Callable[[str], str]) -> list[Member]:
         """The first users or items whose id or title holds the words, whole ids first."""
-        wanted, found = words.lower().strip(), []
+        wanted = words.lower().strip()
+        found: list[Member] = []
         for name in [words.strip(), *known] if words.strip() in known else known:
             shown = title(name)
             if (wanted in name.lower() or wanted in shown.lower()) and all(name != one.id for one in found):
@@ -233,7 +234,6 @@ def create_app(pipeline: Pipeline, log: Path, hosts: Collection[str], token: str
     return Guard(app, hosts, token, policy())
 
 
-@cache
 def page_text() -> str:
     """The page: one file with all that it needs."""
     parts = {f"/*{kind}*/": _file(f"page.{kind}") for kind in ("css", "js")}
@@ -243,7 +243,6 @@ def page_text() -> str:
     return text
 
 
-@cache
 def policy() -> str:
     """What the page may do: run its own script and style, and ask the server that it came from."""
     style, script = (_hash(_file(f"page.{kind}")) for kind in ("css", "js"))
@@ -253,7 +252,9 @@ def policy() -> str:
     )
 
 
+@cache
 def _file(name: str) -> str:
+    """A part of the page, read once: the page and the policy that allows it are of one text."""
     return (Path(__file__).parent / name).read_text(encoding="utf-8").strip()
 
 

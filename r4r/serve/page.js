@@ -2,7 +2,7 @@
 // Everything that comes from data, models or people is set as text, never as markup.
 const $ = (id) => document.getElementById(id);
 const session = Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join("");
-const PAUSE = 200; // milliseconds without a keystroke before an edit is rated
+const PAUSE = 120; // milliseconds without a keystroke before an edit is rated
 const MOST_BARS = 20;
 const NAMES = { explain: "the model's reason", again: "the model's reason", converse: "after what was said", edit: "edited", strike: "struck", add: "added", keep: "called right", without: "without reason", shuffled: "shuffled reason" };
 const SIDES = { wanted: "the user wants it", disliked: "the user dislikes it", praised: "the item is praised for it", criticised: "the item is criticised for it" };

@@ -67,11 +67,11 @@ class Pasts:
 
     def find(self, user_id: str, item_id: str, at: Any = None) -> ServedCase:
         """As Pipeline.find."""
-        for what, name, known in (("user", user_id, self.users), ("item", item_id, self.items)):
-            if name not in known:
+        for what, name, ids in (("user", user_id, self.users), ("item", item_id, self.items)):
+            if name not in ids:
                 raise DataError(
-                    f"{what} {name!r} is not in the data of this run, which have {len(known):,} (such as "
-                    f"{next(iter(known), None)!r}); for a new one, give raw reviews to Pipeline.case"
+                    f"{what} {name!r} is not in the data of this run, which have {len(ids):,} (such as "
+                    f"{next(iter(ids), None)!r}); for a new one, give raw reviews to Pipeline.case"
                 )
         of_user, of_item = self.users[user_id], self.items[item_id]
         own = self.rows.iloc[np.intersect1d(of_user, of_item)]

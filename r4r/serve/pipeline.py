@@ -20,7 +20,7 @@ from r4r.rows import Case
 from r4r.serve.cases import Explanation, Rating, RawReview, ServedCase
 from r4r.serve.finished import FinishedJob, ratings_of
 from r4r.serve.past import Pasts
-from r4r.stages.deliberation import Written
+from r4r.stages.deliberation import Ratings, Written
 from r4r.stages.histories import fitted, one_line
 from r4r.stages.reward import RATING_TOKENS
 from r4r.stages.train import use_adapter
@@ -66,7 +66,8 @@ class Pipeline:
         self._lock = threading.RLock()
         self._answers: OrderedDict[Case, tuple[str, ...]] = OrderedDict()
         self._held: OrderedDict[Case, Shared] = OrderedDict()
-        for stage in (*self._writers, self._final):
+        steps: list[Written | Ratings] = [*self._writers, self._final]
+        for stage in steps:
             use_adapter(job, stage.expert.place, job.materialize(stage.trained))
 
     # cases
