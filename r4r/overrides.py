@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from r4r.arguments import given, slips
-from r4r.checks import ignored, node_settings, settable, unread, validate
+from r4r.checks import node_settings, settable, validate
 from r4r.composing import compose, make_loader, no_option
 from r4r.errors import ConfigError
 from r4r.files import conf_dir as conf_dir
@@ -25,6 +25,7 @@ from r4r.models_named import register_models
 from r4r.pasted_keys import refused
 from r4r.plugins import foreign_plugins, pin_sources, trusted_plugins
 from r4r.targets import close_names, strange_to_hydra
+from r4r.unread import ignored, unread_settings
 
 MAX_VARIANTS = 60  # jobs of a sweep that are checked ahead; each is checked again when it starts
 
@@ -113,7 +114,7 @@ def notes(cfg: DictConfig, overrides: Sequence[str]) -> list[str]:
 def _unread_note(cfg: DictConfig) -> list[str]:
     """Which experts' settings a method of the job leaves unread, where a recipe or a preset gives them all the same."""
     places: dict[str, list[str]] = {}
-    for key, owner in unread(cfg).items():
+    for key, owner in unread_settings(cfg).items():
         if OmegaConf.select(cfg, key) is not None:
             places.setdefault(owner, []).append(".".join(key.split(".")[:2]))
     return [

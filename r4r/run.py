@@ -142,7 +142,7 @@ def run(
     import signal
     import threading
 
-    from r4r.checks import construct
+    from r4r.construct import construct
     from r4r.job_plan import announce, check_base_model, find_target
     from r4r.loggers import case_tables, open_logger, score_metrics
     from r4r.progress import watching
@@ -239,7 +239,7 @@ def run(
 
 def _reference_stages(work: "Job") -> "dict[str, Stage]":
     """The final stages of the methods scored beside the job's own; none is its own reference."""
-    from r4r.checks import construct
+    from r4r.construct import construct
 
     nodes = work.config.references
     return {
@@ -259,7 +259,7 @@ def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[s
         an analysis left out, and so is scored for no label; where the configuration has metrics of reasons, reasons
         (see `score_reasons`).
     """
-    from r4r.checks import construct
+    from r4r.construct import construct
     from r4r.data.history import HistoryIndex
     from r4r.errors import ConfigError
     from r4r.metrics.rating import DECODINGS, align, rating_error, segments

@@ -58,7 +58,7 @@ def _asks_simulator(config: Any, role: str) -> bool:
 
 def _needed(config: Config) -> Iterator[Stage]:
     """The stages that this job would need, scores of reasons included where a method of the job learns to write."""
-    from r4r.checks import construct
+    from r4r.construct import construct
     from r4r.job_plan import find_target
     from r4r.stages.score_reasons import reason_score_stages
     from r4r.targets import locate

@@ -116,7 +116,7 @@ from r4r.methods import point_predictions
 from r4r.pipeline.stage import Stage
 from r4r.prompts.render import render, template
 from r4r.rows import PREDICTIONS, REVIEWS
-from r4r.stages.ask import teacher_identity
+from r4r.stages.identity import teacher_identity
 from r4r.stages.ask_all import ask_all
 from r4r.stages.reasons import Teaching
 from r4r.stages.split import Split, evaluated_rows, split_stage

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r4r.checks import ignored, validate
+from r4r.checks import validate
 from r4r.config import Config
 from r4r.errors import ConfigError, DataError
 from r4r.lexicon import ASPECTS, keyword
@@ -25,6 +25,7 @@ from r4r.stages.split import all_rows, targets
 from r4r.stages.stage import Job, Work
 from r4r.store.artifact import Store
 from r4r.teacher.simulated_reasons import verdict_of
+from r4r.unread import ignored
 
 LOADER = make_loader()
 # the truth's summaries and unfiltered reasons: two experts are trained, and some of the pairs have no reason

@@ -16,8 +16,9 @@ from hydra import compose, initialize_config_dir
 from pydantic import ValidationError
 from safetensors.numpy import load_file
 
-from r4r.checks import construct, validate
+from r4r.checks import validate
 from r4r.config import Config
+from r4r.construct import construct
 from r4r.errors import R4RError
 from r4r.files import conf_dir
 from r4r.run import run

@@ -47,7 +47,7 @@ def test_a_teacher_takes_the_settings_of_its_kind_alone(kind: str) -> None:
             ["metrics=paper", "metrics.gptscore.judge.skill=1"],
             "metrics.gptscore.judge.skill: teacher=openai has no such",
         ),
-        (["logger=none", "logger.project=x"], "logger.project='x': W&B alone reads it"),
+        (["logger=none", "logger.project=x"], "logger.project='x': only W&B reads it"),
         (["timing.warmup=4"], "timing.warmup=4: nothing is timed"),
         (["method=mf", "trainer.checkpoint_every_s=3"], "train no expert"),
         (["experiment=smoke", "dataset=music", "method=mf", "dataset.world.users=3"], "(a simulated one has it)"),

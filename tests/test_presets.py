@@ -13,12 +13,13 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from r4r import run
-from r4r.checks import ignored, validate
+from r4r.checks import validate
 from r4r.errors import ConfigError
 from r4r.overrides import check_overrides, compose, conf_dir, make_loader, preflight
 from r4r.report import cli
 from r4r.report.paper import published
 from r4r.report.tables import CASES, COST, NAMES, REASONS, TABLES, axes
+from r4r.unread import ignored
 
 LOADER = make_loader()
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"

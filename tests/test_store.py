@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -314,8 +313,7 @@ def test_a_damaged_artifact_is_named_set_aside_and_built_anew(
     tmp_path: Path, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     started: list[float] = []
-    _, stage = counting_stage(started)
-    stage = replace(stage, build=adapter_build(started))
+    stage = plain_stage("before", adapter_build(started))
     store = Store(tmp_path)
     path = Job(configured(), store).materialize(stage).path
     DAMAGES[told](path)

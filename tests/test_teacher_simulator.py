@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r4r.checks import construct, validate
+from r4r.checks import validate
 from r4r.config import WorldConfig
+from r4r.construct import construct
 from r4r.data.simulator import World, build_world
 from r4r.errors import TeacherError
 from r4r.lexicon import ASPECTS, KINDS, aspects_in, keyword

@@ -7,7 +7,8 @@ import pytest
 from omegaconf import OmegaConf
 from report_records import LOADER, record, runs, write
 
-from r4r.checks import construct, validate
+from r4r.checks import validate
+from r4r.construct import construct
 from r4r.errors import DataError
 from r4r.overrides import compose
 from r4r.report import cli

@@ -10,7 +10,7 @@ from r4r.stages.profiles import RATER
 from r4r.stages.stage import Job
 
 
-class Exp3rt:
+class Exp3rtMethod:
     """Taught by the teacher, task by task; its reasons stand in `detail.parquet`.
 
     Args:

@@ -20,10 +20,10 @@ from r4r.prompts.render import render
 from r4r.reasons.rating import parse_rating
 from r4r.rows import PREDICTIONS, REVIEWS, Case
 from r4r.scale import Scale
-from r4r.stages.ask import estimate, teacher_identity
+from r4r.stages.ask import estimate
 from r4r.stages.ask_all import ask_all
 from r4r.stages.histories import Histories
-from r4r.stages.identity import prompt_texts
+from r4r.stages.identity import prompt_texts, teacher_identity
 from r4r.stages.reasons import Teaching
 from r4r.stages.split import evaluated_rows, split_stage
 from r4r.stages.stage import Job, Work

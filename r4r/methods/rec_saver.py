@@ -9,7 +9,7 @@ from r4r.stages.rec_saver import Unparsed, predictions_stage
 from r4r.stages.stage import Job
 
 
-class RecSaver:
+class RecSaverMethod:
     """Learns from the teacher's traces; its reasons stand in `detail.parquet`.
 
     Args:

@@ -28,7 +28,7 @@ class Score(Part):
     rmse_se: float | None
 
 
-class RatingMetric(Part):
+class FurtherMetric(Part):
     """A metric of ratings beside MAE and RMSE: each score has it and its standard error, by its name."""
 
     title: str
@@ -150,7 +150,7 @@ class Record(Part):
     excluded: dict[str, list[int]] = {}
     training_pairs: dict[str, int | None] = {}
     metrics: list[Score] | None = None
-    rating_metrics: dict[str, RatingMetric] = {}
+    rating_metrics: dict[str, FurtherMetric] = {}
     comparisons: list[Comparison] = []
     reasons: Reasons | None = None
     cost: Cost | None = None

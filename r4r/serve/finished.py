@@ -11,7 +11,8 @@ import pandas as pd
 import yaml
 from omegaconf import OmegaConf
 
-from r4r.checks import construct, validate
+from r4r.checks import validate
+from r4r.construct import construct
 from r4r.config import Config
 from r4r.errors import ConfigError, DataError, StoreError
 from r4r.report.records import RESULT, Run, gather

@@ -15,10 +15,10 @@ from r4r.errors import TeacherError
 from r4r.pipeline.stage import Stage, Unkeyed
 from r4r.progress import say
 from r4r.rows import REASONS, TEXTS, Schema
-from r4r.stages.ask import estimate, teacher_identity
+from r4r.stages.ask import estimate
 from r4r.stages.ask_all import ask_all, usable
 from r4r.stages.histories import rows_of_pool
-from r4r.stages.identity import prompt_texts
+from r4r.stages.identity import prompt_texts, teacher_identity
 from r4r.stages.lessons import Thought, with_thoughts
 from r4r.stages.mounted import Asked, asked
 from r4r.stages.pools import expert_pairs, pools_stage

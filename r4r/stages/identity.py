@@ -4,10 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from r4r.config import Config, DatasetConfig
+from r4r.configuration.teachers import RemoteConfig, SimulatorConfig
 from r4r.data.download import as_published
 from r4r.files import fingerprint
 from r4r.lm.fetch import identity
 from r4r.prompts.render import template
+from r4r.teacher.base import remote_identity
+from r4r.teacher.simulator import simulator_identity
 
 NOT_DATA = {"name", "tau", "history", "pools", "evaluate", "memory_limit", "reviews_url", "meta_url"} | {
     "category",
@@ -61,3 +64,28 @@ def tokenizer_identity(config: Config) -> dict[str, Any]:
     """The base model's tokenizer, which counts where a review is cut."""
     llm = config.llm
     return identity(llm.source, llm.sha256, llm.revision)
+
+
+def teacher_identity(config: Config, *prompts: str) -> dict[str, Any]:
+    """What of the teacher changes its answers, without loading it.
+
+    A remote teacher's answers do not follow the seed, and are shared between seeds.
+
+    Args:
+        prompts: templates that it is asked to answer: the simulated teacher has an answer, of a version of its own, for
+            each. Where none is named, all of its answers count.
+    """
+    teacher = config.teacher
+    if isinstance(teacher, RemoteConfig):
+        return remote_identity(teacher)
+    if isinstance(teacher, SimulatorConfig):
+        return simulator_identity(teacher.skill, config.seed, *prompts)
+    return {
+        "kind": teacher.kind,
+        "model": teacher.model,
+        "seed": config.seed,
+        **identity(teacher.source, teacher.sha256, teacher.revision),
+        "quantization": teacher.quantization,
+        "dtype": teacher.dtype,
+        "max_length": teacher.max_length,
+    }

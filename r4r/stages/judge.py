@@ -11,10 +11,9 @@ from r4r.errors import TeacherError
 from r4r.metrics.gptscore import parse_score
 from r4r.pipeline.stage import Unkeyed
 from r4r.prompts.render import render
-from r4r.stages.ask import teacher_identity
 from r4r.stages.ask_all import ask_all
 from r4r.stages.histories import one_line
-from r4r.stages.identity import prompt_texts
+from r4r.stages.identity import prompt_texts, teacher_identity
 from r4r.stages.stage import Job, Work
 
 Pair = tuple[str, str, str]  # title, reason, review

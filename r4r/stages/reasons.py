@@ -19,10 +19,10 @@ from r4r.prompts.render import render, template
 from r4r.reasons.leak import leaks_rating
 from r4r.rows import REASONS, Case
 from r4r.scale import Scale
-from r4r.stages.ask import estimate, teacher_identity
+from r4r.stages.ask import estimate
 from r4r.stages.ask_all import ask_all, usable
 from r4r.stages.histories import Cut, Histories, histories, one_line, rows_of_pool
-from r4r.stages.identity import prompt_texts, tokenizer_identity
+from r4r.stages.identity import prompt_texts, teacher_identity, tokenizer_identity
 from r4r.stages.mounted import Asked, asked
 from r4r.stages.pools import expert_pairs, pools_stage
 from r4r.stages.reward import TargetReviews

@@ -94,9 +94,9 @@ class Job:
     @cached_property
     def teacher(self) -> Any:
         """The teacher of the configuration (r4r.teacher.base.Teacher)."""
-        from r4r.stages.ask import make_teacher
+        from r4r.stages.teachers import make_teacher
 
-        return make_teacher(self)
+        return make_teacher(self.config)
 
     def materialize(self, stage: Stage) -> Artifact:
         """The stage's artifact, built now if it is not in the store."""

@@ -14,9 +14,9 @@ from r4r.pipeline.stage import Stage, Unkeyed
 from r4r.progress import say
 from r4r.rows import REVIEWS, SUMMARIES
 from r4r.scale import Scale
-from r4r.stages.ask import estimate, teacher_identity
+from r4r.stages.ask import estimate
 from r4r.stages.ask_all import ask_all, usable
-from r4r.stages.identity import tokenizer_identity
+from r4r.stages.identity import teacher_identity, tokenizer_identity
 from r4r.stages.mounted import Asked, asked
 from r4r.stages.split import split_stage
 from r4r.stages.stage import Work

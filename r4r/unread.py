@@ -1,0 +1,121 @@
+"""Overrides on the command line that nothing in the job would read: refused, since they would change nothing."""
+
+import re
+from collections.abc import Iterable
+
+from omegaconf import DictConfig, OmegaConf
+
+from r4r.checks import plugins_in
+from r4r.kinds import stranger
+from r4r.targets import fitting
+
+# what only some methods read: an override of these that no method of the job uses is refused
+GUARDED = {
+    "llm": "llm",
+    "teacher": "teacher",
+    "strategy": "strategy",
+    "reason_source": "reason_source",
+    "control": "control",
+    "experts": "experts",
+    "expert": "experts",
+    "objective": "experts",
+    "reward": "experts",
+    "recipe": "experts",
+}
+# what one way of running the base model reads, and the others do not
+HF_ONLY = {"batch_tokens", "prefix_gb", "merge_adapters", "cuda_graphs"}
+IN_PROCESS_ONLY = {
+    "tensor_parallel",
+    "data_parallel",
+    "memory_share",
+    "eager",
+    "max_num_seqs",
+    "max_num_batched_tokens",
+}
+FOR_ALL = {"accelerator", "threads"}  # settings of the trainer that methods without experts read too
+
+
+def ignored(cfg: DictConfig, overrides: Iterable[str]) -> list[str]:
+    """A sentence for every command-line override that no method of this job reads."""
+    named = {"method": cfg.get("method")}
+    named |= {f"references.{name}": node for name, node in (cfg.get("references") or {}).items()}
+    nodes = list(named.values())
+    used: set[str] = set()
+    trained: set[str] = set()
+    idle = unread_settings(cfg)
+    for where, node in named.items():
+        try:
+            target = fitting(where, str(node["_target_"]), plugins_in(cfg))
+        except Exception:  # a broken target is validate's to report
+            return []
+        uses = getattr(target, "uses", None)
+        if uses is None:
+            return []
+        used |= set(uses)
+        if "experts" in uses:
+            trained |= set(getattr(target, "experts", cfg.get("experts") or ()))
+    names = ", ".join(dict.fromkeys(str(node.get("name")) for node in nodes))
+    found = []
+    experts = cfg.get("experts") or {}
+    mounted = [name for name, node in experts.items() if isinstance(node, DictConfig) and "_target_" in node]
+    chosen = cfg.get("strategy") or {}
+    for override in overrides:
+        root, inner = [*re.split(r"[.@/=]", override.lstrip("+~")), ""][:2]
+        key = override.lstrip("+~").partition("=")[0].rpartition("@")[2]
+        if root in GUARDED and GUARDED[root] not in used:
+            found.append(f"{override}: this job's methods ({names}) do not use {GUARDED[root]}; drop the override")
+        elif root == "experts" and inner in experts and inner not in mounted:
+            found.append(f"{override}: this strategy has no {inner}, it mounts {', '.join(mounted)}; drop the override")
+        elif root == "experts" and inner in experts and inner not in trained:
+            found.append(f"{override}: this job's methods ({names}) train no {inner}; drop the override")
+        elif owner := next((idle[k] for k in idle if key == k or key.startswith(f"{k}.")), ""):
+            found.append(f"{override}: is not read by {owner}; drop the override")
+        elif "experts" not in used and _trains(key, inner):
+            found.append(f"{override}: this job's methods ({names}) train no expert; drop the override")
+        elif fault := _unread(inner, override, cfg) if root == "llm" else _strange(key, cfg):
+            found.append(f"{override}: {fault}")
+        elif root == "reason_source" and chosen.get("reasons") is False:
+            found.append(f"{override}: this strategy predicts without reasons; drop the override")
+    return found
+
+
+def _strange(key: str, cfg: DictConfig) -> str:
+    """Why a setting of another kind is refused although a preset may bring it; without a preset, `validate` says so."""
+    return stranger(key, cfg, plugins_in(cfg)) if cfg.get("experiment") else ""
+
+
+def _trains(key: str, inner: str) -> bool:
+    """Whether an override is of a setting that only the training of experts reads."""
+    return inner == "ddp" if key == "trainer" else key.startswith("trainer.") and inner not in FOR_ALL
+
+
+def unread_settings(cfg: DictConfig) -> dict[str, str]:
+    """Dotted key below `experts` -> the method, with the settings for which it does not read it (see Method.unread)."""
+    nodes = {"method": cfg.get("method")}
+    nodes |= {f"references.{name}": node for name, node in (cfg.get("references") or {}).items()}
+    found = {}
+    for where, node in nodes.items():
+        try:
+            target = fitting(where, str(node["_target_"]), plugins_in(cfg))
+        except Exception:  # a broken target is validate's to report
+            continue
+        settings = {str(key): value for key, value in node.items() if key not in ("_target_", "name")}
+        told = ", ".join([str(node.get("name")), *(f"{key}={value}" for key, value in settings.items())])
+        found |= {key: told for key in getattr(target, "unread", lambda settings: ())(settings)}
+    return found
+
+
+def _unread(inner: str, override: str, cfg: DictConfig) -> str:
+    """Why the chosen engine does not read an override of `llm`; empty where it does."""
+    engine = OmegaConf.select(cfg, "llm.engine") or "hf"
+    if inner == "vllm" and engine != "vllm":
+        return "read by llm.engine=vllm alone; add that, or drop the override"
+    if inner in HF_ONLY and engine == "vllm":
+        return "vLLM makes its own batches, keeps common beginnings and applies adapters itself; drop the override"
+    setting = override.partition("=")[0].rpartition(".")[2]
+    server = OmegaConf.select(cfg, "llm.vllm.base_url")
+    if inner == "vllm" and setting in IN_PROCESS_ONLY and server:
+        return f"the server at {server} was started with its own; drop the override"
+    if inner == "vllm" and setting == "key_env" and not server:
+        return "vLLM in this process needs no key; set llm.vllm.base_url, or drop the override"
+    return ""
