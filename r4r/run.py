@@ -135,8 +135,10 @@ def run(
     import threading
 
     from r4r.checks import construct
+    from r4r.findings import findings
     from r4r.loggers import case_tables, open_logger, score_metrics
     from r4r.records import Terminated, recording
+    from r4r.result_picture import draw_result
     from r4r.stages.stage import Job
     from r4r.store.artifact import Store
     from r4r.summary import show
@@ -185,6 +187,8 @@ def run(
                 record["artifacts"] = {s.name: s.key for stage in stages for s in stage.upstream()}
             else:
                 record |= score(work, final, references)
+                record["findings"] = findings(work, final, record)
+                draw_result(record, folder / "result.png")
                 log(score_metrics(record, config.sweep_metric))
                 if config.timing.rows:
                     from r4r.stages.timing import time_predictions

@@ -372,7 +372,10 @@ FOUR = ("without_step1", "without_step2", "without_step3", "multistep")
         (["tabel2"], "tabel2: there is no such table or figure; did you mean table2"),
         (["table2", "--recrods", "x"], "unrecognized arguments: --recrods"),
         (["table5", "--against", "Hint"], "table5 has no row 'Hint'; did you mean Hint-inferred?"),
-        (["all", "--against", "MF"], "all: --against is of controls, figure3, figure4, table2, table3, table4, table5, one at a"),
+        (
+            ["all", "--against", "MF"],
+            "all: --against is of controls, figure3, figure4, table2, table3, table4, table5, one at a",
+        ),
     ],
 )
 def test_a_wrong_command_line(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
