@@ -68,7 +68,7 @@ def against_baselines(metrics: Sequence[Mapping[str, Any]], comparisons: Sequenc
             for m in ("mae", "rmse")
         )
         if any(higher.values()):
-            lead = f"Reversed: {own} is worse than {label}"
+            lead = f"Reversed: {own} is worse than {label} in {' and '.join(m.upper() for m in higher if higher[m])}"
         elif all(lower.values()):
             lead = f"{own} beats {label}"
         elif any(lower.values()):

@@ -42,7 +42,7 @@ def record(difference: float, p: float, rmse_p: float | None = None) -> dict[str
             "Reason4Rec is not shown to differ from MF: MAE 0.700 against 0.800 (p = 0.200, not signif",
         ),
         (record(-0.1, 0.01, 0.3), "Reason4Rec beats MF in MAE alone: "),
-        (record(0.1, 0.01, 0.3), "Reversed: Reason4Rec is worse than MF: "),
+        (record(0.1, 0.01, 0.3), "Reversed: Reason4Rec is worse than MF in MAE: "),
     ],
 )
 def test_a_sentence_says_which_way_a_difference_lies_and_whether_it_is_one(made: dict[str, Any], told: str) -> None:

@@ -65,18 +65,20 @@ def agreement(summaries: pd.DataFrame, planted: pd.DataFrame) -> dict[str, dict[
     return found
 
 
-def verdicts(candidates: pd.DataFrame) -> dict[str, float | int]:
+def verdicts(candidates: pd.DataFrame) -> dict[str, float | int | None]:
     """How well a candidate's verdict, as the reward model reads it, fits the true rating: mean |r - R(reason)|.
 
     Every mean is over pairs: a pair's candidates are averaged first, since pairs that are hard to please have many.
-    Beside them the error of the best that needs no reading, one rating for all pairs.
+    Where there is no such pair, it is None. Beside them the error of the best that needs no reading, one rating for all
+    pairs.
     """
     scored = candidates[candidates["cause"] != "leak"]
     accepted = scored["accepted"].astype(bool)
     pairs = scored.drop_duplicates("row_id")
 
-    def error(rows: pd.DataFrame, column: str) -> float:
-        return round(float((rows["rating"] - rows[column]).abs().groupby(rows["row_id"]).mean().mean()), 3)
+    def error(rows: pd.DataFrame, column: str) -> float | None:
+        by_pair = (rows["rating"] - rows[column]).abs().groupby(rows["row_id"]).mean()
+        return round(float(by_pair.mean()), 3) if len(by_pair) else None
 
     return {
         "scored_pairs": len(pairs),
