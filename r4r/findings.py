@@ -123,11 +123,11 @@ def of_summaries(summaries: pd.DataFrame, planted: pd.DataFrame, seed: int = 0) 
 
 def aspect_counts(summaries: pd.DataFrame, planted: pd.DataFrame, kinds: Sequence[str] = KINDS) -> np.ndarray:
     """How many aspects each summary names rightly, how many in all, and how many were planted: int [summaries, 3]."""
-    true = planted.set_index("row_id")[list(kinds)]
+    true: dict[Any, Any] = planted.set_index("row_id")[list(kinds)].to_dict("index")
     counts = []
     for row_id, text in zip(summaries["row_id"], summaries["summary"], strict=True):
         said = {(kind, aspect) for kind, aspects in aspects_in(text).items() if kind in kinds for aspect in aspects}
-        there = {(kind, aspect) for kind in kinds for aspect in true.at[row_id, kind]}
+        there = {(kind, aspect) for kind in kinds for aspect in true[row_id][kind]}
         counts.append((len(said & there), len(said), len(there)))
     return np.array(counts).reshape(-1, 3)
 

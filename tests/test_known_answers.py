@@ -94,7 +94,8 @@ def test_a_reward_model_that_reads_well_lets_the_filter_prefer_reasons_that_agre
     rows = all_rows(job)
     rows = rows[rows["split"] == "test"].reset_index(drop=True)
     cases = histories(config).cases(Work(job, {}, tmp_path), rows)
-    pairs = [Pair(r.row_id, r.rating, r.review, r.title) for r in rows.itertuples()]
+    columns = (rows[name] for name in ("row_id", "rating", "review", "title"))
+    pairs = [Pair(*values) for values in zip(*columns, strict=True)]
     teacher = SimulatedTeacher(skill=0.6, seed=0)
     ask = asked(config, "reasoner")
 

@@ -158,7 +158,7 @@ class PlantedThought(Thought):
 
     def of(self, work: Work) -> dict[int, str]:
         own = self.control.object
-        rows = self.world.reviews(work.of(self.world.split).table(REVIEWS))
+        rows: Any = self.world.reviews(work.of(self.world.split).table(REVIEWS))
         return {
             row.row_id: own.text(planted_reason(self.world, row, random.Random(f"{own.seed} {row.row_id}")))
             for row in rows.itertuples()
