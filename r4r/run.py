@@ -143,11 +143,13 @@ def run(
     import threading
 
     from r4r.construct import construct
+    from r4r.findings import findings
     from r4r.job_plan import announce, check_base_model, find_target
     from r4r.loggers import case_tables, open_logger, score_metrics
     from r4r.progress import watching
     from r4r.records import Terminated, recording
     from r4r.report.finale import comparison
+    from r4r.result_picture import draw_result
     from r4r.stages.score_reasons import reason_score_stages
     from r4r.stages.stage import Job
     from r4r.store.artifact import Store
@@ -204,6 +206,8 @@ def run(
             else:
                 announce(work, [final, *references.values(), *reason_score_stages(config, final).values()])
                 record |= score(work, final, references)
+                record["findings"] = findings(work, final, record)
+                draw_result(record, folder / "result.png")
                 log(score_metrics(record, config.sweep_metric))
                 if config.timing.rows:
                     from r4r.stages.timing import time_predictions

@@ -1,4 +1,4 @@
-"""What a finished job prints: its scores, its reasons' scores, its timing and its cost."""
+"""What a finished job prints: its scores, what it found, its reasons' scores, its timing and its cost."""
 
 import sys
 from collections.abc import Mapping
@@ -33,6 +33,8 @@ def show(record: dict[str, Any]) -> None:
     console.print(table)
     if p:
         console.print(f"p: paired bootstrap against {record['metrics'][0]['label']} on the same rows.", markup=False)
+    for found in record["findings"]:
+        console.print(found["sentence"], markup=False)
     if "reasons" in record:
         show_reasons(record["reasons"], console)
     if "timing" in record:

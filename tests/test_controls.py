@@ -48,7 +48,7 @@ class Made:
 
     def __init__(self, config: Config, options: Options):
         self.job = Job(config, Store(config.paths.artifacts))
-        self.final = predictions_stage(config, options)
+        self.final: Any = predictions_stage(config, options)
         self.stages = {stage.name: stage for stage in self.final.upstream()}
 
     def table(self, name: str, schema: Any) -> pd.DataFrame:
@@ -133,10 +133,7 @@ def test_without_reasons_the_predictor_learns_from_the_same_pairs(make: Callable
 def test_shuffled_histories_are_another_users_and_keep_the_items_side(make: Callable[..., Made]) -> None:
     plain, shuffled = make(), make("control=shuffled_histories")
     rows = targets(plain.job)
-    cases = [
-        made.final.shown.cases(Work(made.job, {}, Path()), rows)  # type: ignore[union-attr]
-        for made in (plain, shuffled)
-    ]
+    cases = [made.final.shown.cases(Work(made.job, {}, Path()), rows) for made in (plain, shuffled)]
     users = dict(zip((case.user_history for case in cases[0]), rows["user_id"], strict=True))
     for own, other, user in zip(*cases, rows["user_id"], strict=True):
         assert users[other.user_history] != user
@@ -161,7 +158,8 @@ def test_an_oracle_says_what_was_planted_and_needs_no_reasoner(make: Callable[..
 def test_planted_reasons_name_what_the_user_cares_about_and_the_item_is_known_for(make: Callable[..., Made]) -> None:
     job = make().job
     world = planted_world(job.config)
-    for row in world.reviews(all_rows(job)).head(60).itertuples():
+    rows: Any = world.reviews(all_rows(job)).head(60)
+    for row in rows.itertuples():
         reason = planted_reason(world, row, random.Random(0)).lower()
         known = world.known_for[row.item_id]
         for kind, quality in (("positive", 1), ("negative", -1)):

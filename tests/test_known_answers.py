@@ -1,7 +1,13 @@
-"""Jobs on the simulated world, held against what was planted, at two budgets (twelve minutes; under an hour)."""
+"""Jobs on the simulated world, held against what was planted.
+
+The fast tests ask what needs no learning: how errors are counted, and what the filter does with a reward model that
+reads as well as can be. What experts learn at two budgets (twelve minutes; under an hour) the slow ones ask: a random
+model of a few thousand weights learns none of it.
+"""
 
 import importlib.util
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +16,20 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from r4r.checks import validate
+from r4r.findings import of_candidates
 from r4r.overrides import conf_dir, preflight
+from r4r.reasons.filter import Pair, generate_then_filter
 from r4r.run import run
+from r4r.stages.histories import histories
+from r4r.stages.mounted import asked
+from r4r.stages.planted import planted_world
+from r4r.stages.reasons import reasoner_prompt
+from r4r.stages.split import all_rows
+from r4r.stages.stage import Job, Work
+from r4r.store.artifact import Store
+from r4r.teacher.base import Answer, Call
+from r4r.teacher.simulated_reasons import verdict_of
+from r4r.teacher.simulator import SimulatedTeacher
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "known_answers"
 SIZES = ("lr", "epochs", "batch_size", "warmup", "max_new_tokens", "lora")
@@ -59,6 +77,50 @@ def test_errors_of_the_reward_model_are_of_pairs_whatever_their_candidates() -> 
         "error_without_reason": 1.75,
         "error_of_a_constant": 0.5,
     }
+
+
+def test_a_reward_model_that_reads_well_lets_the_filter_prefer_reasons_that_agree_with_the_truth(
+    tmp_path: Path, model_cache: Path
+) -> None:
+    settings = ["experiment=smoke", "++dataset.history.summaries=planted", f"paths.cache={model_cache}"]
+    settings += [
+        "dataset.world.users=150",
+        "dataset.world.items=60",
+        "dataset.prepare.sample_users=null",
+        f"paths.outputs={tmp_path}",
+    ]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = validate(compose("config", overrides=settings))
+    job = Job(config, Store(config.paths.artifacts))
+    rows = all_rows(job)
+    rows = rows[rows["split"] == "test"].reset_index(drop=True)
+    cases = histories(config).cases(Work(job, {}, tmp_path), rows)
+    columns = (rows[name] for name in ("row_id", "rating", "review", "title"))
+    pairs = [Pair(*values) for values in zip(*columns, strict=True)]
+    teacher = SimulatedTeacher(skill=0.6, seed=0)
+    ask = asked(config, "reasoner")
+
+    def write(open_pairs: Sequence[int], attempt: int, hinted: bool) -> list[Any]:
+        prompts = [reasoner_prompt(ask, cases[n], pairs[n].rating if hinted else None) for n in open_pairs]
+        answers = teacher.ask([Call(prompt, 1.0, 320, attempt) for prompt in prompts])
+        return [answer.text if isinstance(answer, Answer) else answer for answer in answers]
+
+    def score(which: Sequence[int], texts: Sequence[str | None]) -> list[float]:
+        """The review tells the rating, a reason what its verdict stands for."""
+        known = zip(which, texts, strict=True)
+        grades = [pairs[n].rating if text == pairs[n].review else verdict_of(text or "") for n, text in known]
+        return [3.0 if grade is None else float(grade) for grade in grades]
+
+    candidates, _ = generate_then_filter(pairs, write, score, 3, 0.1, "review")
+    table = pd.DataFrame(candidates)
+    assert table.groupby("row_id")["accepted"].sum().max() == 1
+    [found] = of_candidates(table, planted_world(config).reviews(rows))
+    assert found["p"] < 0.01
+    assert found["accepted_agree"] > found["rejected_agree"] + 0.2
+    assert "agree with the planted match more often" in found["sentence"]
+    errors = script().verdicts(table)
+    assert errors["error_accepted"] <= 0.1 < errors["error_rejected"]
+    assert errors["error_review"] == 0.0
 
 
 @pytest.mark.parametrize("name", RESULTS)

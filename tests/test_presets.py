@@ -14,6 +14,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from r4r import run
 from r4r.checks import validate
+from r4r.data.prepare import split_frame
+from r4r.data.simulator import build_world
 from r4r.errors import ConfigError
 from r4r.overrides import check_overrides, compose, conf_dir, make_loader, preflight
 from r4r.report import cli
@@ -121,6 +123,32 @@ def test_the_papers_full_method_is_one_result_wherever_it_stands() -> None:
         assert theirs == published()["table4"][dataset]["Reason4Rec"]
         assert theirs == published()["figure3"][dataset]["Reason4Rec"]
         assert theirs == published()["figure4"][dataset]["Multi-step"]
+
+
+# tables that can tell
+
+
+@pytest.mark.parametrize(
+    ("given", "world"),
+    [
+        (["dataset=simulated_tables"], 43),
+        (["dataset=simulated"], 0),
+        (["dataset=simulated", "dataset.world.seed=${seed}"], 43),
+    ],
+)
+def test_a_seed_may_change_the_world_with_the_training(given: list[str], world: int) -> None:
+    config = validate(compose(LOADER, "config", ["experiment=table4", "seed=43", *given]))
+    assert (config.seed, config.dataset.world.seed) == (43, world)
+
+
+def test_one_override_gives_a_table_a_thousand_test_rows() -> None:
+    for name in ("table2", "table3", "table4", "table5", "figure3", "figure4", "controls"):
+        checked = check_overrides([f"experiment={name}", "dataset=simulated_tables"], LOADER, multirun=True)
+        assert checked.problems == []
+        assert all("dataset=simulated_tables" in variant for variant in checked.variants)
+    dataset = validate(compose(LOADER, "config", ["dataset=simulated_tables"])).dataset
+    rows, _ = split_frame(build_world(dataset.world).rows, dataset.prepare)
+    assert (rows["split"] == "test").sum() > 1000
 
 
 # a preset's own axes

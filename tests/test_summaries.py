@@ -43,13 +43,14 @@ def names(config: Config) -> set[str]:
 
 
 def made(job: Job) -> Artifact:
-    return job.materialize(summaries_stage(job.config))
+    stage: Any = summaries_stage(job.config)
+    return job.materialize(stage)
 
 
 def aspects_found(rows: pd.DataFrame, summaries: pd.DataFrame) -> dict[str, tuple[float, float]]:
     """kind -> precision and recall of the summaries' aspects against the rows'."""
     told = dict(zip(summaries["row_id"], summaries["summary"], strict=True))
-    found = {}
+    found: dict[str, tuple[float, float]] = {}
     for kind in KINDS:
         pairs = [
             (set(aspects_in(told[n])[kind]), set(true)) for n, true in zip(rows["row_id"], rows[kind], strict=True)

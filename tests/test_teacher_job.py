@@ -98,6 +98,14 @@ def test_a_whole_job_is_in_shape_what_the_simulator_gives(
     assert f"teacher: {cost['total']['teacher_calls']} calls (0 from the cache)" in printed
     assert f"this job asked {cost['total']['teacher_calls']} and paid ${dollars:.4f}" in printed
     assert local["cost"]["total"]["dollars"] == 0
+    # what it found, in words and in a picture
+    told = [found["kind"] for found in remote["findings"]]
+    assert told == ["against_baseline"] * 3 + ["summaries", "filter"]
+    assert all(" ".join(found["sentence"].split()) in " ".join(printed.split()) for found in remote["findings"])
+    assert len(list(outputs.rglob("result.png"))) == 1
+    trained = artifact(outputs, "train/predictor.lessons")[0]
+    assert remote["training_pairs"]["Reason4Rec"] == len(trained)
+    assert remote["training_pairs"]["MF"] == (artifact(outputs, "split")[0]["split"] == "train").sum()
 
 
 def test_lost_artifacts_are_built_again_without_paying_again(r4r: Any, server: TeacherServer, outputs: Path) -> None:

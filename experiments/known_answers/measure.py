@@ -11,11 +11,11 @@ from typing import Any
 import pandas as pd
 
 from r4r.config import Config
-from r4r.data.simulator import MEAN_RATING, Truth, build_world
-from r4r.lexicon import ASPECTS, KINDS, aspects_in, keyword
+from r4r.findings import agrees_with_match, aspect_counts
+from r4r.lexicon import ASPECTS, KINDS, keyword
 from r4r.rows import CANDIDATES, REVIEWS, SUMMARIES
+from r4r.stages.planted import PlantedWorld, planted_world
 from r4r.store.artifact import Artifact, Store
-from r4r.teacher.simulator import VERDICTS
 
 
 def measure(record: dict[str, Any]) -> dict[str, Any]:
@@ -33,15 +33,14 @@ def measure(record: dict[str, Any]) -> dict[str, Any]:
             raise SystemExit(f"the artifact of stage {stage} is not in {store.root}")
         return found
 
-    rows = artifact("split").table(REVIEWS)
-    world = build_world(config.dataset.world, config.dataset.category)
-    planted = rows.merge(world.truth.reviews, on=["user_id", "item_id"], validate="one_to_one").set_index("row_id")
+    world = planted_world(config)
+    planted = world.reviews(artifact("split").table(REVIEWS))
     answers = {
         "scores": {row["label"]: [row["mae"], row["rmse"]] for row in record["metrics"] if row["decoding"] == "mean"},
         "teacher": agreement(artifact("teacher_summaries").table(SUMMARIES), planted),
         "summarizer": agreement(artifact("summaries").table(SUMMARIES), planted),
     }
-    if config.reason_source.name == "filtered":
+    if config.reason_source["name"] == "filtered":
         candidates = artifact("reasons").table(CANDIDATES, "candidates.parquet")
         answers["filter"] = verdicts(candidates) | artifact("reasons").json("acceptance.json")
         # apart, for a hinted reason knows the rating: its verdict agrees whatever the reward model says
@@ -49,7 +48,7 @@ def measure(record: dict[str, Any]) -> dict[str, Any]:
             f"{'hinted' if hinted else 'unhinted'}, {'accepted' if accepted else 'rejected'}": agreement_of_reasons(
                 candidates[(candidates["hinted"] == hinted) & (candidates["accepted"] == accepted)],
                 planted,
-                world.truth,
+                world,
             )
             for hinted in (False, True)
             for accepted in (True, False)
@@ -59,28 +58,27 @@ def measure(record: dict[str, Any]) -> dict[str, Any]:
 
 def agreement(summaries: pd.DataFrame, planted: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Precision and recall of the aspects that the summaries name, by kind, over all reviews."""
-    found = []
+    found = {}
     for kind in KINDS:
-        right = named = there = 0
-        for row_id, text in zip(summaries["row_id"], summaries["summary"], strict=True):
-            said, true = set(aspects_in(text)[kind]), set(planted.at[row_id, kind])
-            right, named, there = right + len(said & true), named + len(said), there + len(true)
-        found.append((kind, {"precision": round(right / max(named, 1), 3), "recall": round(right / max(there, 1), 3)}))
-    return dict(found)
+        right, named, there = aspect_counts(summaries, planted, [kind]).sum(axis=0).tolist()
+        found[kind] = {"precision": round(right / max(named, 1), 3), "recall": round(right / max(there, 1), 3)}
+    return found
 
 
-def verdicts(candidates: pd.DataFrame) -> dict[str, float | int]:
+def verdicts(candidates: pd.DataFrame) -> dict[str, float | int | None]:
     """How well a candidate's verdict, as the reward model reads it, fits the true rating: mean |r - R(reason)|.
 
     Every mean is over pairs: a pair's candidates are averaged first, since pairs that are hard to please have many.
-    Beside them the error of the best that needs no reading, one rating for all pairs.
+    Where there is no such pair, it is None. Beside them the error of the best that needs no reading, one rating for all
+    pairs.
     """
     scored = candidates[candidates["cause"] != "leak"]
     accepted = scored["accepted"].astype(bool)
     pairs = scored.drop_duplicates("row_id")
 
-    def error(rows: pd.DataFrame, column: str) -> float:
-        return round(float((rows["rating"] - rows[column]).abs().groupby(rows["row_id"]).mean().mean()), 3)
+    def error(rows: pd.DataFrame, column: str) -> float | None:
+        by_pair = (rows["rating"] - rows[column]).abs().groupby(rows["row_id"]).mean()
+        return round(float(by_pair.mean()), 3) if len(by_pair) else None
 
     return {
         "scored_pairs": len(pairs),
@@ -92,25 +90,25 @@ def verdicts(candidates: pd.DataFrame) -> dict[str, float | int]:
     }
 
 
-def agreement_of_reasons(candidates: pd.DataFrame, planted: pd.DataFrame, truth: Truth) -> dict[str, float | int]:
+def agreement_of_reasons(
+    candidates: pd.DataFrame, planted: pd.DataFrame, world: PlantedWorld
+) -> dict[str, float | int]:
     """How often reasons agree with the planted preferences.
 
     Returns:
         reasons: how many. verdict: share whose verdict is on the side (like, dislike, mixed) of the planted match of
         user and item. claims: share of what they praise or fault that the user cares about and the item is known for.
     """
-    cares = set(zip(truth.users["user_id"], truth.users["aspect"], strict=True))
-    known = {(item, a): q for item, a, q in truth.items[["item_id", "aspect", "quality"]].itertuples(index=False)}
+    rows = planted.set_index("row_id")
     sided = claims = true_claims = 0
     for row_id, reason in zip(candidates["row_id"], candidates["reason"], strict=True):
-        row, low = planted.loc[row_id], reason.lower()
-        grades = [grade for grade, phrases in VERDICTS.items() if any(phrase in low for phrase in phrases)]
-        expected = min(5, max(1, round(MEAN_RATING + row["match"])))
-        sided += bool(grades) and (grades[0] > 3) - (grades[0] < 3) == (expected > 3) - (expected < 3)
+        row, low = rows.loc[row_id], reason.lower()
+        sided += agrees_with_match(reason, row["match"])
         for kind, sign in (("positive", 1), ("negative", -1)):
             for aspect in (a for a in ASPECTS if keyword(a, kind).lower() in low):
                 claims += 1
-                true_claims += (row["user_id"], aspect) in cares and known.get((row["item_id"], aspect)) == sign
+                cares, known = world.cares[row["user_id"]], world.known_for[row["item_id"]]
+                true_claims += aspect in cares and known.get(aspect) == sign
     return {
         "reasons": len(candidates),
         "verdict": round(sided / max(len(candidates), 1), 3),

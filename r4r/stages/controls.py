@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import pandas as pd
 
@@ -158,7 +158,7 @@ class PlantedThought(Thought):
 
     def of(self, work: Work) -> dict[int, str]:
         own = self.control.object
-        rows = self.world.reviews(work.of(self.world.split).table(REVIEWS))
+        rows: Any = self.world.reviews(work.of(self.world.split).table(REVIEWS))
         return {
             row.row_id: own.text(planted_reason(self.world, row, random.Random(f"{own.seed} {row.row_id}")))
             for row in rows.itertuples()
