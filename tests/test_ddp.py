@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from hydra.core.global_hydra import GlobalHydra
 from safetensors.torch import load_file
 
 from r4r import launch, progress, run
@@ -236,8 +237,12 @@ def test_a_job_whose_artifacts_are_those_of_one_process(
     if started == "forked":  # as torchrun does it, without importing everything twice more
 
         def fork(count: int, trainer: TrainerConfig, arguments: list[str]) -> int:
-            assert "trainer.devices=2" in arguments
-            return max(in_processes(count, run.main, meets=False))
+            def member() -> None:
+                GlobalHydra.instance().clear()  # which a process of torchrun's would not find
+                sys.argv[1:] = arguments
+                run.main()
+
+            return max(in_processes(count, member, meets=False))
 
         monkeypatch.setattr(launch, "start_processes", fork)
     argv = ["r4r", "experiment=smoke", "target=summarizer"]

@@ -88,6 +88,7 @@ def test_the_timed_predictions_are_the_stored_ones(jobs: dict[str, Any], method:
         "dtype": "float32",
         "batch_tokens": 4096,
         "merged": True,
+        "steps_recorded": False,
         "warmup": 2,
     }
 

@@ -120,6 +120,7 @@ CHANGED: dict[str, Any] = {
     **dict.fromkeys(("llm.batch_tokens", "teacher.batch_tokens"), 128),
     "llm.prefix_gb": 1.0,
     "llm.merge_adapters": False,
+    "llm.cuda_graphs": False,
     "llm.gradient_checkpointing": True,
     "llm.engine": "vllm",
     "llm.vllm": {"unit_rows": 7},

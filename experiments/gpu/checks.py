@@ -255,7 +255,7 @@ def two_processes(setting: Setting, lm: Any) -> dict[str, Any]:
         for member in members:
             member.start()
         for member in members:
-            member.join(120)
+            member.join(70)
             if member.is_alive():
                 member.kill()
                 member.join()
@@ -281,7 +281,7 @@ def _member(setting: Setting, folder: Path, backend: str, rank: int, port: int) 
     from r4r.ranks import this_rank
     from r4r.training import ranks
 
-    signal.alarm(110)  # a mistake here would wait for ever
+    signal.alarm(65)  # a mistake here would wait for ever
     if backend == "gloo":
         distributed.init_process_group("gloo", rank=rank, world_size=2)
     ranks.join(this_rank())

@@ -64,7 +64,7 @@ GROUPS = (  # what nothing else can show comes first
     Group((checks.gradients, checks.batches, checks.ratings, checks.resume), load_small, seconds=150),
     Group((speeds.predictions, speeds.training, speeds.writing), speeds.load_whole, seconds=200),
     Group((checks.memory,), seconds=120),
-    Group((checks.two_processes,), load_small, seconds=150),
+    Group((checks.two_processes,), load_small, seconds=180),
     Group((checks.job,), seconds=150),
     Group((speeds.by_vllm,), seconds=200),
 )

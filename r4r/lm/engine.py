@@ -210,6 +210,7 @@ class HF:
             "dtype": str(self.lm.dtype).removeprefix("torch."),
             "batch_tokens": self.batch_tokens,
             "merged": self.lm.can_merge,
+            "steps_recorded": self.lm.records_steps,
         }
 
     def rest(self) -> None:

@@ -186,10 +186,11 @@ def _named(setup: Timing) -> str:
     head = f"{_mode(setup, SINGLE)['n']} predictions by {setup['base_model']} ({setup['dtype']}{quantized})"
     if "engine" in setup:
         return f"{head} with vLLM {setup['engine']['version']} on {setup['device']}"
-    merged = ", adapters merged" if setup.get("merged") else ""
+    how = ", adapters merged" if setup.get("merged") else ""
+    how += ", steps recorded" if setup.get("steps_recorded") else ""
     threads = f"{setup['threads']} thread{'s' if setup['threads'] > 1 else ''}"
     return (
-        f"{head} on {setup['device']}, {threads}, batches of {setup['batch_tokens']:,} tokens{merged}, "
+        f"{head} on {setup['device']}, {threads}, batches of {setup['batch_tokens']:,} tokens{how}, "
         f"torch {setup['torch']}"
     )
 
