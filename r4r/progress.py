@@ -164,7 +164,7 @@ class _Pace(ProgressColumn):
         whole = _watch.left()
         if whole is not None:
             parts.append(f"job: about {span(max(whole, task.time_remaining or 0.0))} left")
-        return Text(", ".join(parts), style="progress.remaining")
+        return Text(", ".join(parts), style="progress.remaining", no_wrap=True, overflow="ellipsis")
 
 
 @contextmanager

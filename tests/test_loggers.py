@@ -21,7 +21,7 @@ from r4r.files import conf_dir
 from r4r.loggers import open_logger, score_metrics, wandb_group, wandb_mode, wandb_tags
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "r4r" / "report" / "README.md"
+PAGE = ROOT / "experiments" / "README.md"
 SMALL = ["dataset.world.users=20", "dataset.world.items=10", "trainer=cpu", "method.max_epochs=3"]
 
 

@@ -169,7 +169,14 @@ def test_the_report_sets_the_papers_numbers_beside(jobs: dict[str, Any], tmp_pat
     how = f"on {setup['device']}, 1 thread, batches of 4,096 tokens, adapters merged, torch"
     assert f"## simulated: 8 predictions by tiny (float32) {how}" in text
     assert "## Missing" not in text
-    shown = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if line.startswith("| ")}
+    first, apart = text.split("## simulated, differences from Reason4Rec: 8 predictions")
+    shown = {line.split(" | ")[0].strip("| "): line for line in first.splitlines() if line.startswith("| ")}
+    modes = {name: jobs[name][0]["timing"]["modes"][0] for name in METHODS}
+    difference = modes["exp3rt"]["seconds"] - modes["reason4rec"]["seconds"]
+    assert f"| EXP3RT | {difference:+.3f} " in apart
+    told = {row["row"]: row["difference"] for row in rows if row["mode"] == "single"}
+    assert float(told["EXP3RT"]) == pytest.approx(difference)
+    assert told["Reason4Rec"] == ""
     assert shown["Reason4Rec"].endswith("| 5.86 | **147.78** |")
     assert shown["One-step"].endswith("| — | — |")
     assert shown["Rec-SAVER"].endswith("| 6.43 | 175.59 |")

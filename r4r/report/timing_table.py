@@ -101,6 +101,7 @@ def _grid(made: Document, dataset: str, runs: Sequence[Run]) -> None:
         for number in ("seconds", "tokens")
     }
     lines = []
+    before = len(made.rows)
     for row in COST.rows:
         theirs = published.get(row.paper, {})
         line = [Text(row.name)]
@@ -140,11 +141,17 @@ def _grid(made: Document, dataset: str, runs: Sequence[Run]) -> None:
     headers = ["", "s, one by one", "median", "rating", "s, batched", "rows a batch", "tokens"]
     headers += [f"paper, {paper}: {name}" for name in PUBLISHED.values()]
     made.grids.append(Grid(f"{dataset}: {_named(setup)}", headers, lines))
-    _differences(made, dataset, setup, timed)
+    _differences(made, dataset, setup, timed, made.rows[before:])
 
 
-def _differences(made: Document, dataset: str, setup: Timing, timed: Mapping[str, Timing]) -> None:
-    """Add each row's differences from the headline row, where both have standard errors."""
+def _differences(
+    made: Document, dataset: str, setup: Timing, timed: Mapping[str, Timing], rows: Sequence[dict[str, object]]
+) -> None:
+    """Add each row's differences from the headline row, where both have standard errors.
+
+    Args:
+        rows: the setup's lines of the CSV file, which get those of the seconds.
+    """
     numbers = ("seconds", "tokens")
     single = {name: _mode(timing, SINGLE) for name, timing in timed.items()}
     found: dict[tuple[str, str], Effect] = {}
@@ -165,10 +172,10 @@ def _differences(made: Document, dataset: str, setup: Timing, timed: Mapping[str
         for name in single
         if any((name, number) in found for number in numbers)
     ]
-    made.grids.append(Grid(f"{dataset}: {_named(setup)}: differences from {COST.headline}", ["", *heads], lines))
-    for row in made.rows:
+    made.grids.append(Grid(f"{dataset}, differences from {COST.headline}: {_named(setup)}", ["", *heads], lines))
+    for row in rows:
         name = str(row["row"])
-        if row["dataset"] == dataset and row.get("mode") == SINGLE and (name, "seconds") in found:
+        if row.get("mode") == SINGLE and (name, "seconds") in found:
             row |= effect_columns(found[name, "seconds"])
     if DIFFERENCES not in made.notes:
         made.notes.append(DIFFERENCES)
