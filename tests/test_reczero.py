@@ -38,7 +38,7 @@ def done(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> tuple[P
     with pytest.MonkeyPatch.context() as patch:
         says(patch, lambda seed, prompt: SAID[seed % len(SAID)])
         heard = listen(patch, FourSteps, "prompt")
-        record = start(folder, model_cache, "method=reczero", *JOB)
+        record = start(folder, model_cache, "method=reczero", "experts.reczero.max_new_tokens=200", *JOB)
     return folder, record, heard
 
 
@@ -96,7 +96,7 @@ def test_recone_begins_with_traces_of_which_wrong_ones_are_written_again(
 
     monkeypatch.setattr(SimulatedTeacher, "ask", ask)
     says(monkeypatch, lambda seed, prompt: SAID[seed % len(SAID)])
-    record = start(tmp_path, model_cache, "method=recone", *JOB)
+    record = start(tmp_path, model_cache, "method=recone", "experts.recone.max_new_tokens=200", *JOB)
     keys = record["artifacts"]
     traces = table(tmp_path, "recone/kept", keys["recone/kept"], "traces.parquet")
     assert (traces["rewritten"] == (traces["rating"] != 3)).all()
