@@ -19,8 +19,9 @@ from r4r.teacher.simulator import SimulatedTeacher
 
 STEPS = "<analyze user>a</analyze user>\n<analyze item>b</analyze item>\n<match>c</match>\n<rate>{}</rate>"
 SAID = [STEPS.format("4"), STEPS.format("2.0"), STEPS.format("9"), "It is fine.", STEPS.format("1") + CUT]
+SIZES = ("experts.reczero.max_new_tokens=200", "experts.reczero.objective.group=4")
 STATED = [4.0, 2.0, None, None, 1.0]
-JOB = ("dataset.pools.total=14", "dataset.history.review_tokens=30", "method.history=3")
+JOB = ("dataset.pools.total=12", "dataset.history.review_tokens=30", "method.history=3")
 
 
 def shipped() -> FourSteps:
@@ -38,14 +39,14 @@ def done(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> tuple[P
     with pytest.MonkeyPatch.context() as patch:
         says(patch, lambda seed, prompt: SAID[seed % len(SAID)])
         heard = listen(patch, FourSteps, "prompt")
-        record = start(folder, model_cache, "method=reczero", "experts.reczero.max_new_tokens=200", *JOB)
+        record = start(folder, model_cache, "method=reczero", *SIZES, *JOB)
     return folder, record, heard
 
 
 def test_one_model_learns_without_a_teacher(done: tuple[Path, Any, Any]) -> None:
     _, record, heard = done
     stages = {"split", "pools", "train/reczero.prompts", "train/reczero", "write/reczero/test", "predict/test"}
-    assert set(record["artifacts"]) == stages
+    assert set(record["artifacts"]) - {"predict/means", "predict/mf"} == stages
     assert all(prompt.count("I liked canary") <= 6 for _, _, prompt in heard)
 
 
@@ -83,6 +84,7 @@ def test_no_prompt_holds_its_targets_review_or_one_of_its_time(done: tuple[Path,
     assert_no_leak(split(folder), heard)
 
 
+@pytest.mark.slow
 def test_recone_begins_with_traces_of_which_wrong_ones_are_written_again(
     tmp_path: Path, model_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
