@@ -42,7 +42,6 @@ def start(folder: Path, cache: Path, *overrides: str) -> dict[str, Any]:
         "dataset.pools.total=40",
         "dataset.pools.min_history_total=2",
         "references={}",
-        "teacher.max_empty_share=1",
         f"paths.outputs={folder}",
         f"paths.cache={cache}",
     ]
@@ -50,7 +49,8 @@ def start(folder: Path, cache: Path, *overrides: str) -> dict[str, Any]:
         patch.setattr(
             "r4r.teacher_reach.beyond_simulator", lambda config: []
         )  # what it is shown counts, not its answers
-        return run(validate(compose("config", overrides=preflight([*own, *overrides]))), folder)
+        given = [*preflight([*own, *overrides]), "++teacher.max_empty_share=1"]  # a job without a teacher takes it, too
+        return run(validate(compose("config", overrides=given)), folder)
 
 
 def split(folder: Path) -> pd.DataFrame:

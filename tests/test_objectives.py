@@ -22,6 +22,7 @@ from r4r.training.objectives.best_of_n import BestOfN
 from r4r.training.objectives.dpo import DPO, preference_loss
 from r4r.training.objectives.grpo import GRPO, advantages, policy_loss
 from r4r.training.objectives.rollouts import Answer
+from r4r.training.objectives.sft import SFT
 from r4r.training.switching import set_aside
 
 Load = Callable[..., LanguageModel]
@@ -143,8 +144,6 @@ def test_a_training_goes_on_as_it_was_after_others_have_used_the_model(load_tiny
 @pytest.fixture(scope="module")
 def started(load_tiny: Load, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An adapter that SFT trained."""
-    from r4r.training.objectives.sft import SFT
-
     folder = tmp_path_factory.mktemp("sft")
     train(load_tiny(), folder, SFT(), [(n, prompt, "the melody") for n, prompt, _ in PROMPTS])
     return folder / "adapter"
@@ -177,12 +176,18 @@ def test_a_preference_for_what_is_the_same_is_refused(tiny: LanguageModel) -> No
 # answers of its own
 
 
-@pytest.mark.parametrize(("objective", "factor"), [(GRPO, 1.2), (BestOfN, 1.04)])
-def test_the_reward_goes_up(load_tiny: Load, tmp_path: Path, objective: Any, factor: float) -> None:
+@pytest.mark.parametrize(("objective", "factor"), [(GRPO, 1.2), pytest.param(BestOfN, 1.04, marks=pytest.mark.slow)])
+def test_the_reward_goes_up_from_where_sft_left_the_adapter(
+    load_tiny: Load, tmp_path: Path, objective: Any, factor: float
+) -> None:
     seen: list[dict[str, float]] = []
-    chosen = objective(rewards={}, start="none", lr=0.1, group=16)
-    own = {"epochs": 8, "batch_size": 2, "train_lm_head": True}  # this model says nearly the same whatever it thinks
-    facts = train(load_tiny(), tmp_path, chosen, PROMPTS[:2], seen.append, vowels, **own)
+    own: dict[str, Any] = {"train_lm_head": True}  # this model says nearly the same whatever it thinks
+    lessons = [(n, prompt, "the melody") for n, prompt, _ in PROMPTS[:3]]
+    train(load_tiny(), tmp_path / "sft", SFT(), lessons, lr=1e-3, epochs=1, **own)
+    chosen = objective(rewards={}, lr=0.1, group=16, epochs=8, batch_size=2)
+    where, begun = tmp_path / "further", tmp_path / "sft" / "adapter"
+    facts = train(load_tiny(), where, chosen, PROMPTS[:2], seen.append, vowels, begun, **own)
+    tmp_path = where
     rewards = [row["reasoner/train/reward/mean"] for row in seen]
     assert sum(rewards[-3:]) / 3 > factor * sum(rewards[:2]) / 2 > 0
     row = seen[0]
@@ -199,7 +204,10 @@ def test_the_reward_goes_up(load_tiny: Load, tmp_path: Path, objective: Any, fac
     assert (tmp_path / "steps.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize(("settings", "killed_at"), [({}, 2), ({"updates": 2, "loss": "bnpo", "clip_high": 0.28}, 3)])
+@pytest.mark.parametrize(
+    ("settings", "killed_at"),
+    [pytest.param({}, 2, marks=pytest.mark.slow), ({"updates": 2, "loss": "bnpo", "clip_high": 0.28}, 3)],
+)
 def test_a_killed_training_ends_as_an_unbroken_one(
     load_tiny: Load, tmp_path: Path, started: Path, settings: dict[str, Any], killed_at: int
 ) -> None:
@@ -269,8 +277,6 @@ def test_a_reward_that_stays_constant_is_an_error(load_tiny: Load, tmp_path: Pat
 
 
 def test_an_adapter_that_stays_as_it_was_is_an_error(load_tiny: Load, tmp_path: Path, started: Path) -> None:
-    from r4r.training.objectives.sft import SFT
-
     class Still(SFT):
         starts_from = "sft"
 

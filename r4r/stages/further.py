@@ -71,9 +71,8 @@ class Preferences(Stage):
         accepted = tried[tried["accepted"]].set_index("row_id")
         scored = tried[tried["cause"] == "score"].sort_values(["row_id", "s_eval", "attempt"])
         worst = scored.groupby("row_id").tail(1).set_index("row_id")
-        both = accepted[["rating", "reason", "s_eval"]].join(
-            worst[["reason", "s_eval"]].add_suffix("_worst"), how="inner"
-        )
+        lost = worst[["reason", "s_eval"]].add_suffix("_worst")
+        both = accepted[["rating", "reason", "s_eval"]].join(lost, how="inner")
         both["margin"] = both["s_eval_worst"] - both["s_eval"]
         kept = both[(both["margin"] >= self.margin) & (both["reason"] != both["reason_worst"])].sort_index()
         dropped = {"no rejected candidate": len(accepted) - len(both), "within the margin": len(both) - len(kept)}
