@@ -192,22 +192,18 @@ def _targets(values: Mapping[Any, Any]) -> list[tuple[str, Mapping[Any, Any]]]:
         members = values.get(group)
         if isinstance(members, groups):
             named = cast(Mapping[str, Any], members)
-            for name, node in named.items():
-                if isinstance(node, groups):
-                    found.append((f"{group}.{name}", node))
-                    objective = node.get("objective")
-                    if isinstance(objective, groups) and "_target_" in node:
-                        found.append((f"{group}.{name}.objective", objective))
-                        rewards = objective.get("rewards")
-                        parts = rewards.items() if isinstance(rewards, groups) else ()
-                        found += [
-                            (f"{group}.{name}.objective.rewards.{part}", inner)
-                            for part, inner in parts
-                            if isinstance(inner, groups)
-                        ]
+            for name, member in named.items():
+                if isinstance(member, groups):
+                    where = f"{group}.{name}"
+                    found.append((where, member))
+                    objective: Any = member.get("objective") if "_target_" in member else None
+                    if isinstance(objective, groups):
+                        found.append((f"{where}.objective", objective))
+                        rewards = cast(Mapping[str, Any], objective.get("rewards") or {})
+                        found += [(f"{where}.objective.rewards.{part}", each) for part, each in rewards.items() if each]
     for group, key in (("metrics", "ratings"), ("dataset", "layout")):
         node: Any = values.get(group)
-        inner = node.get(key) if isinstance(node, groups) else None
+        inner: Any = node.get(key) if isinstance(node, groups) else None
         if isinstance(inner, groups):
             whole = f"{group}.{key}"
             found += [(whole, inner)] if key == "layout" else [(f"{whole}.{n}", each) for n, each in inner.items()]

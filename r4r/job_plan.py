@@ -75,8 +75,8 @@ def announce(work: Job, finals: Sequence[Stage]) -> None:
     whole = sum(seconds or 0.0 for seconds in build)
     words = f"{minutes(whole)} by this machine's earlier builds" if unknown < len(build) else ""
     rest = f"no rate yet for {unknown} of them" if unknown else ""
-    which = f"{len(build)} {'stage' if len(build) == 1 else 'stages'} to build, {len(stages) - len(build)} in the store"
-    say(f"plan  {which}; {', '.join(filter(None, [words, rest]))}")
+    told = f"{len(build)} {'stage' if len(build) == 1 else 'stages'} to build, {len(stages) - len(build)} in the store"
+    say(f"plan  {told}; {', '.join(filter(None, [words, rest]))}")
     for line in asked:
         say(line)
 

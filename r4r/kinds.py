@@ -90,9 +90,9 @@ def _choices(values: Any, plugins: tuple[str, ...]) -> Iterator[Chosen]:
     for where, node in (("teacher", _node(values, "teacher")), ("metrics.gptscore.judge", _node(judge, "judge"))):
         kind = _get(node, "kind")
         if kind in KINDS:
-            names = {name: frozenset(config.model_fields) for name, config in KINDS.items()}
-            others = {f"teacher={name}": found for name, found in names.items() if name != kind}
-            yield Chosen(where, f"teacher={kind}", node, names[kind], others)
+            fields = {name: frozenset(config.model_fields) for name, config in KINDS.items()}
+            others = {f"teacher={name}": found for name, found in fields.items() if name != kind}
+            yield Chosen(where, f"teacher={kind}", node, fields[kind], others)
     data = _node(values, "dataset")
     source = _get(data, "source")
     if source == "simulated":

@@ -93,7 +93,7 @@ def unread_settings(cfg: DictConfig) -> dict[str, str]:
     """Dotted key below `experts` -> the method, with the settings for which it does not read it (see Method.unread)."""
     nodes = {"method": cfg.get("method")}
     nodes |= {f"references.{name}": node for name, node in (cfg.get("references") or {}).items()}
-    found = {}
+    found: dict[str, str] = {}
     for where, node in nodes.items():
         try:
             target = fitting(where, str(node["_target_"]), plugins_in(cfg))

@@ -97,7 +97,7 @@ class Recorded:
         self.mask.masked_fill_(self.known.bool()[:, None, None], 0)
         self.mask.index_fill_(3, self.place, 0)
         layers: Any = cache.states.layers
-        self.rooms = [Room(layer.keys, layer.values, most, self.place) for layer in layers]
+        self.rooms: list[Any] = [Room(layer.keys, layer.values, most, self.place) for layer in layers]
         self.states = States(layers=self.rooms)
         self._replay = record(self._compute)
 
@@ -142,6 +142,8 @@ class Room(DynamicLayer):
         super().__init__()
         self.lazy_initialization(keys, values)
         self.place = place
+        self.keys: Tensor
+        self.values: Tensor
         self.keys, self.values = (
             torch.cat([held, held.new_zeros((*held.shape[:2], more, held.shape[3]))], dim=2) for held in (keys, values)
         )

@@ -117,8 +117,8 @@ def difference(first: Run, second: Run, rows: int = 5) -> Iterator[str]:
     yield ""
     changed = dict(_changed(dict(_leaves(first.settings)), dict(_leaves(second.settings))))
     yield f"Settings: {len(changed)} differ" if changed else "Settings: the same"
-    for key, (ours, theirs) in changed.items():
-        yield f"  {shown(key)}: {shown(ours)} -> {shown(theirs)}"
+    for setting, (before, after) in changed.items():
+        yield f"  {shown(setting)}: {shown(before)} -> {shown(after)}"
     ours, theirs = first.artifacts, second.artifacts
     both = [stage for stage in ours if stage in theirs]
     same = [stage for stage in both if ours[stage] == theirs[stage]]
@@ -161,15 +161,14 @@ def _largest(first: Run, second: Run, count: int) -> Iterator[str]:
     if first.artifacts.get("split") != second.artifacts.get("split"):
         yield "Predictions: of other splits; no row is the same"
         return
-    tables = [predictions(run, _label(run)) if run.record.get("metrics") else None for run in (first, second)]
+    ours, theirs = (predictions(run, _label(run)) if run.record.get("metrics") else None for run in (first, second))
     split = find(first, "split") or find(second, "split")
-    if any(table is None for table in tables) or split is None:
+    if ours is None or theirs is None or split is None:
         yield "Predictions: not all of them are on disk"
         return
     from r4r.rows import REVIEWS
 
     known = split.table(REVIEWS).set_index("row_id")
-    ours, theirs = tables
     apart = (theirs - ours).dropna()  # aligned by row
     order = apart.abs().sort_values(ascending=False, kind="stable").index
     yield f"Predictions: {int((apart.abs() > 1e-6).sum())} of {len(apart)} rows changed" + (

@@ -16,10 +16,10 @@ from r4r.lexicon import KINDS, keyword
 from r4r.pipeline.stage import Stage, Unkeyed
 from r4r.progress import say
 from r4r.rows import REVIEWS, SUMMARIES
-from r4r.stages.ask import teacher_identity
 from r4r.stages.ask_all import ask_all, usable
 from r4r.stages.cases import rows_of
 from r4r.stages.estimate import Estimate
+from r4r.stages.identity import teacher_identity
 from r4r.stages.mounted import Asked, asked
 from r4r.stages.planted import PlantedWorld, planted_world
 from r4r.stages.split import split_stage

@@ -9,9 +9,10 @@ from r4r.methods.reczero.expert import PROMPT
 from r4r.methods.reczero.predictions import Model, model_at
 from r4r.pipeline.stage import Stage, Unkeyed
 from r4r.prompts.render import template
-from r4r.stages.ask import estimate, teacher_identity
+from r4r.stages.ask import estimate
 from r4r.stages.further import with_sft
 from r4r.stages.histories import ENTRY
+from r4r.stages.identity import teacher_identity
 from r4r.stages.lessons import Pairs, StepLessons
 from r4r.stages.pools import expert_pairs
 from r4r.stages.reasons import Teaching

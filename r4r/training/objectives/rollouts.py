@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
@@ -198,7 +198,7 @@ class Rolling(Onward):
         self._held = None
         if state:
             rollouts: list[Any] = [
-                Rollout(**{k: tuple(v) if isinstance(v, list) else v for k, v in each.items()})
+                Rollout(**cast(Any, {k: tuple(v) if isinstance(v, list) else v for k, v in each.items()}))
                 for each in state["learnt"]
             ]
             self._held = state["step"], rollouts, state["weight"]
