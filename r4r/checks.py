@@ -199,7 +199,7 @@ def _targets(values: Mapping[Any, Any]) -> list[tuple[str, Mapping[Any, Any]]]:
                     objective: Any = member.get("objective") if "_target_" in member else None
                     if isinstance(objective, groups):
                         found.append((f"{where}.objective", objective))
-                        rewards = cast(Mapping[str, Any], objective.get("rewards") or {})
+                        rewards: Any = objective.get("rewards") or {}
                         found += [(f"{where}.objective.rewards.{part}", each) for part, each in rewards.items() if each]
     for group, key in (("metrics", "ratings"), ("dataset", "layout")):
         node: Any = values.get(group)
