@@ -206,7 +206,8 @@ def _targets(values: Mapping[Any, Any]) -> list[tuple[str, Mapping[Any, Any]]]:
         inner: Any = node.get(key) if isinstance(node, groups) else None
         if isinstance(inner, groups):
             whole = f"{group}.{key}"
-            found += [(whole, inner)] if key == "layout" else [(f"{whole}.{n}", each) for n, each in inner.items()]
+            members = {"": inner} if key == "layout" else cast(Mapping[str, Any], inner)
+            found += [(f"{whole}.{name}".rstrip("."), each) for name, each in members.items()]
     return found + _lightnings(values.get("trainer"))
 
 
