@@ -97,7 +97,7 @@ class Recorded:
         self.mask.masked_fill_(self.known.bool()[:, None, None], 0)
         self.mask.index_fill_(3, self.place, 0)
         layers: Any = cache.states.layers
-        self.rooms = [Room(layer.keys, layer.values, most, self.place) for layer in layers]
+        self.rooms: list[Any] = [Room(layer.keys, layer.values, most, self.place) for layer in layers]
         self.states = States(layers=self.rooms)
         self._replay = record(self._compute)
 
@@ -137,6 +137,9 @@ class Recorded:
 
 class Room(DynamicLayer):
     """A layer's keys and values [rows, heads, length, size] with room to come; new ones go to `place`."""
+
+    keys: Tensor
+    values: Tensor
 
     def __init__(self, keys: Tensor, values: Tensor, more: int, place: Tensor):
         super().__init__()
