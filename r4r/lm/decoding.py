@@ -138,6 +138,9 @@ class Recorded:
 class Room(DynamicLayer):
     """A layer's keys and values [rows, heads, length, size] with room to come; new ones go to `place`."""
 
+    keys: Tensor
+    values: Tensor
+
     def __init__(self, keys: Tensor, values: Tensor, more: int, place: Tensor):
         super().__init__()
         self.lazy_initialization(keys, values)
