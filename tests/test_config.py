@@ -77,14 +77,16 @@ def test_the_default_job_is_the_documented_one(default: DictConfig) -> None:
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_makes_a_valid_job(group: str, option: str) -> None:
     places = {"expert": f"@experts.{option}", "objective": "@experts.reasoner.objective"}
-    places["reward"] = f"@experts.reasoner.objective.rewards.{option}"
+    places["reward"] = "@experts.reasoner.objective.rewards.tried"
     override = f"{'+' if group == 'reward' else ''}{group}{places.get(group, '')}={option}"
     own = ["dataset.name=wine", "dataset.category=Wine", "dataset.reviews=wine.csv"] if option == "custom" else []
+    if group == "reward":
+        own.append("objective@experts.reasoner.objective=grpo")
     if group == "dataset" and not option.startswith("simulated"):
         own.append("teacher=openai")  # the default one reads the simulated world alone
     if option in ("onestep", "cot") and group == "expert":
         own.append(f"strategy={option}")  # mounts it, so that it can be swapped
-    if option.startswith(("rec_saver", "exp3rt")) and group == "expert":
+    if option.startswith(("rec_saver", "exp3rt", "reczero", "recone")) and group == "expert":
         own.append(f"method={'exp3rt' if option.startswith('exp3rt') else option}")
     validate(composed(override, *own))
 
