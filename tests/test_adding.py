@@ -206,7 +206,8 @@ def test_what_was_added_is_trained_writes_and_is_scored(checkout: Path) -> None:
     assert done.returncode == 0, done.stderr
     record = json.loads(Path(done.stdout.strip().splitlines()[-1]).read_text())
     labels = [row["label"] for row in record["metrics"] if row["decoding"] == "mean"]
-    assert labels == ["Reason4Rec with a critic", "Gut feeling"]
+    assert labels[0] == "Reason4Rec with a critic"
+    assert "Gut feeling" in labels
     assert all(0 <= row["near"] <= 1 and row["near_se"] >= 0 for row in record["metrics"])
     assert "near ± se" in done.stdout
 
