@@ -260,7 +260,7 @@ OmegaConf.update(DEFAULT, "hydra", None, force_add=True)
 KEYS = sorted(key for key in leaves(DEFAULT) if not key.startswith(("hydra", "dataset.columns")))
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(st.sampled_from(KEYS), st.data())
 def test_a_misspelt_key_is_an_error_wherever_it_is(key: str, data: st.DataObject) -> None:
     """As a preset would have it: the key with one letter doubled, beside the right one."""

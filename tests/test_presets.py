@@ -219,7 +219,11 @@ MORE = {
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
+# the others are made of what these have, and of what test_reason_metrics, test_timing, test_reward_check, test_controls run
+@pytest.mark.parametrize(
+    "name",
+    [n if n in ("table1", "table2", "table4", "figure5") else pytest.param(n, marks=pytest.mark.slow) for n in NAMES],
+)
 def test_a_preset_in_smoke_size(name: str, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every job of one seed runs, and the report has all of their rows."""
     monkeypatch.setenv("R4R_OUTPUTS", str(outputs))

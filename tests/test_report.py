@@ -144,7 +144,7 @@ def test_records_of_the_smoke_preset_count_where_asked_for(table4: Path, tmp_pat
     assert "| Reason4Rec | **0.1000 ± 0.0100 se** |" in (tmp_path / "table4.md").read_text(encoding="utf-8")
 
 
-@settings(max_examples=20)
+@settings(max_examples=6)
 @given_any(
     st.dictionaries(
         st.integers(0, 2**31), st.tuples(st.floats(0, 4), st.floats(0, 4)), min_size=1, max_size=6
@@ -381,7 +381,7 @@ def test_all_says_which_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixtu
 DAMAGES: list[Any] = [None, True, -1, 0.5, "", "x", [], {}, [None], {"a": None}, float("nan"), "\u2028=1|&"]
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given_any(st.data())
 def test_no_damage_to_a_record_ends_the_report(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """Any value of a record replaced or taken out: it is named and left out, or its row stands; the others stand."""
