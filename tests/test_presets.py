@@ -219,7 +219,7 @@ MORE = {
 }
 
 
-# the others are made of what these have, and of what test_reason_metrics, test_timing, test_reward_check, test_controls run
+# the others are made of what these have, and of what the tests of metrics, timing, reward_check and controls run
 @pytest.mark.parametrize(
     "name",
     [n if n in ("table1", "table2", "table4", "figure5") else pytest.param(n, marks=pytest.mark.slow) for n in NAMES],
