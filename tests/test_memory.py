@@ -240,3 +240,10 @@ def test_another_error_is_not_taken_for_it() -> None:
 def test_every_engine_can_rest() -> None:
     assert callable(HF.rest)
     assert "rest" in VLLM.__abstractmethods__
+
+
+def test_errors_that_name_each_other_are_forgotten() -> None:
+    """A cause whose own context is the error that it explains."""
+    first, second = ValueError("first"), KeyError("second")
+    first.__cause__, second.__context__ = second, first
+    memory.forget(first)

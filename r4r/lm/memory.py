@@ -201,10 +201,15 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def forget(error: BaseException) -> None:
     """Let go of what the frames of an error, and of those that it came of, still hold: a model, in a failed job."""
-    found: BaseException | None = error
-    while found is not None:
+    left: list[BaseException | None] = [error]
+    known: set[int] = set()  # causes and contexts may lead in a circle
+    while left:
+        found = left.pop()
+        if found is None or id(found) in known:
+            continue
+        known.add(id(found))
         traceback.clear_frames(found.__traceback__)
-        found = found.__cause__ or found.__context__
+        left += [found.__cause__, found.__context__]
 
 
 def release() -> None:
