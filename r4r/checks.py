@@ -16,6 +16,7 @@ from r4r.files import conf_dir
 from r4r.kinds import strangers, without_strangers
 from r4r.targets import fitting, misplaced, setting_names
 
+OBJECTIVE = "/objective@objective"  # in an expert's defaults
 LARGEST = 2**32 - 1  # of any whole number; what libraries take as a seed
 
 
@@ -109,10 +110,22 @@ def _unmounted(values: Mapping[Any, Any]) -> dict[str, dict[Any, Any]]:
     for name, node in experts.items() if isinstance(experts, dict) else ():
         file = conf_dir() / "expert" / f"{name}.yaml"
         if isinstance(node, dict) and "_target_" not in node and file.exists():
-            own = cast(dict[Any, Any], OmegaConf.to_container(OmegaConf.load(file)))
-            own.pop("defaults", None)
+            own = _read(file)
+            chosen = [entry for entry in own.pop("defaults", ()) if isinstance(entry, dict)]
             found[f"experts.{name}"] = {**own, **node}
+            for option in (entry[OBJECTIVE] for entry in chosen if OBJECTIVE in entry):
+                parts = (
+                    _read(conf_dir() / "objective" / f"{option}.yaml"),
+                    own.get("objective"),
+                    node.get("objective"),
+                )
+                whole = {key: value for part in parts for key, value in (part or {}).items() if key != "rewards"}
+                found[f"experts.{name}.objective"] = whole
     return found
+
+
+def _read(file: Path) -> dict[Any, Any]:
+    return cast(dict[Any, Any], OmegaConf.to_container(OmegaConf.load(file)))
 
 
 def _untimed(config: Config) -> list[str]:
@@ -196,10 +209,10 @@ def _targets(values: Mapping[Any, Any]) -> list[tuple[str, Mapping[Any, Any]]]:
                 if isinstance(member, groups):
                     where = f"{group}.{name}"
                     found.append((where, member))
-                    objective: Any = member.get("objective") if "_target_" in member else None
+                    objective: Any = member.get("objective")
                     if isinstance(objective, groups):
                         found.append((f"{where}.objective", objective))
-                        rewards: Any = objective.get("rewards") or {}
+                        rewards: Any = (objective.get("rewards") or {}) if "_target_" in member else {}
                         found += [(f"{where}.objective.rewards.{part}", each) for part, each in rewards.items() if each]
     for group, key in (("metrics", "ratings"), ("dataset", "layout")):
         node: Any = values.get(group)

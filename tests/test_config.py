@@ -77,8 +77,8 @@ def test_the_default_job_is_the_documented_one(default: DictConfig) -> None:
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_makes_a_valid_job(group: str, option: str) -> None:
     places = {"expert": f"@experts.{option}", "objective": "@experts.reasoner.objective"}
-    places["reward"] = "@experts.reasoner.objective.rewards.tried"
-    override = f"{'+' if group == 'reward' else ''}{group}{places.get(group, '')}={option}"
+    places |= {"reward": "@experts.reasoner.objective.rewards.tried", "rating_metric": "@metrics.ratings.tried"}
+    override = f"{'+' if group in ('reward', 'rating_metric') else ''}{group}{places.get(group, '')}={option}"
     own = ["dataset.name=wine", "dataset.category=Wine", "dataset.reviews=wine.csv"] if option == "custom" else []
     if group == "reward":
         own.append("objective@experts.reasoner.objective=grpo")
@@ -226,9 +226,10 @@ def test_every_number_is_bounded() -> None:
     methods = [
         f"+method@references.{n}={n}" for n in ("daml", "deepconn", "fewshot", "narre", "reason4rec", "reward_check")
     ]
-    cfg = composed("metrics=offline", "timing=paper", *experts, *methods, "+method@references.saver=rec_saver")
-    config = validate(cfg)
-    whole = OmegaConf.create(config.model_dump(mode="json"))
+    more = ["metrics=offline", "timing=paper", *experts, *methods, "+method@references.saver=rec_saver"]
+    config = validate(composed(*more))
+    real = validate(composed("dataset=musical_instruments", "teacher=openai", "metrics=none", "timing=none"))
+    whole, of_real_data = (OmegaConf.create(made.model_dump(mode="json")) for made in (config, real))
     nodes = {f"{group}.{name}.": node for group in ("experts", "references") for name, node in whole[group].items()}
     numbers = dict(schema_numbers(config))
     for path, node in nodes.items():
@@ -242,6 +243,8 @@ def test_every_number_is_bounded() -> None:
         if value == -1:  # Lightning's word for all
             wrong -= {"trainer.devices", "trainer.max_steps"}
         found = problems(changed(whole, **{key.replace(".", "__"): value for key in wrong}))
+        raw = {key for key in wrong if key.startswith("dataset.") and not key.startswith("dataset.world.")}
+        found += problems(changed(of_real_data, **{key.replace(".", "__"): value for key in raw}))
         assert not wrong - {text.split("=")[0] for text in found}, value
 
 
@@ -379,9 +382,15 @@ def test_values_are_checked_with_the_names() -> None:
 
 
 def test_a_schema_key_that_no_file_spells_out_can_be_set() -> None:
+    real = ["dataset=musical_instruments", "teacher=openai"]
     argv = ["dataset.strict=true", "experts.reasoner.max_grad_norm=0.5", "seed=1", "logger=none"]
-    assert preflight(argv) == ["++dataset.strict=true", "++experts.reasoner.max_grad_norm=0.5", *argv[2:]]
-    assert refused("dataset.strict=maybe")[0].startswith("dataset.strict='maybe': should be a valid boolean")
+    assert preflight([*real, *argv]) == [
+        *real,
+        "++dataset.strict=true",
+        "++experts.reasoner.max_grad_norm=0.5",
+        *argv[2:],
+    ]
+    assert refused(*real, "dataset.strict=maybe")[0].startswith("dataset.strict='maybe': should be a valid boolean")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 from pydantic import ValidationError
@@ -111,12 +111,18 @@ class Run:
 @cache
 def strategies() -> dict[str, StrategyConfig]:
     """Every option of `conf/strategy`, without the experts that it mounts."""
-    found = {}
-    for path in sorted((conf_dir() / "strategy").glob("*.yaml")):
-        values = OmegaConf.to_container(OmegaConf.load(path))
-        assert isinstance(values, dict)
-        found[path.stem] = StrategyConfig.model_validate({k: v for k, v in values.items() if k != "defaults"})
-    return found
+    folder = conf_dir() / "strategy"
+
+    def settings(name: str) -> dict[str, Any]:
+        values = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(folder / f"{name}.yaml")))
+        found: dict[str, Any] = {}
+        for base in values.pop("defaults", ()):
+            if isinstance(base, str) and (folder / f"{base}.yaml").exists():
+                found |= settings(base)
+        return found | values
+
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    return {name: StrategyConfig.model_validate(settings(name)) for name in names}
 
 
 def gather(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
