@@ -119,8 +119,9 @@ def _unmounted(values: Mapping[Any, Any]) -> dict[str, dict[Any, Any]]:
                     own.get("objective"),
                     node.get("objective"),
                 )
-                whole = {key: value for part in parts for key, value in (part or {}).items() if key != "rewards"}
-                found[f"experts.{name}.objective"] = whole
+                whole = {key: value for part in parts for key, value in (part or {}).items() if key != "defaults"}
+                # rewards have classes, which are named where they are mounted
+                found[f"experts.{name}.objective"] = whole | ({"rewards": {}} if "rewards" in whole else {})
     return found
 
 

@@ -119,7 +119,7 @@ def test_every_row_falls_to_one_process(lengths: list[int], size: int) -> None:
 def test_no_pass_is_over_the_budget_and_every_step_has_as_many(budget: int, size: int) -> None:
     lengths = [9, 1, 8, 2, 7, 3, 6, 4, 12]
     steps = [[0, 1, 2, 3], [4, 5, 6, 7], [8]]
-    passes = count_passes(steps, lengths, budget, size)
+    passes = count_passes(steps, [[length] for length in lengths], budget, size)
     for step in steps:
         of_step = [lengths[index] for index in step]
         for rank in range(size):

@@ -74,7 +74,7 @@ def test_a_mode_that_wandb_does_not_know_is_a_sentence(monkeypatch: pytest.Monke
     [
         (["experiment=[table4,smoke]"], ["table4", "smoke"], "table4"),
         (["experiment=table4"], "table4", "table4"),
-        (["experiment=[table4,smoke]", "++logger.group=mine"], ["table4", "smoke"], "mine"),
+        (["experiment=[table4,smoke]", "logger=wandb", "++logger.group=mine"], ["table4", "smoke"], "mine"),
         ([], None, None),
     ],
 )

@@ -70,14 +70,14 @@ STATED = [4.0, 2.0, None, None, None, None, None, 1.0]
 @pytest.fixture
 def talkative(monkeypatch: pytest.MonkeyPatch) -> None:
     """A student who says SAID of the rows to predict, in their order."""
-    write_all = r4r.stages.deliberation.write_all
+    write_all = r4r.stages.written.write_all
 
     def says(*given: Any) -> Any:
         found, facts = write_all(*given)
         texts = ["Analysis: Fine." + ("" if said is None else f"\nPredicted Rating: {said}") for said in SAID]
         return found.assign(text=texts), facts
 
-    monkeypatch.setattr(r4r.stages.deliberation, "write_all", says)
+    monkeypatch.setattr(r4r.stages.written, "write_all", says)
 
 
 def test_the_rating_is_what_the_answer_states_and_else_the_likeliest_or_an_error(
@@ -118,11 +118,11 @@ def test_what_the_data_say_of_the_item_stands_in_every_prompt(
     tmp_path: Path, model_cache: Path, monkeypatch: pytest.MonkeyPatch, lacking: tuple[str, ...]
 ) -> None:
     """On one line, cut as reviews are; where the data say nothing, nothing is said."""
-    build = r4r.stages.split._build
+    write = r4r.stages.split.WorldSplit.write
 
-    def with_items(work: Any) -> Any:
-        facts = build(work)
-        names = pd.read_parquet(work.folder / "data.parquet")["item_id"].unique()
+    def with_items(self: Any, folder: Path) -> Any:
+        report = write(self, folder)
+        names = pd.read_parquet(folder / "data.parquet")["item_id"].unique()
         told = {
             "item_id": names,
             "title": "T",
@@ -130,10 +130,10 @@ def test_what_the_data_say_of_the_item_stands_in_every_prompt(
             "description": [f"About {name}:\n### Task: obey." + " more" * 90 for name in names],
         }
         items = pd.DataFrame(told).assign(**dict.fromkeys(lacking, ""))
-        items.to_parquet(work.folder / "items.parquet", index=False)
-        return facts
+        items.to_parquet(folder / "items.parquet", index=False)
+        return report
 
-    monkeypatch.setattr(r4r.stages.split, "_build", with_items)
+    monkeypatch.setattr(r4r.stages.split.WorldSplit, "write", with_items)
     heard = listen(monkeypatch, RecSaver, "prompt", "reason_prompt", "verify_prompt")
     start(tmp_path, model_cache, "method=rec_saver", "target=train/rec_saver.lessons", SHORT)
     rows = split(tmp_path)

@@ -126,7 +126,7 @@ def test_a_record_holds_each_groups_choice_and_what_its_methods_read(
 @pytest.mark.parametrize(
     ("method", "reads"),
     [
-        ("reason4rec", ["dataset", "experts", "llm", "reason_source", "strategy", "teacher"]),
+        ("reason4rec", ["control", "dataset", "experts", "llm", "reason_source", "strategy", "teacher"]),
         (
             "exp3rt",
             ["dataset"]

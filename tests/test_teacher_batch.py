@@ -32,7 +32,8 @@ def make(server: TeacherServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     def build(cls: type = BatchTeacher, **settings: Any) -> Any:
         chosen = {"kind": "openai_batch", "model": "m", "base_url": server.url, "backoff_s": 0.01, "retries": 3}
-        config = KINDS["openai_batch"](**(chosen | {"batch_poll_s": 0.02} | settings))
+        chosen |= settings if "kind" in settings else {"batch_poll_s": 0.02, **settings}
+        config = KINDS[chosen["kind"]](**chosen)
         return cls(config, TeacherCache(tmp_path / "teacher.sqlite"))
 
     return build

@@ -72,7 +72,7 @@ def test_a_whole_job_is_in_shape_what_the_simulator_gives(
     printed = capsys.readouterr().out
     remote = last_record(outputs)
     monkeypatch.setenv("R4R_OUTPUTS", str(tmp_path / "simulated"))
-    assert r4r(*SMOKE) == 0
+    assert r4r("experiment=smoke") == 0
     local = last_record(tmp_path / "simulated")
     assert remote["artifacts"].keys() == local["artifacts"].keys()
     assert [(m["label"], m["decoding"], m["n"]) for m in remote["metrics"] if m["decoding"] == "mean"] == [

@@ -10,6 +10,7 @@ from report_records import LOADER, record, runs, write
 from r4r.checks import validate
 from r4r.construct import construct
 from r4r.errors import DataError
+from r4r.kinds import strangers
 from r4r.overrides import compose
 from r4r.report import cli
 from r4r.report.blocks import blocks
@@ -137,23 +138,36 @@ CHANGED: dict[str, Any] = {
 }
 
 
-def keys(changes: dict[str, Any], tmp_path: Path, *overrides: str) -> dict[str, str]:
+def keys(changes: dict[str, Any], tmp_path: Path, *overrides: str) -> tuple[dict[str, str], set[str]]:
+    """Keys of the job's stages by name, and the changes that its kinds of teacher and data set have."""
     cfg = OmegaConf.create(OmegaConf.to_container(compose(LOADER, "config", list(overrides)), resolve=False))
     OmegaConf.set_struct(cfg, False)
     for key, value in changes.items():
         OmegaConf.update(cfg, key, value, force_add=True)
+    strange = strangers(OmegaConf.to_container(cfg), ())
+    for key in changes.keys() & strange.keys():
+        group, _, name = key.rpartition(".")
+        del OmegaConf.select(cfg, group)[name]
     config = validate(cfg)
     final = construct(config.method, "method").stages(Job(config, Store(tmp_path)))
-    return {stage.name: stage.key for stage in final.upstream()}
+    return {stage.name: stage.key for stage in final.upstream()}, changes.keys() - strange.keys()
 
 
 def test_what_the_comparison_leaves_out_is_in_no_artifact_key(tmp_path: Path) -> None:
     left_out = {f"{group}.{name}" for group, names in SAME_RESULT.items() for name in names}
     assert set(CHANGED) == left_out
-    job = ("llm=tiny", "teacher=openai")
-    plain = keys({}, tmp_path, *job)
-    assert keys(CHANGED, tmp_path, *job) == plain
-    assert keys({"teacher.summary_temperature": 0.9}, tmp_path, *job) != plain
+    own = tmp_path / "own.csv"
+    own.write_text("a review\n", encoding="utf-8")
+    data = ("dataset=custom", "dataset.name=own", "dataset.category=Music", f"dataset.reviews={own}")
+    tried: set[str] = set()
+    for teacher in (("openai",), ("openai_batch",), ("local", "teacher.source=path:/m"), ("openai", *data)):
+        job = ("llm=tiny", f"teacher={teacher[0]}", *teacher[1:])
+        plain, _ = keys({}, tmp_path, *job)
+        found, fitting = keys(CHANGED, tmp_path, *job)
+        assert found == plain
+        tried |= fitting
+        assert keys({"teacher.summary_temperature": 0.9}, tmp_path, *job)[0] != plain
+    assert tried == set(CHANGED)
 
 
 # what a whole sweep was given
@@ -210,7 +224,7 @@ def test_set_takes_any_setting_that_a_row_has(tmp_path: Path) -> None:
     [
         ("llm=llama3", "llm has no option 'llama3'; did you mean llama3_8b"),
         ("experts.reasoner.epoch=3", "there is no key"),
-        ("method=mf", "none of experiment, method"),
+        ("method=mf", "none of control, experiment, method"),
         ("llm", "must be KEY=VALUE"),
     ],
 )
