@@ -12,6 +12,7 @@ pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs the job
 
 ONCE = {
     *("split", "pools", "teacher_summaries", "train/summarizer", "summaries", "train/reward_model"),
+    *("train/summarizer.lessons", "train/reward_model.lessons"),
     *("predict/means", "predict/mf"),
 }
 PER_SOURCE = {"reasons", "train/reasoner.lessons", "train/reasoner", "write/reasoner/experts", "write/reasoner/test"}

@@ -160,7 +160,7 @@ def test_what_the_comparison_leaves_out_is_in_no_artifact_key(tmp_path: Path) ->
     own.write_text("a review\n", encoding="utf-8")
     data = ("dataset=custom", "dataset.name=own", "dataset.category=Music", f"dataset.reviews={own}")
     tried: set[str] = set()
-    for teacher in (("openai",), ("openai_batch",), ("local", "teacher.source=path:/m"), ("openai", *data)):
+    for teacher in (("openai",), ("openai_batch",), ("local", "teacher.source=tiny:"), ("openai", *data)):
         job = ("llm=tiny", f"teacher={teacher[0]}", *teacher[1:])
         plain, _ = keys({}, tmp_path, *job)
         found, fitting = keys(CHANGED, tmp_path, *job)
