@@ -49,15 +49,11 @@ if stage.startswith("complete:"):  # between the last file of an artifact and it
 from r4r.run import main
 main()
 '''
-POINTS = [
-    ("teacher_summaries", 1),
+POINTS = [  # each way in which a stage keeps what it has done so far
     ("train/summarizer", 2),
     ("summaries/", 2),
-    ("train/reward_model", 1),
     ("reasons/", 1),
     ("complete:train/reasoner", 1),
-    ("write/reasoner/experts", 1),
-    ("train/predictor", 2),
     ("predict/test", 1),
 ]
 SIZES = [
