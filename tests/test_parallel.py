@@ -46,7 +46,7 @@ def cpu_of_children() -> float:
 def test_shared_stages_are_built_once(sweep: tuple[Path, str]) -> None:
     outputs, said = sweep
     assert built(outputs) == Counter(dict.fromkeys(ONCE, 1) | dict.fromkeys(PER_SOURCE, 2))
-    assert said.count("build train/summarizer") == 1
+    assert said.count("build train/summarizer ") == 1
 
 
 def test_each_job_of_the_sweep_leaves_a_record(sweep: tuple[Path, str]) -> None:
@@ -61,5 +61,5 @@ def test_a_second_run_is_all_hits_and_quick(sweep: tuple[Path, str]) -> None:
     done = r4r(sweep[0], "reason_source=history")
     assert done.returncode == 0, done.stderr
     assert "build " not in done.stderr
-    assert cpu_of_children() - used < 20  # seconds computed, not passed: other tests share the machine
+    assert cpu_of_children() - used < 30  # seconds computed, not passed: other tests share the machine
     assert built(sweep[0]) == before

@@ -118,7 +118,7 @@ def test_what_the_data_say_of_the_item_stands_in_every_prompt(
     tmp_path: Path, model_cache: Path, monkeypatch: pytest.MonkeyPatch, lacking: tuple[str, ...]
 ) -> None:
     """On one line, cut as reviews are; where the data say nothing, nothing is said."""
-    write = r4r.stages.split.WorldSplit.write
+    write = r4r.stages.split.RawSplit.write
 
     def with_items(self: Any, folder: Path) -> Any:
         report = write(self, folder)
@@ -133,7 +133,7 @@ def test_what_the_data_say_of_the_item_stands_in_every_prompt(
         items.to_parquet(folder / "items.parquet", index=False)
         return report
 
-    monkeypatch.setattr(r4r.stages.split.WorldSplit, "write", with_items)
+    monkeypatch.setattr(r4r.stages.split.RawSplit, "write", with_items)
     heard = listen(monkeypatch, RecSaver, "prompt", "reason_prompt", "verify_prompt")
     start(tmp_path, model_cache, "method=rec_saver", "target=train/rec_saver.lessons", SHORT)
     rows = split(tmp_path)
