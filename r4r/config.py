@@ -282,9 +282,8 @@ class Config(Section):
     plugins: tuple[str, ...] = ()  # modules outside r4r whose classes a _target_ may name; trusted as code is
     sweep_metric: Literal["mae", "rmse"] = "mae"  # what the job returns to a sweeper, and logs under this name
     name: str  # the job's name in records and W&B
-    verbose: int = Field(
-        1, ge=0, le=2
-    )  # 0: results and errors alone; 1: bars, or a line a stage; 2: all; job.log has all
+    # 0: results and errors alone; 1: bars, or a line a stage; 2: all. job.log has all
+    verbose: int = Field(1, ge=0, le=2)
     experiment: str | None = None
     dataset: DatasetConfig
     llm: LLMConfig
@@ -293,9 +292,8 @@ class Config(Section):
     experts: dict[str, dict[str, Any]] = Field({})  # mounted by the strategy
     strategy: StrategyConfig
     reason_source: dict[str, Any]  # its class checks it
-    control: dict[str, Any] = Field(
-        {"_target_": "r4r.stages.controls.NoControl", "name": "none"}
-    )  # its class checks it
+    # its class checks it, as that of a reason source does
+    control: dict[str, Any] = Field({"_target_": "r4r.stages.controls.NoControl", "name": "none"})
     references: dict[str, dict[str, Any]] = Field({})  # methods scored beside this one
     metrics: MetricsConfig = MetricsConfig()
     timing: TimingConfig = TimingConfig()

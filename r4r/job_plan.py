@@ -7,7 +7,6 @@ from r4r.pipeline.stage import Stage
 from r4r.progress import expect, say
 from r4r.stages.estimate import counts, described, minutes
 from r4r.stages.stage import Job
-from r4r.stages.train import Training
 from r4r.targets import close_names
 
 
@@ -117,7 +116,7 @@ def check_base_model(work: Job, stages: Iterable[Stage]) -> None:
 
 def untrained(work: Job, stages: Iterable[Stage]) -> bool:
     """Whether an adapter among the stages is not in the store."""
-    return any(isinstance(stage, Training) and not work.store.find(stage.name, stage.key) for stage in stages)
+    return any(stage.trains_adapter and not work.store.find(stage.name, stage.key) for stage in stages)
 
 
 def memory(work: Job, stages: Iterable[Stage]) -> list[str]:

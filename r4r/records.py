@@ -112,7 +112,10 @@ def named_folder(folder: Path, overrides: Sequence[str]) -> Path:
         Where the folder is now; where it was, if the disk refuses.
     """
     given = [override for override in overrides if not override.startswith(NOT_TOLD)]
-    short = ["=".join((key.rpartition(".")[2], value)) for key, _, value in (o.partition("=") for o in given)]
+    short = []
+    for key, _, value in (override.partition("=") for override in given):
+        last = key.rpartition(".")[2].lstrip("~+")
+        short.append(f"{last}={value}" if value else f"without_{last}")
     words = UNUSUAL.sub("_", ",".join(short)).strip("._")
     if len(words) > FOLDER_NAME:
         words = f"{words[:FOLDER_NAME]}-{hashlib.sha256(','.join(given).encode()).hexdigest()[:8]}"

@@ -24,10 +24,12 @@ class Stage:
     Attributes:
         version: raised by hand when the code changes the output.
         infer: (work, rows) -> how the method predicts these rows afresh, to be timed; None where nothing can be timed.
+        trains_adapter: whether a build trains an adapter on the job's base model.
     """
 
     version: ClassVar[int] = 1
     infer: ClassVar[Any] = None
+    trains_adapter: ClassVar[bool] = False
 
     @property
     def name(self) -> str:

@@ -34,6 +34,7 @@ class Training(Stage):
     """
 
     version: ClassVar[int] = 2
+    trains_adapter: ClassVar[bool] = True
 
     expert: Mounted
     lessons: Any
