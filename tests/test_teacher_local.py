@@ -12,9 +12,7 @@ from r4r.config import LLMConfig
 from r4r.errors import TeacherError
 from r4r.files import conf_dir
 from r4r.lm.base import LanguageModel
-from r4r.stages.ask import make_teacher
-from r4r.stages.stage import Job
-from r4r.store.artifact import Store
+from r4r.stages.teachers import make_teacher
 from r4r.teacher.base import Answer, Call
 from r4r.teacher.local import LocalTeacher
 
@@ -67,5 +65,5 @@ def test_a_teacher_is_loaded_in_its_own_quantization(tmp_path: Path, monkeypatch
     choices = ["experiment=smoke", "teacher=local", "teacher.source='tiny:'", "teacher.sha256=null"]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = validate(compose("config", [*choices, "+teacher.quantization=nf4", "+teacher.dtype=float16"]))
-    make_teacher(Job(config, Store(tmp_path)))
+    make_teacher(config)
     assert [(spec.source, spec.quantization, spec.dtype) for spec in loaded] == [("tiny:", "nf4", "float16")]
