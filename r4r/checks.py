@@ -1,6 +1,8 @@
 """Is this configuration right? Every fault at once, as sentences, before any model loads."""
 
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -126,6 +128,11 @@ def _unmounted(values: Mapping[Any, Any]) -> dict[str, dict[Any, Any]]:
 
 
 def _read(file: Path) -> dict[Any, Any]:
+    return deepcopy(_parsed(file))
+
+
+@cache
+def _parsed(file: Path) -> dict[Any, Any]:
     return cast(dict[Any, Any], OmegaConf.to_container(OmegaConf.load(file)))
 
 

@@ -195,6 +195,7 @@ def fitting(where: str, path: str, plugins: Sequence[str] = ()) -> type:
     return found
 
 
+@lru_cache(maxsize=256)
 def constructor_schema(target: Any) -> type[BaseModel]:
     """A closed schema of a constructor's settings.
 
@@ -256,27 +257,31 @@ def setting_names(path: str, plugins: tuple[str, ...] = ()) -> frozenset[str] | 
 
 
 @lru_cache(maxsize=256)
-def _tree(module: str) -> ast.Module | None:
+def _names(module: str) -> dict[str, ast.ClassDef | tuple[str, str]]:
+    """The classes that a module's source defines, and (module, name) of what it imports by name."""
     files = module_files(module)
     if not files or files[-1][0] != module or files[-1][1].suffix != ".py":
-        return None
+        return {}
     try:
-        return ast.parse(Path(files[-1][1]).read_bytes())
+        tree = ast.parse(Path(files[-1][1]).read_bytes())
     except (SyntaxError, ValueError):
-        return None
+        return {}
+    found: dict[str, ast.ClassDef | tuple[str, str]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            found.setdefault(node.name, node)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                found.setdefault(alias.asname or alias.name, (node.module, alias.name))
+    return found
 
 
 def _definition(module: str, name: str, depth: int = 0) -> tuple[str, ast.ClassDef] | None:
     """The module and syntax tree of a class, followed through `from ... import`."""
-    tree = _tree(module)
-    for node in ast.walk(tree) if tree and depth < 5 else ():
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return module, node
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            for alias in node.names:
-                if (alias.asname or alias.name) == name:
-                    return _definition(node.module, alias.name, depth + 1)
-    return None
+    found = _names(module).get(name) if depth < 5 else None
+    if isinstance(found, tuple):
+        return _definition(*found, depth + 1)
+    return (module, found) if found else None
 
 
 def _constructor(module: str, name: str) -> tuple[str, ast.FunctionDef] | None:

@@ -67,11 +67,16 @@ def one_side(rng: random.Random, notes: Sequence[dict[str, Any]], person: bool) 
         return None
     style = Style.draw(rng, raw=0.25 if len(notes) <= 3 else 0.0)
     named = [name for name in NAMES if any(name in note[kind] for note in notes for kind in KINDS)]
-    about = rng.choice(named) if named else rng.choice(NAMES)
-    often = sum(any(about in note[kind] for kind in KINDS) for note in notes)
+    asked = rng.sample(named, min(3, len(named))) or [rng.choice(NAMES)]
     mean = int(sum(note["rating"] for note in notes) / len(notes) + 0.5)
     good, bad = good_and_bad(notes)
-    turns = [(rng.choice(OFTEN).format(x=about.lower()), str(often))]
+    turns = [
+        (
+            rng.choice(OFTEN).format(x=name.lower()),
+            str(sum(any(name in note[kind] for kind in KINDS) for note in notes)),
+        )
+        for name in asked
+    ]
     if style.stars:
         turns.append((rng.choice(MEAN), str(mean)))
     if person:
@@ -156,7 +161,7 @@ def two_sides(rng: random.Random, world: Book, n: int, most: int) -> Row | None:
         (rng.choice(FITS), listed(fits)),
         (rng.choice(MISSES), listed(misses)),
     ]
-    turns = [turn for turn in turns if rng.random() < 0.6]
+    turns = [turn for turn in turns if rng.random() < 0.8]
     turns.append((rng.choice(HOW_FAR), SUITS[mark]))
     if rng.random() < 0.4:
         turns.append((rng.choice(ESSAY), essay(rng, wanted, good, bad)))
