@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from canary_world import CANARY, assert_no_leak, listen, split, start
 
-import r4r.stages.exp3rt
-from r4r.experts.exp3rt import Exp3rt, ItemProfiler, PreferenceExtractor, UserProfiler
+import r4r.methods.exp3rt.predictions
 from r4r.lm.base import Lora
+from r4r.methods.exp3rt.experts import Exp3rt, ItemProfiler, PreferenceExtractor, UserProfiler
 from r4r.reasons.leak import leaks_rating
 from r4r.rows import Case
 from r4r.teacher.base import Answer, Call
@@ -56,7 +56,7 @@ def done(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> tuple[P
     ratings; and (adapter, prompt) of all that the student wrote of preferences and profiles."""
     folder = tmp_path_factory.mktemp("exp3rt")
     written: list[tuple[str, str]] = []
-    write_all, ask = r4r.stages.exp3rt.write_all, SimulatedTeacher.ask
+    write_all, ask = r4r.methods.exp3rt.predictions.write_all, SimulatedTeacher.ask
 
     def parrot(work: Any, adapter: str, row_ids: Any, prompts: Any, *rest: Any) -> Any:
         found, facts = write_all(work, adapter, row_ids, prompts, *rest)
@@ -73,7 +73,7 @@ def done(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> tuple[P
 
     with pytest.MonkeyPatch.context() as patch:
         heard = listen(patch, Exp3rt, "prompt", "reason_prompt")
-        patch.setattr(r4r.stages.exp3rt, "write_all", parrot)
+        patch.setattr(r4r.methods.exp3rt.predictions, "write_all", parrot)
         patch.setattr(SimulatedTeacher, "ask", parrots)
         record = start(folder, model_cache, *JOB)
     return folder, record, heard, written
@@ -148,10 +148,10 @@ def test_one_shared_adapter_learns_and_writes_all_of_it(done: tuple[Path, Any, A
     """Asks the teacher nothing anew, and takes every profile."""
     folder, *_ = done
     adapters = []
-    use = r4r.stages.exp3rt.use_adapter
+    use = r4r.methods.exp3rt.predictions.use_adapter
     with pytest.MonkeyPatch.context() as patch:
         noting = lambda job, name, of: adapters.append(name) or use(job, name, of)  # noqa: E731
-        patch.setattr(r4r.stages.exp3rt, "use_adapter", noting)
+        patch.setattr(r4r.methods.exp3rt.predictions, "use_adapter", noting)
         patch.setattr(SimulatedTeacher, "ask", None)
         record = start(folder, model_cache, *JOB, "method.adapters=shared")
     assert set(adapters) == {"exp3rt"}

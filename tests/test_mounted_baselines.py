@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from canary_world import start
 
-from r4r.experts import exp3rt, rec_saver
 from r4r.lm.chat import Chat
+from r4r.methods.exp3rt import experts as exp3rt
+from r4r.methods.rec_saver import expert as rec_saver
 from r4r.store.artifact import Store
 from r4r.teacher.simulator import SimulatedTeacher
 

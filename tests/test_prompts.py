@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r4r.experts.cot import ChainOfThought
-from r4r.experts.exp3rt import Exp3rt, ItemProfiler, PreferenceExtractor, UserProfiler
 from r4r.experts.onestep import OneStep
 from r4r.experts.predictor import Predictor
 from r4r.experts.reasoner import Reasoner
-from r4r.experts.rec_saver import RecSaver
 from r4r.experts.reward_model import RewardModel
 from r4r.experts.steps import hinted
 from r4r.experts.summarizer import Summarizer, clean_summary
 from r4r.lm.base import Lora
-from r4r.methods.fewshot import rating_prompt
+from r4r.methods.exp3rt.experts import Exp3rt, ItemProfiler, PreferenceExtractor, UserProfiler
+from r4r.methods.fewshot.method import RATE, RETRY, rating_prompt
+from r4r.methods.rec_saver.expert import RecSaver
 from r4r.prompts.history import EMPTY, history_block
 from r4r.prompts.render import FIELD, render, template
 from r4r.rows import Case, Lesson
@@ -66,9 +66,9 @@ RENDERED = {
     "predictor": lambda: PREDICTOR.prompt(CASE.thinking(REASON)),
     "predictor_without_reason": lambda: PREDICTOR.prompt(CASE),
     "fewshot": lambda: render(
-        "fewshot", history="1. Kind of Blue, Rating: 5.0", category="Music", title="Blue Train", **ENDS
+        RATE, history="1. Kind of Blue, Rating: 5.0", category="Music", title="Blue Train", **ENDS
     ),
-    "fewshot_retry": lambda: render("fewshot_retry", **ENDS),
+    "fewshot_retry": lambda: render(RETRY, **ENDS),
     "gptscore": lambda: render(
         "gptscore", category="Music", title="Blue Train", reason="The user prizes melodies.", review="The tunes stay."
     ),

@@ -11,8 +11,8 @@ from canary_world import assert_no_leak, listen, split, start
 import r4r.stages.deliberation
 import r4r.stages.split
 from r4r.errors import DataError
-from r4r.experts.rec_saver import RecSaver
 from r4r.lm.base import Lora
+from r4r.methods.rec_saver.expert import RecSaver
 from r4r.reasons.leak import leaks_rating
 from r4r.report.tables import TABLES
 from r4r.rows import Case

@@ -271,10 +271,10 @@ def test_a_changed_answer_changes_the_keys_of_the_stages_that_ask_for_it(registe
     asking = {  # prompt -> the overrides of a job, and its stage that asks
         "summarizer": ([], "teacher_summaries"),
         "reasoner": (["reason_source=history"], "reasons"),
-        "fewshot": (["method=fewshot"], "predict/fewshot"),
-        "rec_saver_reason": (["method=rec_saver"], "rec_saver/traces"),
-        "exp3rt_preferences": (["method=exp3rt"], "exp3rt/teacher_preferences"),
-        "exp3rt_user_profile": (["method=exp3rt"], "exp3rt/teacher_user_profiles"),
+        "methods/fewshot/rate.txt": (["method=fewshot"], "predict/fewshot"),
+        "methods/rec_saver/reason.txt": (["method=rec_saver"], "rec_saver/traces"),
+        "methods/exp3rt/preferences.txt": (["method=exp3rt"], "exp3rt/teacher_preferences"),
+        "methods/exp3rt/user_profile.txt": (["method=exp3rt"], "exp3rt/teacher_user_profiles"),
     }
     configs = {name: validate(compose(make_loader(), "config", job)) for name, (job, _) in asking.items()}
 

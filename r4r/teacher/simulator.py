@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from r4r.errors import AnswerCut, CallRejected, TeacherError
-from r4r.teacher import simulated_baselines, simulated_judge  # noqa: F401  they register their answers
+from r4r.teacher import simulated_judge  # noqa: F401  it registers its answers
 from r4r.teacher.base import Answer, Call
 from r4r.teacher.registry import Reading, find, versions
 from r4r.teacher.simulated_reasons import VERDICTS

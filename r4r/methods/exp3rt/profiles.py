@@ -9,7 +9,7 @@ import pandas as pd
 
 from r4r.config import Config
 from r4r.data.history import HistoryIndex
-from r4r.experts.exp3rt import NONE
+from r4r.methods.exp3rt.experts import NONE
 from r4r.prompts.history import EMPTY
 from r4r.rows import REVIEWS, TEXTS, Schema
 from r4r.stages.cases import rows_of

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from r4r.methods.rec_saver.predictions import Unparsed, predictions_stage
 from r4r.pipeline.stage import Stage
-from r4r.stages.rec_saver import Unparsed, predictions_stage
 from r4r.stages.stage import Job
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from r4r.methods.exp3rt.predictions import Adapters, predictions_stage
+from r4r.methods.exp3rt.profiles import RATER
 from r4r.pipeline.stage import Stage
-from r4r.stages.exp3rt import Adapters, predictions_stage
 from r4r.stages.mounted import training_settings
-from r4r.stages.profiles import RATER
 from r4r.stages.stage import Job
 
 

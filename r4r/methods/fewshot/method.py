@@ -29,6 +29,7 @@ from r4r.stages.split import evaluated_rows, split_stage
 from r4r.stages.stage import Job, Work
 from r4r.store.artifact import write_table
 
+RATE, RETRY = "methods/fewshot/rate.txt", "methods/fewshot/retry.txt"  # prompt files
 EMPTY = "(no ratings yet)"
 ENTRY_TOKENS = 20  # of a title with its rating, about: for plans only
 
@@ -61,7 +62,7 @@ class FewShot:
     def stages(self, job: Job) -> Stage:
         """The stage whose artifact holds the predictions."""
         config, dataset = job.config, job.config.dataset
-        texts = prompt_texts("fewshot", "fewshot_retry")
+        texts = prompt_texts(RATE, RETRY)
         rows = dataset.evaluate.max_rows
         most = (rows or 0) * (1 + self.retries)
         takes = estimate(config, rows or 0, most, texts, ENTRY_TOKENS * self.history, self.max_tokens)
@@ -71,7 +72,7 @@ class FewShot:
                 split_stage(config), dataset.category, dataset.rating_scale, self.history, past.source, past.overflow
             ),
             dataset.evaluate,
-            Teaching(teacher_identity(config, "fewshot"), self.temperature, self.max_tokens, texts),
+            Teaching(teacher_identity(config, RATE), self.temperature, self.max_tokens, texts),
             self.retries,
             self.label,
             Unkeyed(takes if rows else "a teacher call a row"),
@@ -120,7 +121,7 @@ class AskedRatings(Stage):
             self.teaching.max_tokens,
             self.retries + 1,
             self._read,
-            render("fewshot_retry", **_ends(self.shown.scale)),
+            render(RETRY, **_ends(self.shown.scale)),
             "rating",
         )
         again = int((table["calls"] > 1).sum())
@@ -142,7 +143,7 @@ def rating_prompt(case: Case) -> str:
     past = enumerate(((title, rating) for title, rating, _ in case.user_history if rating is not None), 1)
     lines = [f"{n}. {title}, Rating: {case.scale.text(rating)}" for n, (title, rating) in past]
     history = "\n".join(lines) or EMPTY
-    return render("fewshot", history=history, category=case.category, title=case.title, **_ends(case.scale))
+    return render(RATE, history=history, category=case.category, title=case.title, **_ends(case.scale))
 
 
 def _ends(scale: Scale) -> dict[str, str]:

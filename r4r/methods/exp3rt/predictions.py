@@ -11,24 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from r4r.config import Config, EvaluateConfig
-from r4r.pipeline.stage import Stage
-from r4r.progress import say
-from r4r.rows import LESSONS, REVIEWS, TEXTS
-from r4r.stages.deliberation import Ratings
-from r4r.stages.exp3rt_teacher import (
-    ANSWERED,
-    TeacherPreferences,
-    TeacherProfiles,
-    teacher_preferences_stage,
-    teacher_profiles,
-    teacher_profiles_stage,
-    teacher_reasons_stage,
-)
-from r4r.stages.identity import llm_identity
-from r4r.stages.lessons import Pairs, StepLessons, Thought, with_thoughts
-from r4r.stages.mounted import Asked, asked
-from r4r.stages.pools import pools_stage
-from r4r.stages.profiles import (
+from r4r.methods.exp3rt.profiles import (
     EXTRACTOR,
     PREFERENCES,
     PROFILERS,
@@ -43,6 +26,23 @@ from r4r.stages.profiles import (
     profiled,
     shown_rows,
 )
+from r4r.methods.exp3rt.teacher import (
+    ANSWERED,
+    TeacherPreferences,
+    TeacherProfiles,
+    teacher_preferences_stage,
+    teacher_profiles,
+    teacher_profiles_stage,
+    teacher_reasons_stage,
+)
+from r4r.pipeline.stage import Stage
+from r4r.progress import say
+from r4r.rows import LESSONS, REVIEWS, TEXTS
+from r4r.stages.deliberation import Ratings
+from r4r.stages.identity import llm_identity
+from r4r.stages.lessons import Pairs, StepLessons, Thought, with_thoughts
+from r4r.stages.mounted import Asked, asked
+from r4r.stages.pools import pools_stage
 from r4r.stages.split import evaluated_rows, split_stage
 from r4r.stages.stage import Work
 from r4r.stages.teach import ReviewQuestions, review_questions

@@ -6,6 +6,8 @@ from r4r.prompts.history import history_block
 from r4r.prompts.item import metadata
 from r4r.rows import Case
 
+RATE, REASON, VERIFY = (f"methods/rec_saver/{name}.txt" for name in ("rate", "reason", "verify"))  # prompt files
+
 
 class RecSaver(OneStep):
     """Reads the user's history (title, rating, raw review) and the target's metadata: title, categories, description.
@@ -13,20 +15,20 @@ class RecSaver(OneStep):
     Nothing of the item's other reviews and no average: the method knows the target by its metadata alone.
     """
 
-    templates = ("rec_saver",)
-    teacher_templates = ("rec_saver_reason", "hint")  # prompt files of `reason_prompt`, part of the key of its answers
-    verify_templates = ("rec_saver_verify",)  # the same of `verify_prompt`
+    templates = (RATE,)
+    teacher_templates = (REASON, "hint")  # prompt files of `reason_prompt`, part of the key of its answers
+    verify_templates = (VERIFY,)  # the same of `verify_prompt`
 
     def prompt(self, case: Case) -> str:
-        return self.render("rec_saver", **_fields(case), **_ends(case))
+        return self.render(RATE, **_fields(case), **_ends(case))
 
     def reason_prompt(self, case: Case, rating: float) -> str:
         """The teacher's prompt for a trace, the true rating given as a hint: for training alone."""
-        return hinted(self.render("rec_saver_reason", **_fields(case)), rating, case.scale)
+        return hinted(self.render(REASON, **_fields(case)), rating, case.scale)
 
     def verify_prompt(self, case: Case, reason: str) -> str:
         """The teacher's prompt to recover the rating from history and trace."""
-        return self.render("rec_saver_verify", reason=reason, **_fields(case), **_ends(case))
+        return self.render(VERIFY, reason=reason, **_fields(case), **_ends(case))
 
     def stated(self, answer: str) -> str:
         """What an answer states as its rating, as text; empty where it never came to one."""

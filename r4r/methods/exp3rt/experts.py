@@ -11,6 +11,10 @@ from r4r.prompts.item import description_section
 from r4r.rows import Case
 from r4r.training.expert import Writer
 
+# prompt files
+PREFERENCES, RATE, REASON, USER_PROFILE, ITEM_PROFILE = (
+    f"methods/exp3rt/{name}.txt" for name in ("preferences", "rate", "reason", "user_profile", "item_profile")
+)
 FIELDS = ("Likes", "Dislikes")
 NONE = "\n".join(f"{field}: None" for field in FIELDS)  # a review that says nothing
 
@@ -34,17 +38,17 @@ class TwoLines(Writer):
 class PreferenceExtractor(TwoLines):
     """Reads one review with its rating; writes what the reviewer likes and dislikes."""
 
-    templates = ("exp3rt_preferences",)
+    templates = (PREFERENCES,)
 
     def prompt(self, category: str, title: str, rating: str, review: str) -> str:
         """The question about one review; the rating as the data set's scale writes it."""
-        return self.render("exp3rt_preferences", category=category, title=title, rating=rating, review=review)
+        return self.render(PREFERENCES, category=category, title=title, rating=rating, review=review)
 
 
 class UserProfiler(TwoLines):
     """Reads the preferences in a user's reviews, with ratings; writes the user's profile."""
 
-    templates = ("exp3rt_user_profile",)
+    templates = (USER_PROFILE,)
 
     def prompt(self, case: Case) -> str:
         """The question about the user of a target.
@@ -52,13 +56,13 @@ class UserProfiler(TwoLines):
         Args:
             case: its histories show preferences in place of reviews.
         """
-        return self.render("exp3rt_user_profile", entries=history_block(case.user_history, case.scale))
+        return self.render(USER_PROFILE, entries=history_block(case.user_history, case.scale))
 
 
 class ItemProfiler(TwoLines):
     """Reads the preferences in an item's reviews, with ratings; writes the item's profile."""
 
-    templates = ("exp3rt_item_profile",)
+    templates = (ITEM_PROFILE,)
 
     def prompt(self, case: Case) -> str:
         """The question about the item of a target.
@@ -67,7 +71,7 @@ class ItemProfiler(TwoLines):
             case: its histories show preferences in place of reviews.
         """
         entries = history_block(case.item_history, case.scale)
-        return self.render("exp3rt_item_profile", category=case.category, title=case.title, entries=entries)
+        return self.render(ITEM_PROFILE, category=case.category, title=case.title, entries=entries)
 
 
 class Exp3rt(OneStep):
@@ -76,16 +80,16 @@ class Exp3rt(OneStep):
     The profiles are the case's thoughts, the user's first; without any, nothing is known. Its histories are not shown.
     """
 
-    templates = ("exp3rt",)
-    teacher_templates = ("exp3rt_reason", "hint")  # prompt files of `reason_prompt`, part of the key of its answers
+    templates = (RATE,)
+    teacher_templates = (REASON, "hint")  # prompt files of `reason_prompt`, part of the key of its answers
 
     def prompt(self, case: Case) -> str:
-        return self.render("exp3rt", **_profiled(case), **rating_fields(case))
+        return self.render(RATE, **_profiled(case), **rating_fields(case))
 
     def reason_prompt(self, case: Case, rating: float) -> str:
         """The teacher's prompt for a rationale, the true rating given as a hint: for training alone."""
         averages = {name: text for name, text in rating_fields(case).items() if name.endswith("_average")}
-        return hinted(self.render("exp3rt_reason", **_profiled(case), **averages), rating, case.scale)
+        return hinted(self.render(REASON, **_profiled(case), **averages), rating, case.scale)
 
 
 def _profiled(case: Case) -> dict[str, str]:

@@ -12,17 +12,7 @@ import pandas as pd
 
 from r4r.config import Config
 from r4r.errors import TeacherError
-from r4r.pipeline.stage import Stage, Unkeyed
-from r4r.progress import say
-from r4r.rows import REASONS, TEXTS, Schema
-from r4r.stages.ask import estimate
-from r4r.stages.ask_all import ask_all, usable
-from r4r.stages.histories import rows_of_pool
-from r4r.stages.identity import prompt_texts, teacher_identity
-from r4r.stages.lessons import Thought, with_thoughts
-from r4r.stages.mounted import Asked, asked
-from r4r.stages.pools import expert_pairs, pools_stage
-from r4r.stages.profiles import (
+from r4r.methods.exp3rt.profiles import (
     EXTRACTOR,
     PREFERENCES,
     PROFILERS,
@@ -37,6 +27,16 @@ from r4r.stages.profiles import (
     profiled,
     shown_rows,
 )
+from r4r.pipeline.stage import Stage, Unkeyed
+from r4r.progress import say
+from r4r.rows import REASONS, TEXTS, Schema
+from r4r.stages.ask import estimate
+from r4r.stages.ask_all import ask_all, usable
+from r4r.stages.histories import rows_of_pool
+from r4r.stages.identity import prompt_texts, teacher_identity
+from r4r.stages.lessons import Thought, with_thoughts
+from r4r.stages.mounted import Asked, asked
+from r4r.stages.pools import expert_pairs, pools_stage
 from r4r.stages.reasons import Teaching, read_reason
 from r4r.stages.stage import Work
 from r4r.stages.teach import ReviewQuestions, review_questions
