@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from r4r.configuration.targets import close_names
 from r4r.errors import ConfigError, R4RError
 from r4r.pipeline.stage import Stage
 from r4r.progress import expect, say
 from r4r.stages.estimate import counts, described, minutes
 from r4r.stages.stage import Job
-from r4r.targets import close_names
 
 
 def plan(work: Job, finals: Mapping[str, Stage]) -> None:

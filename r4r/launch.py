@@ -7,7 +7,7 @@ import sys
 import uuid
 from collections.abc import Sequence
 
-from r4r.config import TrainerConfig
+from r4r.configuration.schema import TrainerConfig
 from r4r.errors import ConfigError
 from r4r.ranks import Rank
 

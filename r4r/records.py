@@ -13,14 +13,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from r4r.config import Config
+from r4r.configuration.schema import Config
+from r4r.configuration.targets import locate
 from r4r.errors import ModelError, R4RError
 from r4r.pipeline.stage import Stage
 from r4r.provenance import machine
 from r4r.stages.split import all_rows
 from r4r.stages.stage import Job
 from r4r.store.artifact import write_json
-from r4r.targets import locate
 
 if TYPE_CHECKING:
     from hydra.conf import HydraConf

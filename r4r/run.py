@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # all heavy imports wait until a job runs: `r4r --help` must not load torch
     from omegaconf import DictConfig
 
-    from r4r.config import Config
+    from r4r.configuration.schema import Config
     from r4r.pipeline.stage import Stage
     from r4r.stages.stage import Job
 
@@ -36,18 +36,19 @@ def _command() -> None:
 
     speak_any_terminal()
     if {"--help", "-h"} & set(sys.argv[1:]):
-        from r4r.help import help_text
+        from r4r.configuration.help import help_text
 
         given = zip(sys.argv[1:], sys.argv[2:], strict=False)
         print(help_text([Path(folder) for option, folder in given if option in ("--config-dir", "-cd")]))
         return
+    from r4r.configuration.preflight import preflight
     from r4r.errors import ConfigError
-    from r4r.overrides import preflight
     from r4r.ranks import this_rank
+    from r4r.teacher_reach import beyond_simulator
 
     first = this_rank().rank == 0
     try:
-        sys.argv[1:] = preflight(sys.argv[1:])
+        sys.argv[1:] = preflight(sys.argv[1:], beyond_simulator)
     except ConfigError as error:
         if first:
             print(f"r4r: {error}", file=sys.stderr)
@@ -86,19 +87,20 @@ def job(cfg: "DictConfig") -> float | None:
     """
     from hydra.core.hydra_config import HydraConfig
 
-    from r4r.checks import validate
+    from r4r.configuration.checks import validate
+    from r4r.configuration.plugins import check_job
     from r4r.errors import R4RError
     from r4r.launch import processes_to_start, start_processes
-    from r4r.plugins import check_job
     from r4r.ranks import this_rank
     from r4r.records import group_choices, named_folder
+    from r4r.teacher_reach import beyond_simulator
     from r4r.terminal import refusal
 
     hydra_config, here = HydraConfig.get(), this_rank()
     folder = Path(hydra_config.runtime.output_dir)
     try:
         check_job(cfg, hydra_config)
-        config = validate(cfg)
+        config = validate(cfg, further=beyond_simulator)
         count = 1 if config.plan else processes_to_start(config.trainer, here)
         if count > 1:
             for made in (folder, folder.parent / "multirun.yaml", folder.parent):  # by Hydra; they make their own
@@ -142,7 +144,7 @@ def run(
     import signal
     import threading
 
-    from r4r.construct import construct
+    from r4r.configuration.construct import construct
     from r4r.findings import findings
     from r4r.job_plan import announce, check_base_model, find_target
     from r4r.loggers import case_tables, open_logger, score_metrics
@@ -150,6 +152,7 @@ def run(
     from r4r.records import Terminated, recording
     from r4r.report.finale import comparison
     from r4r.result_picture import draw_result
+    from r4r.scores import score
     from r4r.stages.score_reasons import reason_score_stages
     from r4r.stages.stage import Job
     from r4r.store.artifact import Store
@@ -243,94 +246,13 @@ def run(
 
 def _reference_stages(work: "Job") -> "dict[str, Stage]":
     """The final stages of the methods scored beside the job's own; none is its own reference."""
-    from r4r.construct import construct
+    from r4r.configuration.construct import construct
 
     nodes = work.config.references
     return {
         name: construct(node, f"references.{name}", work.config.plugins).stages(work)
         for name, node in nodes.items()
         if node["_target_"] != work.config.method["_target_"]
-    }
-
-
-def score(work: "Job", final: "Stage", references: "dict[str, Stage]") -> dict[str, Any]:
-    """Predictions of the method and its references, scored on the same rows.
-
-    Returns:
-        metrics (a row a label and decoding, the method's first), rating_metrics (name -> title and direction of those
-        beside MAE and RMSE), segments, comparisons of the method's first label with every other (first minus other),
-        training_pairs (label -> how many, see there), cost, artifacts (stage -> key), excluded (cause -> row ids): what
-        an analysis left out, and so is scored for no label; where the configuration has metrics of reasons, reasons
-        (see `score_reasons`).
-    """
-    from r4r.construct import construct
-    from r4r.data.history import HistoryIndex
-    from r4r.errors import ConfigError
-    from r4r.metrics.rating import DECODINGS, align, rating_error, segments
-    from r4r.metrics.rating_metric import measured
-    from r4r.metrics.significance import paired_bootstrap
-    from r4r.records import cost, training_pairs
-    from r4r.rows import PREDICTIONS
-    from r4r.stages.cases import rows_of
-    from r4r.stages.score_reasons import score_reasons
-    from r4r.stages.split import all_rows, targets
-
-    predicted: dict[str, Any] = {}
-    pairs: dict[str, int | None] = {}
-    truth = targets(work)
-    finals = [final, *references.values()]
-    excluded = work.materialize(final).manifest.get("excluded", {})
-    dropped = {row_id for row_ids in excluded.values() for row_id in row_ids}
-    truth = truth[~truth["row_id"].isin(dropped)].reset_index(drop=True)
-    for stage in finals:
-        table = work.materialize(stage).table(PREDICTIONS)
-        table = table[~table["row_id"].isin(dropped)]
-        for label in table["label"].unique():
-            if label in predicted:
-                raise ConfigError([f"two of the methods in this job are both called '{label}' in the table"])
-            predicted[label] = align(truth, table, label)
-            pairs[label] = training_pairs(work, stage)
-    ratings, scale = truth["rating"].to_numpy(), work.config.dataset.rating_scale
-    known = HistoryIndex(rows_of(work.config.dataset.history.source, all_rows(work))).before(truth)
-    headline, *others = predicted
-    nodes, plugins = work.config.metrics.ratings, work.config.plugins
-    more = {name: construct(node, f"metrics.ratings.{name}", plugins) for name, node in nodes.items()}
-    metrics: list[dict[str, Any]] = []
-    parts = []
-    for label, table in predicted.items():
-        values = {name: table[name].to_numpy() for name in DECODINGS}
-        for name in DECODINGS:
-            if name == "mean" or (values[name] != values["mean"]).any():
-                row = {"label": label, "decoding": name, **rating_error(ratings, values[name])}
-                for own, metric in more.items():
-                    row |= measured(own, metric, ratings, values[name], scale)
-                metrics.append(row)
-        lengths = known.user_count, known.item_count
-        parts += [{"label": label, **row} for row in segments(truth, values["mean"], *lengths, scale=scale)]
-    first = predicted[headline]["mean"].to_numpy()
-    comparisons = [
-        {"label": label, "against": headline, **paired_bootstrap(ratings, first, predicted[label]["mean"].to_numpy())}
-        for label in others
-    ]
-    scored = {}
-    artifacts = {stage.name: stage.key for each in finals for stage in each.upstream()}
-    if work.config.metrics.of_reasons:
-        reasons = score_reasons(work, finals, truth)
-        artifacts |= reasons.pop("artifacts")
-        scored = {"reasons": reasons}
-    return {
-        "evaluated": work.config.dataset.evaluate.split,
-        "excluded": excluded,
-        "training_pairs": pairs,
-        "metrics": metrics,
-        "rating_metrics": {
-            name: {"title": metric.title, "higher_is_better": metric.higher_is_better} for name, metric in more.items()
-        },
-        "segments": parts,
-        "comparisons": comparisons,
-        "cost": cost(work, final),
-        "artifacts": artifacts,
-        **scored,
     }
 
 

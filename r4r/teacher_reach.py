@@ -2,20 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from r4r.config import Config, LLMConfig, MetricsConfig
 from r4r.errors import R4RError
-from r4r.pipeline.stage import Stage
-from r4r.stages.stage import Job
-from r4r.store.artifact import Store
+
+if TYPE_CHECKING:  # a misspelt word on the command line is told before any of this is imported
+    from r4r.configuration.schema import Config
+    from r4r.pipeline.stage import Stage
 
 CAN_READ = "local, server, openai or openai_batch"
 WORLD = "simulated"  # the source of data sets whose reviews the simulated teacher can read
 CATEGORY = "music"  # what that world sells
 
 
-def beyond_simulator(config: Config) -> list[str]:
+def beyond_simulator(config: "Config") -> list[str]:
     """A sentence for the simulated teacher, and one for the simulated judge, that this job would ask about reviews
     other than the simulated world's.
 
@@ -56,12 +56,15 @@ def _asks_simulator(config: Any, role: str) -> bool:
     return any(_asks_simulator(inner, role) for inner in config.values())
 
 
-def _needed(config: Config) -> Iterator[Stage]:
+def _needed(config: "Config") -> "Iterator[Stage]":
     """The stages that this job would need, scores of reasons included where a method of the job learns to write."""
-    from r4r.construct import construct
+    from r4r.configuration.construct import construct
+    from r4r.configuration.schema import LLMConfig, MetricsConfig
+    from r4r.configuration.targets import locate
     from r4r.job_plan import find_target
     from r4r.stages.score_reasons import reason_score_stages
-    from r4r.targets import locate
+    from r4r.stages.stage import Job
+    from r4r.store.artifact import Store
 
     # no key is read here, so a base model or a metric's model that must be asked for on a hub need not be
     planned = config.model_copy(

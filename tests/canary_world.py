@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
-from r4r.checks import validate
-from r4r.overrides import conf_dir, preflight
+from r4r.configuration.checks import validate
+from r4r.configuration.preflight import preflight
+from r4r.files import conf_dir
 from r4r.run import run
 
 CANARY = re.compile(r"canary(\d+)x")

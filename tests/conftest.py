@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker has one core, and so d
 
 from served_job import shared
 
-from r4r.config import LLMConfig, TrainerConfig
+from r4r.configuration.schema import LLMConfig, TrainerConfig
 from r4r.lm.base import LanguageModel
 from r4r.report.records import Run
 from r4r.run import main

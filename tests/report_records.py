@@ -12,8 +12,8 @@ import yaml
 from omegaconf import OmegaConf
 from sealed import seal
 
-from r4r.config import Config
-from r4r.overrides import compose, make_loader
+from r4r.configuration.composing import compose, make_loader
+from r4r.configuration.schema import Config
 from r4r.report.records import Run
 
 LOADER = make_loader()

@@ -111,7 +111,7 @@ class Diary(RawReader):
     "r4r/methods/gut/__init__.py": '''
 from dataclasses import dataclass
 
-from r4r.config import EvaluateConfig
+from r4r.configuration.schema import EvaluateConfig
 from r4r.methods import point_predictions
 from r4r.pipeline.stage import Stage
 from r4r.prompts.render import render, template

@@ -13,14 +13,17 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from r4r.checks import validate
+from r4r.configuration.checks import validate
+from r4r.configuration.composing import compose, make_loader
+from r4r.configuration.construct import construct
+from r4r.configuration.constructors import constructor_schema
+from r4r.configuration.preflight import notes, preflight
+from r4r.configuration.targets import fitting
 from r4r.configuration.teachers import KINDS
-from r4r.construct import construct
+from r4r.configuration.unread import ignored
 from r4r.errors import ConfigError
-from r4r.overrides import compose, conf_dir, make_loader, notes, preflight
+from r4r.files import conf_dir
 from r4r.stages.reasons import reasons_stage
-from r4r.targets import constructor_schema, fitting
-from r4r.unread import ignored
 
 LOADER = make_loader()
 GROUPS = [g for g in LOADER.list_groups("") if g != "hydra"]

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r4r.checks import validate
-from r4r.config import Config
+from r4r.configuration.checks import validate
+from r4r.configuration.composing import compose, make_loader
+from r4r.configuration.schema import Config
+from r4r.configuration.unread import ignored
 from r4r.errors import ConfigError, DataError
 from r4r.lexicon import ASPECTS, keyword
-from r4r.overrides import compose, make_loader
 from r4r.rows import LESSONS, POOLS, TEXTS
 from r4r.stages.controls import AspectsAlone, VerdictAlone, strangers
 from r4r.stages.deliberation import Options, predictions_stage
@@ -25,7 +26,6 @@ from r4r.stages.split import all_rows, targets
 from r4r.stages.stage import Job, Work
 from r4r.store.artifact import Store
 from r4r.teacher.simulated_reasons import verdict_of
-from r4r.unread import ignored
 
 LOADER = make_loader()
 # the truth's summaries and unfiltered reasons: two experts are trained, and some of the pairs have no reason

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from r4r.config import DatasetConfig
+from r4r.configuration.schema import DatasetConfig
 from r4r.data.prepare import prepare
 from r4r.data.table1 import table1_text
 from r4r.errors import DataError

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from r4r.checks import validate
-from r4r.config import DatasetConfig
+from r4r.configuration.checks import validate
+from r4r.configuration.composing import compose, make_loader
+from r4r.configuration.schema import DatasetConfig
 from r4r.data.download import RECORD, facts, raw_file
 from r4r.errors import DataError
-from r4r.overrides import compose, make_loader
 from r4r.stages.identity import dataset_identity
 from r4r.stages.split import all_rows
 from r4r.stages.stage import Job

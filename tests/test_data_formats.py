@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from r4r.config import DatasetConfig
+from r4r.configuration.schema import DatasetConfig
 from r4r.data.prepare import prepare
 from r4r.errors import DataError
 from r4r.rows import REVIEWS, conform

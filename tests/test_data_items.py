@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from r4r.config import DatasetConfig, PrepareConfig, WorldConfig
+from r4r.configuration.schema import DatasetConfig, PrepareConfig, WorldConfig
 from r4r.data.items import CATEGORIES_CHARS, DESCRIPTION_CHARS, items_of
 from r4r.data.prepare import prepare, split_frame
 from r4r.data.simulator import build_world

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r4r.config import DatasetConfig
+from r4r.configuration.schema import DatasetConfig
 from r4r.data import lines
 from r4r.data.prepare import prepare
 from r4r.data.raw_checks import TITLE_CHARS

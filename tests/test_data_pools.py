@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r4r.config import PoolsConfig
+from r4r.configuration.schema import PoolsConfig
 from r4r.data.history import HistoryIndex
 from r4r.data.pools import make_pools
 from r4r.errors import DataError

@@ -13,7 +13,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from r4r.config import DatasetConfig, PrepareConfig
+from r4r.configuration.schema import DatasetConfig, PrepareConfig
 from r4r.data.prepare import prepare, split_frame
 from r4r.data.steps import Steps
 from r4r.data.table1 import table1_text

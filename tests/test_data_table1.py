@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from r4r import run
-from r4r.checks import validate
-from r4r.config import DatasetConfig
+from r4r.configuration.checks import validate
+from r4r.configuration.composing import compose, make_loader
+from r4r.configuration.overrides import check_overrides
+from r4r.configuration.schema import DatasetConfig
 from r4r.data.prepare import prepare
 from r4r.data.table1 import COLUMNS, PAPER
 from r4r.errors import DataError
-from r4r.overrides import check_overrides, compose, make_loader
 
 ROOT = Path(__file__).resolve().parents[1]
 WINE = """\

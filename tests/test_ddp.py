@@ -15,12 +15,12 @@ from hydra.core.global_hydra import GlobalHydra
 from safetensors.torch import load_file
 
 from r4r import launch, progress, run
-from r4r.config import TrainerConfig
+from r4r.configuration.preflight import preflight
+from r4r.configuration.schema import TrainerConfig
 from r4r.errors import ConfigError
 from r4r.experts.predictor import Predictor
 from r4r.launch import processes_to_start
 from r4r.lm.base import LanguageModel
-from r4r.overrides import preflight
 from r4r.ranks import Rank, this_rank
 from r4r.training import ranks
 from r4r.training.fit import fit

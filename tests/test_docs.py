@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from r4r.checks import validate
-from r4r.overrides import conf_dir, preflight
+from r4r.configuration.checks import validate
+from r4r.configuration.preflight import preflight
+from r4r.files import conf_dir
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(

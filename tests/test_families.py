@@ -9,7 +9,7 @@ from model_families import FAMILIES, build_family
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from r4r.config import LLMConfig, TrainerConfig
+from r4r.configuration.schema import LLMConfig, TrainerConfig
 from r4r.errors import ModelError
 from r4r.lm import decoding
 from r4r.lm.architecture import check_model

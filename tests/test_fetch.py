@@ -12,7 +12,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import GatedRepoError
 
-from r4r.config import LLMConfig
+from r4r.configuration.schema import LLMConfig
 from r4r.errors import ModelError
 from r4r.lm import fetch
 from r4r.lm.chat import load_chat

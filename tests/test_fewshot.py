@@ -11,9 +11,10 @@ from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r4r.checks import validate
+from r4r.configuration.checks import validate
+from r4r.configuration.preflight import preflight
 from r4r.errors import TeacherError
-from r4r.overrides import conf_dir, preflight
+from r4r.files import conf_dir
 from r4r.reasons.rating import parse_rating
 from r4r.run import run
 from r4r.scale import Scale

@@ -21,10 +21,10 @@ from report_records import configured
 from sealed import seal
 
 from r4r import run
-from r4r.checks import validate
+from r4r.configuration.checks import validate
+from r4r.configuration.composing import compose, make_loader
 from r4r.errors import DataError
 from r4r.loggers import case_tables
-from r4r.overrides import compose, make_loader
 from r4r.report import case_page, cli
 from r4r.report.case_page import Html, element
 from r4r.stages.split import split_stage, targets

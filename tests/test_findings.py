@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from r4r.config import WorldConfig
+from r4r.configuration.schema import WorldConfig
 from r4r.data.simulator import build_world
 from r4r.experts.summarizer import FIELDS
 from r4r.findings import against_baselines, of_candidates, of_summaries

@@ -8,11 +8,11 @@ from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r4r.checks import validate
-from r4r.config import Config
+from r4r.configuration.checks import validate
+from r4r.configuration.schema import Config
 from r4r.errors import ConfigError, DataError
+from r4r.files import conf_dir
 from r4r.lm.base import LanguageModel
-from r4r.overrides import conf_dir
 from r4r.prompts.history import history_block
 from r4r.rows import Case
 from r4r.stages.histories import fitted, histories, raw_tokens

@@ -16,9 +16,9 @@ from hydra import compose, initialize_config_dir
 from pydantic import ValidationError
 from safetensors.numpy import load_file
 
-from r4r.checks import validate
-from r4r.config import Config
-from r4r.construct import construct
+from r4r.configuration.checks import validate
+from r4r.configuration.construct import construct
+from r4r.configuration.schema import Config
 from r4r.errors import R4RError
 from r4r.files import conf_dir
 from r4r.run import run

@@ -2,13 +2,13 @@
 
 import pytest
 
-from r4r.checks import validate
-from r4r.composing import compose, make_loader
-from r4r.config import WorldConfig
+from r4r.configuration.checks import validate
+from r4r.configuration.composing import compose, make_loader
+from r4r.configuration.kinds import stranger, strangers
+from r4r.configuration.preflight import preflight
+from r4r.configuration.schema import WorldConfig
 from r4r.configuration.teachers import KINDS
 from r4r.errors import ConfigError
-from r4r.kinds import stranger, strangers
-from r4r.overrides import preflight
 
 LOADER = make_loader()
 

@@ -15,9 +15,10 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
-from r4r.checks import validate
+from r4r.configuration.checks import validate
+from r4r.configuration.preflight import preflight
+from r4r.files import conf_dir
 from r4r.findings import of_candidates
-from r4r.overrides import conf_dir, preflight
 from r4r.reasons.filter import Pair, generate_then_filter
 from r4r.run import run
 from r4r.stages.histories import histories

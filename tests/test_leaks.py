@@ -7,13 +7,14 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 import r4r.stages.summarize
-from r4r.checks import validate
+from r4r.configuration.checks import validate
+from r4r.configuration.preflight import preflight
 from r4r.experts.onestep import OneStep
 from r4r.experts.predictor import Predictor
 from r4r.experts.reasoner import Reasoner
 from r4r.experts.reward_model import RewardModel
 from r4r.experts.summarizer import FIELDS
-from r4r.overrides import conf_dir, preflight
+from r4r.files import conf_dir
 from r4r.run import run
 
 CANARY = re.compile(r"canary(\d+)x")

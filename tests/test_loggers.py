@@ -13,8 +13,8 @@ import pytest
 import wandb
 from hydra import compose, initialize_config_dir
 
-from r4r.checks import validate
-from r4r.config import Config
+from r4r.configuration.checks import validate
+from r4r.configuration.schema import Config
 from r4r.curves import Curves
 from r4r.errors import R4RError
 from r4r.files import conf_dir

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
-from r4r.checks import validate
+from r4r.configuration.checks import validate
 from r4r.files import conf_dir
 from r4r.methods.mf import MF
 from r4r.stages.split import all_rows

@@ -10,7 +10,7 @@ import torch
 from test_training import Killed, adapter, farthest
 from torch import Tensor
 
-from r4r.config import TrainerConfig
+from r4r.configuration.schema import TrainerConfig
 from r4r.errors import TrainingError
 from r4r.experts.reasoner import Reasoner
 from r4r.lm.base import LanguageModel, Lora

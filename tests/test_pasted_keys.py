@@ -3,11 +3,11 @@
 import pytest
 from pydantic import ValidationError
 
-from r4r.config import VLLMConfig
+from r4r.configuration.pasted_keys import is_variable
+from r4r.configuration.preflight import preflight
+from r4r.configuration.schema import VLLMConfig
 from r4r.configuration.teachers import OpenAIConfig
 from r4r.errors import ConfigError
-from r4r.overrides import preflight
-from r4r.pasted_keys import is_variable
 
 KEYS = [
     "sk-proj-4fT9canary0123456789abcdef",

@@ -13,15 +13,18 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from r4r import run
-from r4r.checks import validate
+from r4r.configuration.checks import validate
+from r4r.configuration.composing import compose, make_loader
+from r4r.configuration.overrides import check_overrides
+from r4r.configuration.preflight import preflight
+from r4r.configuration.unread import ignored
 from r4r.data.prepare import split_frame
 from r4r.data.simulator import build_world
 from r4r.errors import ConfigError
-from r4r.overrides import check_overrides, compose, conf_dir, make_loader, preflight
+from r4r.files import conf_dir
 from r4r.report import cli
 from r4r.report.paper import published
 from r4r.report.tables import CASES, COST, NAMES, REASONS, TABLES, axes
-from r4r.unread import ignored
 
 LOADER = make_loader()
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"

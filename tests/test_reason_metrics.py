@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from sealed import seal
 
-from r4r.checks import validate
-from r4r.config import Config
+from r4r.configuration.checks import validate
+from r4r.configuration.composing import compose, make_loader
+from r4r.configuration.schema import Config
 from r4r.errors import ConfigError, ModelError, TeacherError
 from r4r.lm.fetch import identity, resolve
 from r4r.metrics.bleurt import Bleurt, sentence_pieces
 from r4r.metrics.gptscore import parse_score
 from r4r.metrics.rouge import longest_common_subsequence, rouge_l
 from r4r.metrics.similarity import SentenceEncoder
-from r4r.overrides import compose, make_loader
 from r4r.prompts.render import render
 from r4r.report import cli
 from r4r.report.text import DAGGER

@@ -11,8 +11,8 @@ from hydra import compose, initialize_config_dir
 from plain_stage import plain_stage
 
 from r4r import records
-from r4r.checks import validate
-from r4r.config import Config
+from r4r.configuration.checks import validate
+from r4r.configuration.schema import Config
 from r4r.errors import R4RError
 from r4r.files import conf_dir
 from r4r.pipeline.stage import Stage

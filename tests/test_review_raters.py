@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from review_worlds import METHODS, small, talk
 from torch import nn
 
-from r4r.checks import validate
-from r4r.construct import construct
+from r4r.configuration.checks import validate
+from r4r.configuration.construct import construct
 from r4r.errors import DataError, ModelError
 from r4r.methods.daml import nearness
 from r4r.methods.mf import MF

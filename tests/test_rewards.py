@@ -12,7 +12,7 @@ from canary_world import assert_no_leak, listen, split, start
 from hydra import compose, initialize_config_dir
 from own_answers import CUT, says
 
-from r4r.checks import validate
+from r4r.configuration.checks import validate
 from r4r.errors import ConfigError
 from r4r.experts.predictor import Predictor
 from r4r.experts.reasoner import Reasoner

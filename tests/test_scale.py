@@ -9,14 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from r4r.checks import validate
-from r4r.config import DatasetConfig
+from r4r.configuration.checks import validate
+from r4r.configuration.composing import compose, make_loader
+from r4r.configuration.overrides import check_overrides
+from r4r.configuration.schema import DatasetConfig
 from r4r.errors import ConfigError
 from r4r.methods import point_predictions
 from r4r.methods.means import Means
 from r4r.methods.mf import MF
 from r4r.metrics.rating import segments
-from r4r.overrides import check_overrides, compose, make_loader
 from r4r.reasons.rating import parse_rating
 from r4r.scale import MOST_VALUES, PAPER, Scale
 

@@ -16,8 +16,10 @@ from optuna.distributions import LogUniformDistribution as LogUniform
 from optuna.distributions import UniformDistribution as Uniform
 
 from r4r import run
+from r4r.configuration.composing import compose, make_loader
+from r4r.configuration.preflight import preflight
 from r4r.errors import ConfigError
-from r4r.overrides import compose, conf_dir, make_loader, preflight
+from r4r.files import conf_dir
 
 SWEEP = yaml.safe_load((Path(__file__).parent.parent / "experiments/tune/sweep.yaml").read_text(encoding="utf-8"))
 SPACES = sorted(path.stem for path in (conf_dir() / "experiment" / "space").glob("*.yaml"))
@@ -37,7 +39,8 @@ def outputs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @pytest.fixture
 def search_mf(r4r: R4R, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> R4R:
     """A search of seconds, in a space of the user's own."""
-    monkeypatch.setattr("r4r.overrides.preflight", lambda argv: argv)  # its checks take longer than the search
+    # its checks take longer than the search
+    monkeypatch.setattr("r4r.configuration.preflight.preflight", lambda argv, further: argv)
     folder = tmp_path / "conf" / "experiment" / "space"
     folder.mkdir(parents=True)
     (folder / "mf.yaml").write_text("method.lr: tag(log, interval(1e-3, 1e-1))\nmethod.max_epochs: choice(1, 2, 4)\n")

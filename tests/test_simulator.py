@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r4r.config import WorldConfig
+from r4r.configuration.schema import WorldConfig
 from r4r.data.simulator import World, build_world
 from r4r.errors import ConfigError
 from r4r.lexicon import ASPECTS, KINDS, aspects_in, cues, keyword, remark_in

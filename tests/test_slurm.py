@@ -12,8 +12,8 @@ import pytest
 from hydra.core.config_store import ConfigStore
 
 from r4r import run
+from r4r.configuration.preflight import preflight
 from r4r.errors import ConfigError
-from r4r.overrides import preflight
 
 SBATCH = """#!/bin/sh
 cp "$1" {seen}

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_stage import plain_stage
 
-from r4r.checks import validate
-from r4r.config import Config
+from r4r.configuration.checks import validate
+from r4r.configuration.composing import compose, make_loader
+from r4r.configuration.schema import Config
 from r4r.errors import DataError
-from r4r.overrides import compose, make_loader
 from r4r.pipeline.stage import Stage
 from r4r.rows import SUMMARIES
 from r4r.stages.deliberation import predictions_stage

@@ -6,12 +6,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from r4r.checks import validate
-from r4r.config import Config
+from r4r.configuration.checks import validate
+from r4r.configuration.composing import compose, make_loader
+from r4r.configuration.schema import Config
 from r4r.errors import ConfigError, TeacherError
 from r4r.experts.summarizer import Summarizer, clean_summary
 from r4r.lexicon import KINDS, aspects_in
-from r4r.overrides import compose, make_loader
 from r4r.rows import SUMMARIES
 from r4r.stages.deliberation import predictions_stage
 from r4r.stages.planted import planted_world

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from r4r.configuration.constructors import constructor_schema, setting_names
+from r4r.configuration.plugins import SOURCES
+from r4r.configuration.preflight import preflight
+from r4r.configuration.targets import locate
 from r4r.errors import ConfigError
 from r4r.lm.base import Lora
-from r4r.overrides import preflight
-from r4r.plugins import SOURCES
-from r4r.targets import constructor_schema, locate, setting_names
 
 ROOT = Path(__file__).parent.parent
 MARK = "open('imported', 'w').close()\n"  # what a module does that must not be imported
@@ -120,8 +121,8 @@ def test_a_sweep_runs_one_version_of_a_users_class(folder: Path) -> None:
     assert set(pinned["swept_of_mine.Mine"]) == {"swept_of_mine.py"}
     (folder / "swept_of_mine.py").write_text(MINE + "# changed\n")
     code = (
-        "import sys; from types import SimpleNamespace as N; from r4r.plugins import check_job\n"
-        "from r4r.composing import compose, make_loader\n"
+        "import sys; from types import SimpleNamespace as N; from r4r.configuration.plugins import check_job\n"
+        "from r4r.configuration.composing import compose, make_loader\n"
         "argv = sys.argv[1:]; cfg = compose(make_loader(), 'config', argv)\n"
         "check_job(cfg, N(runtime=N(config_sources=[]), overrides=N(task=argv), job=N(config_name='config')))"
     )
@@ -131,7 +132,9 @@ def test_a_sweep_runs_one_version_of_a_users_class(folder: Path) -> None:
 
 def test_the_names_of_settings_are_read_without_importing() -> None:
     """As the constructors have them."""
-    methods = [f"r4r.methods.{name}" for name in ("mf.MF", "daml.DAML", "fewshot.FewShot", "reason4rec.Reason4Rec")]
+    methods = [
+        f"r4r.methods.{name}" for name in ("mf.MF", "daml.DAML", "fewshot.method.FewShot", "reason4rec.Reason4Rec")
+    ]
     for path in [*methods, "r4r.experts.summarizer.Summarizer", "r4r.experts.predictor.Predictor"]:
         read = setting_names(path)
         fields = constructor_schema(locate(path)).model_fields

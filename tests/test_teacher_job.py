@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 from teacher_server import TeacherServer
 
-from r4r.config import Config
+from r4r.configuration.preflight import preflight
+from r4r.configuration.schema import Config
 from r4r.configuration.teachers import KINDS
 from r4r.errors import ConfigError
 from r4r.lm import rate
 from r4r.lm.base import LanguageModel
 from r4r.lm.cache import forward_prefix
-from r4r.overrides import preflight
 from r4r.stages.ask import groups
 from r4r.teacher.base import Answer, Call
 from r4r.teacher.simulator import SimulatedTeacher

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from hydra import compose, initialize_config_dir
 
-from r4r.checks import validate
-from r4r.config import LLMConfig
+from r4r.configuration.checks import validate
+from r4r.configuration.schema import LLMConfig
 from r4r.errors import TeacherError
 from r4r.files import conf_dir
 from r4r.lm.base import LanguageModel

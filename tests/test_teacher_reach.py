@@ -2,9 +2,11 @@
 
 import pytest
 
-from r4r.checks import validate
+from r4r.configuration.checks import validate
+from r4r.configuration.composing import compose, make_loader
+from r4r.configuration.preflight import preflight
 from r4r.errors import ConfigError
-from r4r.overrides import compose, make_loader, preflight
+from r4r.teacher_reach import beyond_simulator
 
 LOADER = make_loader()
 OWN = ["dataset=custom", "dataset.name=wine", "dataset.category=Wine", "dataset.reviews=wine.csv"]
@@ -29,7 +31,7 @@ REAL = ["dataset=musical_instruments"]
 )
 def test_a_job_that_would_ask_it_is_refused_before_anything_runs(overrides: list[str], stages: str) -> None:
     with pytest.raises(ConfigError, match="take teacher=local, server, openai or openai_batch") as error:
-        preflight([*overrides, "logger=none"])
+        preflight([*overrides, "logger=none"], beyond_simulator)
     (problem,) = error.value.problems
     assert f"({stages})" in problem
     what = (
@@ -60,16 +62,16 @@ def test_a_job_that_would_ask_it_is_refused_before_anything_runs(overrides: list
     ],
 )
 def test_a_job_that_asks_no_simulator_about_real_reviews_stands(overrides: list[str]) -> None:
-    validate(compose(LOADER, "config", [*overrides, "logger=none"]))
+    validate(compose(LOADER, "config", [*overrides, "logger=none"]), further=beyond_simulator)
 
 
 def test_a_simulated_judge_is_refused_likewise() -> None:
     with pytest.raises(ConfigError, match=r"metrics.gptscore.judge: .*score_reasons/gptscore.*metrics.gptscore=null"):
-        validate(compose(LOADER, "config", [*REAL, "teacher=openai", "metrics=offline"]))
+        validate(compose(LOADER, "config", [*REAL, "teacher=openai", "metrics=offline"]), further=beyond_simulator)
     judged = ["metrics=offline", "teacher@metrics.gptscore.judge=openai"]
-    validate(compose(LOADER, "config", [*REAL, "teacher=openai", *judged]))
+    validate(compose(LOADER, "config", [*REAL, "teacher=openai", *judged]), further=beyond_simulator)
 
 
 def test_each_job_of_a_sweep_is_looked_at() -> None:
     with pytest.raises(ConfigError, match="dataset=musical_instruments"):
-        preflight(["-m", "dataset=simulated,musical_instruments", "logger=none"])
+        preflight(["-m", "dataset=simulated,musical_instruments", "logger=none"], beyond_simulator)

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r4r.checks import validate
-from r4r.config import WorldConfig
-from r4r.construct import construct
+from r4r.configuration.checks import validate
+from r4r.configuration.composing import compose, make_loader
+from r4r.configuration.construct import construct
+from r4r.configuration.schema import WorldConfig
 from r4r.data.simulator import World, build_world
 from r4r.errors import TeacherError
 from r4r.lexicon import ASPECTS, KINDS, aspects_in, keyword
-from r4r.overrides import compose, make_loader
 from r4r.prompts.history import history_block
 from r4r.prompts.render import render
 from r4r.stages.stage import Job

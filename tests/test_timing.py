@@ -10,11 +10,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from plain_stage import plain_stage
 
-from r4r.checks import validate
-from r4r.config import Config
+from r4r.configuration.checks import validate
+from r4r.configuration.schema import Config
 from r4r.errors import ConfigError, DataError
+from r4r.files import conf_dir
 from r4r.lm import engine
-from r4r.overrides import conf_dir
 from r4r.report import cli
 from r4r.run import run
 from r4r.stages.stage import Job

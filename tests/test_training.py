@@ -12,14 +12,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from r4r.config import TrainerConfig
+from r4r.configuration.schema import TrainerConfig
+from r4r.configuration.trainer import TAKEN, trainer_arguments
 from r4r.errors import ModelError, TrainingError
 from r4r.experts.predictor import Predictor
 from r4r.lm.base import LanguageModel, Lora
 from r4r.lm.engine import HF
 from r4r.lm.loss import Example, response_loss
 from r4r.lm.memory import Shape, shape_of
-from r4r.trainer_settings import TAKEN, trainer_arguments
 from r4r.training import expert as expert_module
 from r4r.training.fit import CHECKPOINT, fit
 from r4r.training.memory import tokens_for

@@ -7,11 +7,11 @@ import pytest
 from omegaconf import OmegaConf
 from report_records import LOADER, record, runs, write
 
-from r4r.checks import validate
-from r4r.construct import construct
+from r4r.configuration.checks import validate
+from r4r.configuration.composing import compose
+from r4r.configuration.construct import construct
+from r4r.configuration.kinds import strangers
 from r4r.errors import DataError
-from r4r.kinds import strangers
-from r4r.overrides import compose
 from r4r.report import cli
 from r4r.report.blocks import blocks
 from r4r.report.candidates import standing

@@ -14,7 +14,7 @@ import pytest
 from openai import OpenAI, OpenAIError
 from vllm_world import build_small, farthest, load, save_adapter, shared_as_whole
 
-from r4r.config import LLMConfig, VLLMConfig
+from r4r.configuration.schema import LLMConfig, VLLMConfig
 from r4r.errors import ModelError
 from r4r.lm.base import LanguageModel
 from r4r.lm.engine import Engine

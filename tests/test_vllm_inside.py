@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from r4r.config import LLMConfig, VLLMConfig
+from r4r.configuration.schema import LLMConfig, VLLMConfig
 from r4r.lm import engine as engine_module
 from r4r.lm.rating_tokens import rating_tokens
 from r4r.lm.vllm import open_vllm

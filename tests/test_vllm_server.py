@@ -14,7 +14,7 @@ import pytest
 from vllm_server import VERSION, VLLMServer
 from vllm_world import farthest, load, save_adapter, shared_as_whole
 
-from r4r.config import LLMConfig, VLLMConfig
+from r4r.configuration.schema import LLMConfig, VLLMConfig
 from r4r.errors import ModelError
 from r4r.lm.base import LanguageModel
 from r4r.lm.engine import described

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from r4r.config import LLMConfig, TrainerConfig
+from r4r.configuration.schema import LLMConfig, TrainerConfig
 from r4r.lm.base import LanguageModel, Lora
 from r4r.lm.engine import HF, Engine
 from r4r.lm.generate import generate

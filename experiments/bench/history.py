@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from r4r.config import DatasetConfig
+from r4r.configuration.schema import DatasetConfig
 from r4r.data.history import HistoryIndex
 from r4r.prompts.history import history_block
 from r4r.stages.cases import make_cases

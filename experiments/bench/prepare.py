@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from raw_files import META, REVIEWS, write_raw_files
 
-from r4r.config import DatasetConfig
+from r4r.configuration.schema import DatasetConfig
 from r4r.data.prepare import prepare
 
 RESULT = Path(__file__).with_name("prepare.json")

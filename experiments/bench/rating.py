@@ -13,7 +13,7 @@ import json
 import torch
 from workload import clock, load_model, model_options, shipped
 
-from r4r.config import DatasetConfig, HistoryConfig, PrepareConfig, WorldConfig
+from r4r.configuration.schema import DatasetConfig, HistoryConfig, PrepareConfig, WorldConfig
 from r4r.data.prepare import split_frame
 from r4r.data.simulator import build_world
 from r4r.experts.reward_model import RewardModel

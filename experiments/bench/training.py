@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from workload import Texts, clock, expert_texts, load_model, matmul_rate, model_options, projection_weights
 
-from r4r.config import TrainerConfig
+from r4r.configuration.schema import TrainerConfig
 from r4r.experts.predictor import Predictor
 from r4r.experts.reasoner import Reasoner
 from r4r.experts.reward_model import RewardModel

@@ -9,7 +9,15 @@ from typing import Any
 import psutil
 import torch
 
-from r4r.config import DatasetConfig, HistoryConfig, LLMConfig, PrepareConfig, TrainerConfig, VLLMConfig, WorldConfig
+from r4r.configuration.schema import (
+    DatasetConfig,
+    HistoryConfig,
+    LLMConfig,
+    PrepareConfig,
+    TrainerConfig,
+    VLLMConfig,
+    WorldConfig,
+)
 from r4r.data.prepare import split_frame
 from r4r.data.simulator import build_world
 from r4r.experts.predictor import Predictor

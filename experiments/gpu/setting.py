@@ -110,7 +110,7 @@ def model(setting: Setting, whole: bool = False) -> Path:
 
 def load(setting: Setting, whole: bool = False, **settings: Any) -> Any:
     """A model in NF4, as conf/llm/llama3_8b.yaml has it; takes settings of LLMConfig."""
-    from r4r.config import LLMConfig
+    from r4r.configuration.schema import LLMConfig
     from r4r.lm.base import LanguageModel
 
     chosen = {"quantization": "nf4", "max_length": 8192, "gradient_checkpointing": True} | settings
@@ -119,7 +119,7 @@ def load(setting: Setting, whole: bool = False, **settings: Any) -> Any:
 
 
 def trainer(**settings: Any) -> Any:
-    from r4r.config import TrainerConfig
+    from r4r.configuration.schema import TrainerConfig
 
     return TrainerConfig(**{"checkpoint_every_s": 0.0} | settings)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from r4r.config import Config
+from r4r.configuration.schema import Config
 from r4r.findings import agrees_with_match, aspect_counts
 from r4r.lexicon import ASPECTS, KINDS, keyword
 from r4r.rows import CANDIDATES, REVIEWS, SUMMARIES

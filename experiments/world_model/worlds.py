@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from r4r.config import WorldConfig
+from r4r.configuration.schema import WorldConfig
 from r4r.data.simulator import build_world
 from r4r.lexicon import ASPECTS, KINDS, NEGATIVE, POSITIVE, Kind
 

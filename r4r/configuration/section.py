@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo
 
-from r4r.pasted_keys import WANTED, is_variable
+from r4r.configuration.pasted_keys import WANTED, is_variable
 
 
 class Section(BaseModel):

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from r4r.config import PoolsConfig
+from r4r.configuration.schema import PoolsConfig
 from r4r.data.history import HistoryIndex
 from r4r.errors import DataError
 from r4r.rows import POOLS, conform

@@ -11,7 +11,7 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
-from r4r.config import DatasetConfig, PrepareConfig
+from r4r.configuration.schema import DatasetConfig, PrepareConfig
 from r4r.data.download import facts, raw_file
 from r4r.data.items import items_sql
 from r4r.data.layouts import LAYOUTS, Layout, layout_of

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from r4r.config import WorldConfig
+from r4r.configuration.schema import WorldConfig
 from r4r.data.review_text import write_review
 from r4r.errors import ConfigError
 from r4r.lexicon import ASPECTS

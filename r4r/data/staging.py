@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from r4r.config import DatasetConfig
+from r4r.configuration.schema import DatasetConfig
 from r4r.data.items import Item, details, meta_item
 from r4r.data.layouts import Layout
 from r4r.data.lines import Fields

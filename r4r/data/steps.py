@@ -10,7 +10,7 @@ from typing import Any
 
 import duckdb
 
-from r4r.config import PrepareConfig
+from r4r.configuration.schema import PrepareConfig
 from r4r.errors import DataError
 
 Waterfall = list[dict[str, Any]]

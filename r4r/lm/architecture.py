@@ -15,7 +15,7 @@ from transformers.cache_utils import (
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 from transformers.pytorch_utils import Conv1D
 
-from r4r.config import LLMConfig
+from r4r.configuration.schema import LLMConfig
 from r4r.errors import ModelError
 from r4r.lm.chat import load_chat
 from r4r.lm.fetch import resolve_texts

@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from r4r.config import LLMConfig, TrainerConfig
+from r4r.configuration.schema import LLMConfig, TrainerConfig
 from r4r.errors import ModelError
 from r4r.lm.architecture import check_readable, head, lora_targets, shares_prefixes
 from r4r.lm.chat import Chat, end_ids

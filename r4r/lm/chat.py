@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2.exceptions import TemplateError
 
-from r4r.config import LLMConfig
+from r4r.configuration.schema import LLMConfig
 from r4r.errors import ModelError
 from r4r.lm.control_tokens import GuardedTokenizer
 from r4r.lm.fetch import resolve_texts

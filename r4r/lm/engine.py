@@ -15,7 +15,7 @@ from urllib.request import urlopen
 import torch
 from torch import Tensor
 
-from r4r.config import LLMConfig
+from r4r.configuration.schema import LLMConfig
 from r4r.lm.base import LanguageModel
 from r4r.lm.batches import plan_batches
 from r4r.lm.chat import Chat

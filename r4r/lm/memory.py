@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from r4r.config import LLMConfig
+from r4r.configuration.schema import LLMConfig
 from r4r.errors import ModelError
 from r4r.lm.architecture import own_cache, skeleton, text_config
 from r4r.lm.fetch import resolve_texts

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from r4r.config import LLMConfig
+from r4r.configuration.schema import LLMConfig
 from r4r.lm.fetch import resolve
 from r4r.lm.vllm_base import RANKS, VLLM
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig
 
-from r4r.config import LLMConfig
+from r4r.configuration.schema import LLMConfig
 from r4r.errors import ModelError
 from r4r.files import fingerprint
 from r4r.lm.chat import Chat

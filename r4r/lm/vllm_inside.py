@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from r4r.config import LLMConfig
+from r4r.configuration.schema import LLMConfig
 from r4r.errors import ModelError
 from r4r.lm.architecture import skeleton
 from r4r.lm.device import device_name, pick_device, pick_dtype

@@ -9,7 +9,7 @@ from typing import Any
 
 import openai
 
-from r4r.config import LLMConfig
+from r4r.configuration.schema import LLMConfig
 from r4r.errors import ModelError
 from r4r.lm.vllm_base import VLLM, Answer
 

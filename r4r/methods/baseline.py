@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from r4r.config import EvaluateConfig
+from r4r.configuration.schema import EvaluateConfig
 from r4r.pipeline.stage import Stage, Unkeyed
 from r4r.rows import PREDICTIONS, REVIEWS
 from r4r.scale import Scale

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from r4r.config import Section
+from r4r.configuration.schema import Section
 from r4r.data.history import HistoryIndex
 from r4r.errors import DataError
 

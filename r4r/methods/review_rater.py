@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from r4r.config import Section
+from r4r.configuration.schema import Section
 from r4r.errors import DataError, ModelError
 from r4r.files import fingerprint
 from r4r.methods import point_predictions

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
-from r4r.config import HistoryConfig
+from r4r.configuration.schema import HistoryConfig
 from r4r.data.history import HistoryIndex
 from r4r.errors import DataError
 from r4r.report.blocks import blocks

@@ -120,9 +120,9 @@ def report(argv: Sequence[str]) -> int:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    from r4r.configuration.targets import close_names
     from r4r.report.commands import COMMANDS
     from r4r.report.tables import CASES, NAMES, REASONS, TABLES
-    from r4r.targets import close_names
 
     parser = argparse.ArgumentParser(
         "r4r-report", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -174,7 +174,8 @@ def _check_settings(parser: argparse.ArgumentParser, args: argparse.Namespace) -
         if override.split("=")[0] in rows or "=" not in override:
             parser.error(f"--set {override}: must be KEY=VALUE, and none of {', '.join(sorted(rows))}")
     if args.set:
-        from r4r.overrides import check_overrides, make_loader
+        from r4r.configuration.composing import make_loader
+        from r4r.configuration.overrides import check_overrides
 
         problems = check_overrides(args.set, make_loader(args.config_dir)).problems
         if problems:

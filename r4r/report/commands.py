@@ -28,6 +28,7 @@ def sweep_command(argv: Sequence[str], outputs: Path) -> int:
         parser.error(f"--name {args.name}: must be a file's name; --out names the folder")
     folders = args.folders or [_newest(outputs)]
     runs, faults = gather(folders)
+    from r4r.configuration.targets import close_names
     from r4r.report.cells import METRICS
     from r4r.report.cli import as_csv
     from r4r.report.page import page
@@ -35,7 +36,6 @@ def sweep_command(argv: Sequence[str], outputs: Path) -> int:
     from r4r.report.sweep_figure import draw_heat, draw_sweep, pick_axes
     from r4r.report.sweep_table import sweep_table
     from r4r.report.text import as_png, latex, markdown
-    from r4r.targets import close_names
 
     made = sweep(runs, args.against or ())
     known = [*METRICS, *reason_metrics(made.points)]

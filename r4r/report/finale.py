@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from r4r.config import Config
+from r4r.configuration.schema import Config
 from r4r.errors import DataError
 from r4r.progress import say
 from r4r.report.records import RESULT, Run, gather

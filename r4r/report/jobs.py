@@ -5,11 +5,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from r4r.configuration.targets import close_names
 from r4r.errors import DataError
 from r4r.report.compare import compare, find, predictions
 from r4r.report.records import RESULT, Run
 from r4r.report.settings import as_text
-from r4r.targets import close_names
 from r4r.teacher.said import visible
 
 NOT_SETTINGS = ("paths", "logger", "name", "plan", "verbose")  # of the configuration: they change no result

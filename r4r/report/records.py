@@ -11,7 +11,7 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
-from r4r.config import Config, StrategyConfig
+from r4r.configuration.schema import Config, StrategyConfig
 from r4r.errors import DataError
 from r4r.files import conf_dir
 from r4r.report.schema import check

@@ -14,9 +14,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 
-from r4r.config import Config
+from r4r.configuration.kinds import strangers, without_strangers
+from r4r.configuration.schema import Config
 from r4r.errors import ConfigError, DataError
-from r4r.kinds import strangers, without_strangers
 from r4r.report.records import Run
 from r4r.report.tables import Row, Setting, Table
 
@@ -197,7 +197,7 @@ class Composition:
 
 @cache
 def _loader(config_dir: str | None) -> Any:
-    from r4r.overrides import make_loader
+    from r4r.configuration.composing import make_loader
 
     return make_loader(config_dir)
 
@@ -214,7 +214,7 @@ def _options(where: Composition) -> Mapping[str, Any]:
 @cache
 def _composed(where: Composition, named: tuple[tuple[str, str], ...]) -> DictConfig:
     """The configuration, not resolved, with the named options."""
-    from r4r.overrides import compose
+    from r4r.configuration.composing import compose
 
     loader = _loader(where.config_dir)
     presets = [where.preset, *([where.experiment] if where.experiment not in (None, where.preset) else [])]

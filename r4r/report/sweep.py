@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from r4r.configuration.targets import close_names
 from r4r.errors import DataError
 from r4r.metrics.significance import holm
 from r4r.report.cells import Cell, Result
@@ -19,7 +20,6 @@ from r4r.report.compare import Side, compare, compare_reasons
 from r4r.report.records import Run
 from r4r.report.settings import as_text, read_settings
 from r4r.report.tables import Row
-from r4r.targets import close_names
 
 SAME_JOB = (
     "name",

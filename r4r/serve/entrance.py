@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from r4r.config import Config
+    from r4r.configuration.schema import Config
     from r4r.report.records import Run
     from r4r.serve.pipeline import Pipeline
     from r4r.store.artifact import Artifact
@@ -41,20 +41,21 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Composed:
     """
     from omegaconf import OmegaConf
 
-    from r4r.checks import validate
-    from r4r.composing import compose as composed
-    from r4r.composing import make_loader
+    from r4r.configuration.checks import validate
+    from r4r.configuration.composing import compose as composed
+    from r4r.configuration.composing import make_loader
+    from r4r.configuration.preflight import preflight
     from r4r.errors import ConfigError
-    from r4r.overrides import preflight
+    from r4r.teacher_reach import beyond_simulator
 
     if flags := [text for text in overrides if text.startswith("-")]:
         raise ConfigError([f"{flags[0]}: is an option of the command line; here stand overrides alone"])
     folder = None if config_dir is None else str(Path(config_dir).expanduser())
     before = [] if folder is None else ["--config-dir", folder]
-    spelt = preflight([*before, *overrides])[len(before) :]
+    spelt = preflight([*before, *overrides], beyond_simulator)[len(before) :]
     cfg = composed(make_loader(folder), "config", spelt)
     choices = {str(group): option for group, option in OmegaConf.select(cfg, "hydra.runtime.choices").items()}
-    return Composed(validate(cfg), tuple(spelt), choices)
+    return Composed(validate(cfg, further=beyond_simulator), tuple(spelt), choices)
 
 
 def run_job(composed: Composed, folder: str | Path | None = None) -> "Run":

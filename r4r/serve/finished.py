@@ -11,9 +11,9 @@ import pandas as pd
 import yaml
 from omegaconf import OmegaConf
 
-from r4r.checks import validate
-from r4r.config import Config
-from r4r.construct import construct
+from r4r.configuration.checks import validate
+from r4r.configuration.construct import construct
+from r4r.configuration.schema import Config
 from r4r.errors import ConfigError, DataError, StoreError
 from r4r.report.records import RESULT, Run, gather
 from r4r.rows import Schema

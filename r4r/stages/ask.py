@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-from r4r.config import Config
+from r4r.configuration.schema import Config
 from r4r.configuration.teachers import BatchConfig, RemoteConfig
 from r4r.errors import TeacherError, TooManyFailures
 from r4r.stages.stage import Job

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from r4r.config import DatasetConfig
+from r4r.configuration.schema import DatasetConfig
 from r4r.data.history import HistoryIndex
 from r4r.rows import Case
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 
 import pandas as pd
 
-from r4r.config import Config, Seed
+from r4r.configuration.schema import Config, Seed
 from r4r.errors import ConfigError, DataError
 from r4r.pipeline.component import Component
 from r4r.rows import REVIEWS, Case

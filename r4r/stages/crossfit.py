@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from r4r.config import Config
+from r4r.configuration.schema import Config
 from r4r.errors import DataError
 from r4r.pipeline.stage import Stage
 from r4r.rows import TEXTS, Lesson

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from r4r.config import Config, EvaluateConfig
+from r4r.configuration.schema import Config, EvaluateConfig
 from r4r.errors import ConfigError
 from r4r.experts.steps import Thinker, ThinkingRater
 from r4r.lm.chat import Chat

@@ -12,7 +12,7 @@ from r4r.pipeline.stage import Stage
 from r4r.store.artifact import MANIFEST, Store
 
 if TYPE_CHECKING:
-    from r4r.config import Config
+    from r4r.configuration.schema import Config
 
 RECENT = 20  # builds of a stage that an estimate goes by, the newest ones
 ROW_FACTS = ("texts", "examples", "predictions", "kept", "pairs")  # what manifests call the rows of their stage

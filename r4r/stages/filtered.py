@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import pandas as pd
 from pydantic import Field
 
-from r4r.config import Config
+from r4r.configuration.schema import Config
 from r4r.errors import DataError, TeacherError
 from r4r.pipeline.stage import Stage, Unkeyed
 from r4r.progress import bar, say

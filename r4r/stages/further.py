@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pandas as pd
 import yaml
 
-from r4r.config import Config
+from r4r.configuration.schema import Config
 from r4r.errors import ConfigError, DataError
 from r4r.files import conf_dir
 from r4r.lm.engine import HF

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from r4r.config import Config
+from r4r.configuration.schema import Config
 from r4r.errors import ConfigError, DataError
 from r4r.lm.chat import Chat
 from r4r.rows import POOLS, REVIEWS, SUMMARIES, Case

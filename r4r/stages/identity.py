@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from r4r.config import Config, DatasetConfig
+from r4r.configuration.schema import Config, DatasetConfig
 from r4r.configuration.teachers import RemoteConfig, SimulatorConfig
 from r4r.data.download import as_published
 from r4r.files import fingerprint

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from r4r.config import Config
+from r4r.configuration.schema import Config
 from r4r.errors import ConfigError, DataError
 from r4r.files import conf_dir
 from r4r.pipeline.component import Component

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields, replace
 
 import pandas as pd
 
-from r4r.config import Config
+from r4r.configuration.schema import Config
 from r4r.rows import ITEMS, Case
 from r4r.stages.histories import Cut, Histories, one_line
 from r4r.stages.identity import tokenizer_identity

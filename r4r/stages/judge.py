@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from r4r.config import Config
+from r4r.configuration.schema import Config
 from r4r.errors import TeacherError
 from r4r.metrics.gptscore import parse_score
 from r4r.pipeline.stage import Unkeyed

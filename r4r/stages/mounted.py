@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from r4r.config import Config
+from r4r.configuration.schema import Config
 from r4r.files import conf_dir
 from r4r.pipeline.component import Component
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from r4r.config import Config, WorldConfig
+from r4r.configuration.schema import Config, WorldConfig
 from r4r.data.simulator import MEAN_RATING, Truth, build_world
 from r4r.errors import ConfigError
 from r4r.scale import PAPER

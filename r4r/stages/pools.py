@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from r4r.config import Config, PoolsConfig
+from r4r.configuration.schema import Config, PoolsConfig
 from r4r.data.history import HistoryIndex
 from r4r.data.pools import make_pools
 from r4r.pipeline.stage import Stage

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from r4r.config import Config
+from r4r.configuration.schema import Config
 from r4r.lm.batches import common_prefix
 from r4r.lm.chat import Chat
 from r4r.lm.engine import Engine

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from r4r.config import Config, EvaluateConfig
+from r4r.configuration.schema import Config, EvaluateConfig
 from r4r.errors import DataError
 from r4r.pipeline.stage import Stage
 from r4r.progress import bar, say

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from r4r.config import Config, TextModelConfig
+from r4r.configuration.schema import Config, TextModelConfig
 from r4r.errors import DataError
 from r4r.lm.device import pick_device
 from r4r.lm.fetch import identity, resolve

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from r4r.config import Config, DatasetConfig, EvaluateConfig, PrepareConfig, WorldConfig
+from r4r.configuration.schema import Config, DatasetConfig, EvaluateConfig, PrepareConfig, WorldConfig
 from r4r.data.download import facts
 from r4r.data.items import items_of
 from r4r.data.prepare import prepare, split_frame

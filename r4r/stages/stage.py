@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from r4r.config import Config
+from r4r.configuration.schema import Config
 from r4r.pipeline.stage import Stage
 from r4r.progress import begin_stage, end_stage, found_stage, say
 from r4r.provenance import machine

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from r4r.config import Config
+from r4r.configuration.schema import Config
 from r4r.experts.summarizer import FIELDS
 from r4r.lexicon import KINDS, keyword
 from r4r.pipeline.stage import Stage, Unkeyed

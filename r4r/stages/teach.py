@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from r4r.config import Config
+from r4r.configuration.schema import Config
 from r4r.errors import DataError, TeacherError
 from r4r.experts.summarizer import is_empty
 from r4r.lm.chat import Chat

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from r4r.config import Config
+from r4r.configuration.schema import Config
 from r4r.configuration.teachers import BatchConfig, LocalConfig, RemoteConfig, SimulatorConfig
 from r4r.errors import TeacherError
 from r4r.progress import say
@@ -92,7 +92,7 @@ def make_teacher(config: Config) -> CountedTeacher:
 
 
 def _local(config: Config, teacher: LocalConfig) -> LocalTeacher:
-    from r4r.config import LLMConfig
+    from r4r.configuration.schema import LLMConfig
     from r4r.lm.base import LanguageModel
     from r4r.lm.engine import HF
 

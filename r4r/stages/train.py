@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from r4r.config import Config
+from r4r.configuration.schema import Config
 from r4r.errors import DataError
 from r4r.pipeline.stage import Stage
 from r4r.rows import LESSONS

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from r4r.config import EvaluateConfig
+from r4r.configuration.schema import EvaluateConfig
 from r4r.pipeline.stage import Stage
 from r4r.rows import REVIEWS, TEXTS
 from r4r.stages.estimate import Estimate

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from r4r.config import TrainerConfig
+from r4r.configuration.schema import TrainerConfig
 from r4r.errors import TrainingError
 from r4r.interrupts import as_interrupts
 from r4r.lm.base import LanguageModel

@@ -9,7 +9,7 @@ from hydra.utils import get_class
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from r4r.config import TrainerConfig
+from r4r.configuration.schema import TrainerConfig
 from r4r.errors import TrainingError
 from r4r.lm.base import LanguageModel
 from r4r.ranks import Rank

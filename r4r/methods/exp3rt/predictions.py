@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from r4r.config import Config, EvaluateConfig
+from r4r.configuration.schema import Config, EvaluateConfig
 from r4r.methods.exp3rt.profiles import (
     EXTRACTOR,
     PREFERENCES,

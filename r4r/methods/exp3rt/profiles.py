@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from r4r.config import Config
+from r4r.configuration.schema import Config
 from r4r.data.history import HistoryIndex
 from r4r.methods.exp3rt.experts import NONE
 from r4r.prompts.history import EMPTY

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from r4r.config import Config
+from r4r.configuration.schema import Config
 from r4r.errors import TeacherError
 from r4r.methods.exp3rt.profiles import (
     EXTRACTOR,

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import pandas as pd
 from pydantic import Field
 
-from r4r.config import EvaluateConfig
+from r4r.configuration.schema import EvaluateConfig
 from r4r.errors import TeacherError
 from r4r.pipeline.stage import Stage, Unkeyed
 from r4r.progress import say

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from r4r.config import Config
+from r4r.configuration.schema import Config
 from r4r.errors import DataError
 from r4r.pipeline.stage import Stage, Unkeyed
 from r4r.progress import say

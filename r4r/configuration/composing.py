@@ -13,9 +13,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from r4r.configuration.targets import close_names
 from r4r.errors import ConfigError
 from r4r.files import conf_dir, forget_empty_folders
-from r4r.targets import close_names
 
 EXTRAS = {  # options of Hydra's own groups that come with an extra of the package
     "hydra/launcher/joblib": "joblib",

@@ -11,8 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from r4r.checks import named_classes, plugins_in
-from r4r.composing import make_loader
+from r4r.configuration.checks import named_classes, plugins_in
+from r4r.configuration.composing import make_loader
 from r4r.errors import ConfigError
 from r4r.store.source import source_of
 

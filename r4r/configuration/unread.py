@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 from omegaconf import DictConfig, OmegaConf
 
-from r4r.checks import plugins_in
-from r4r.kinds import stranger
-from r4r.targets import fitting
+from r4r.configuration.checks import plugins_in
+from r4r.configuration.kinds import stranger
+from r4r.configuration.targets import fitting
 
 # what only some methods read: an override of these that no method of the job uses is refused
 GUARDED = {

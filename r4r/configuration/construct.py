@@ -5,9 +5,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from r4r.configuration.constructors import constructor_schema
+from r4r.configuration.faults import sentences
+from r4r.configuration.targets import fitting
 from r4r.errors import ConfigError
-from r4r.faults import sentences
-from r4r.targets import constructor_schema, fitting
 
 
 def construct(node: Mapping[str, Any], where: str, plugins: Iterable[str] = ()) -> Any:

@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig
 
+from r4r.configuration.constructors import setting_names
 from r4r.configuration.teachers import KINDS
 from r4r.files import conf_dir
-from r4r.targets import setting_names
 
 WORLD = frozenset({"world"})  # settings of a simulated data set alone
 RAW = frozenset(  # and of raw files

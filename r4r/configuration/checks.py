@@ -1,6 +1,6 @@
 """Is this configuration right? Every fault at once, as sentences, before any model loads."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -10,23 +10,27 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
-from r4r.config import Config
-from r4r.construct import constructor_problems
+from r4r.configuration.construct import constructor_problems
+from r4r.configuration.constructors import setting_names
+from r4r.configuration.faults import models, sentences
+from r4r.configuration.kinds import strangers, without_strangers
+from r4r.configuration.schema import Config
+from r4r.configuration.targets import fitting, misplaced
 from r4r.errors import ConfigError
-from r4r.faults import models, sentences
 from r4r.files import conf_dir
-from r4r.kinds import strangers, without_strangers
-from r4r.targets import fitting, misplaced, setting_names
 
 OBJECTIVE = "/objective@objective"  # in an expert's defaults
+Further = Callable[[Config], list[str]]
 LARGEST = 2**32 - 1  # of any whole number; what libraries take as a seed
 
 
-def validate(cfg: DictConfig, classes: bool = True) -> Config:
+def validate(cfg: DictConfig, classes: bool = True, further: Further | None = None) -> Config:
     """The typed configuration of a composed job; folders become absolute, from where the command is run.
 
     Args:
         classes: false leaves the classes that a `_target_` names alone: importing them takes seconds.
+        further: gives a sentence for each thing that the job's stages would have against a configuration without other
+            faults; not asked where `classes` is false.
     Raises:
         ConfigError: with every fault found: missing values, dead interpolations, unknown keys, wrong types and values,
             classes that may not stand where they do, and settings that their constructors do not take.
@@ -61,10 +65,8 @@ def validate(cfg: DictConfig, classes: bool = True) -> Config:
             problems += [text for key, text in found if key not in dead]
         if config and config.timing.rows:
             problems += _untimed(config)
-    if config and classes and not problems:
-        from r4r.teacher_reach import beyond_simulator
-
-        problems += beyond_simulator(config)
+    if config and classes and further and not problems:
+        problems += further(config)
     if config and config.llm.engine == "vllm":
         problems += [
             f"experts.{name}.train_lm_head=true: vLLM serves LoRA adapters alone, never a trained output head; set it "

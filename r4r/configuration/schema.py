@@ -10,8 +10,8 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from r4r.configuration.section import Section, Seed, address, read_if, variable
 from r4r.configuration.teachers import Teacher
+from r4r.configuration.trainer import TrainerConfig
 from r4r.scale import PAPER, Scale
-from r4r.trainer_settings import TrainerConfig
 
 
 class WorldConfig(Section):

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from r4r.targets import close_names
+from r4r.configuration.targets import close_names
 
 UNION_MEMBER = re.compile(r"str|int|float|bool|(list|dict|literal|constrained|function)[\[-].*")  # in pydantic's places
 

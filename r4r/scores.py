@@ -1,0 +1,87 @@
+"""Predictions of a job's method and of its references, scored on the same rows."""
+
+from typing import Any
+
+from r4r.configuration.construct import construct
+from r4r.data.history import HistoryIndex
+from r4r.errors import ConfigError
+from r4r.metrics.rating import DECODINGS, align, rating_error, segments
+from r4r.metrics.rating_metric import measured
+from r4r.metrics.significance import paired_bootstrap
+from r4r.pipeline.stage import Stage
+from r4r.records import cost, training_pairs
+from r4r.rows import PREDICTIONS
+from r4r.stages.cases import rows_of
+from r4r.stages.score_reasons import score_reasons
+from r4r.stages.split import all_rows, targets
+from r4r.stages.stage import Job
+
+
+def score(work: Job, final: Stage, references: dict[str, Stage]) -> dict[str, Any]:
+    """Predictions of the method and its references, scored on the same rows.
+
+    Returns:
+        metrics (a row a label and decoding, the method's first), rating_metrics (name -> title and direction of those
+        beside MAE and RMSE), segments, comparisons of the method's first label with every other (first minus other),
+        training_pairs (label -> how many, see there), cost, artifacts (stage -> key), excluded (cause -> row ids): what
+        an analysis left out, and so is scored for no label; where the configuration has metrics of reasons, reasons
+        (see `score_reasons`).
+    """
+
+    predicted: dict[str, Any] = {}
+    pairs: dict[str, int | None] = {}
+    truth = targets(work)
+    finals = [final, *references.values()]
+    excluded = work.materialize(final).manifest.get("excluded", {})
+    dropped = {row_id for row_ids in excluded.values() for row_id in row_ids}
+    truth = truth[~truth["row_id"].isin(dropped)].reset_index(drop=True)
+    for stage in finals:
+        table = work.materialize(stage).table(PREDICTIONS)
+        table = table[~table["row_id"].isin(dropped)]
+        for label in table["label"].unique():
+            if label in predicted:
+                raise ConfigError([f"two of the methods in this job are both called '{label}' in the table"])
+            predicted[label] = align(truth, table, label)
+            pairs[label] = training_pairs(work, stage)
+    ratings, scale = truth["rating"].to_numpy(), work.config.dataset.rating_scale
+    known = HistoryIndex(rows_of(work.config.dataset.history.source, all_rows(work))).before(truth)
+    headline, *others = predicted
+    nodes, plugins = work.config.metrics.ratings, work.config.plugins
+    more = {name: construct(node, f"metrics.ratings.{name}", plugins) for name, node in nodes.items()}
+    metrics: list[dict[str, Any]] = []
+    parts = []
+    for label, table in predicted.items():
+        values = {name: table[name].to_numpy() for name in DECODINGS}
+        for name in DECODINGS:
+            if name == "mean" or (values[name] != values["mean"]).any():
+                row = {"label": label, "decoding": name, **rating_error(ratings, values[name])}
+                for own, metric in more.items():
+                    row |= measured(own, metric, ratings, values[name], scale)
+                metrics.append(row)
+        lengths = known.user_count, known.item_count
+        parts += [{"label": label, **row} for row in segments(truth, values["mean"], *lengths, scale=scale)]
+    first = predicted[headline]["mean"].to_numpy()
+    comparisons = [
+        {"label": label, "against": headline, **paired_bootstrap(ratings, first, predicted[label]["mean"].to_numpy())}
+        for label in others
+    ]
+    scored = {}
+    artifacts = {stage.name: stage.key for each in finals for stage in each.upstream()}
+    if work.config.metrics.of_reasons:
+        reasons = score_reasons(work, finals, truth)
+        artifacts |= reasons.pop("artifacts")
+        scored = {"reasons": reasons}
+    return {
+        "evaluated": work.config.dataset.evaluate.split,
+        "excluded": excluded,
+        "training_pairs": pairs,
+        "metrics": metrics,
+        "rating_metrics": {
+            name: {"title": metric.title, "higher_is_better": metric.higher_is_better} for name, metric in more.items()
+        },
+        "segments": parts,
+        "comparisons": comparisons,
+        "cost": cost(work, final),
+        "artifacts": artifacts,
+        **scored,
+    }
