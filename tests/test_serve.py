@@ -167,6 +167,12 @@ def test_what_is_missing_is_named_and_not_made(finished: Run, tmp_path: Path) ->
         r4r.load(here / "nowhere")
 
 
+def test_a_run_without_a_preset_is_loaded_like_one_with(finished: Run) -> None:
+    """Its record spells out settings that data of its kind do not have."""
+    plain = Run(finished.path, {**finished.record, "config": {**finished.config, "experiment": None}})
+    assert_same_as_the_job(r4r.load(plain))
+
+
 def test_a_method_without_deliberation_is_refused(finished: Run) -> None:
     method = {"_target_": "r4r.methods.means.Means", "name": "means"}
     with pytest.raises(ConfigError, match=r"method=means: only runs of method=reason4rec"):

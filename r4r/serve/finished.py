@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from omegaconf import OmegaConf
 
 from r4r.configuration.checks import validate
 from r4r.configuration.construct import construct
+from r4r.configuration.kinds import strangers, without_strangers
 from r4r.configuration.schema import Config
 from r4r.errors import ConfigError, DataError, StoreError
 from r4r.report.records import RESULT, Run, gather
@@ -134,7 +136,9 @@ def finished_job(run: Run, artifacts: str | Path | None, plugins: Sequence[str])
     """
     if not run.ok:
         raise DataError(f"{run.path}: the run {run.said()}; there is nothing to load")
-    config = validate(OmegaConf.create(_trusted(run, plugins)))
+    recorded = _trusted(run, plugins)
+    without_strangers(recorded, strangers(recorded, plugins))  # a record spells out the settings of every kind
+    config = validate(OmegaConf.create(recorded))
     store = Store(Path(artifacts).expanduser() if artifacts else _store_of(run, config))
     command = shlex.join(["r4r", *(text for text in run.record.get("overrides") or () if "target=" not in text)])
     return FinishedJob(config, store, artifacts=dict(run.artifacts), command=command)
@@ -142,7 +146,7 @@ def finished_job(run: Run, artifacts: str | Path | None, plugins: Sequence[str])
 
 def _trusted(run: Run, plugins: Sequence[str]) -> dict[str, Any]:
     """The record's configuration; classes of modules beside r4r's run only where the caller names these."""
-    config = dict(run.config)
+    config = deepcopy(dict(run.config))
     strange = [str(name) for name in config.get("plugins") or () if name not in plugins]
     if strange:
         raise ConfigError(
