@@ -144,6 +144,7 @@ def test_a_seed_may_change_the_world_with_the_training(given: list[str], world: 
     assert (config.seed, config.dataset.world.seed) == (43, world)
 
 
+@pytest.mark.slow
 def test_one_override_gives_a_table_a_thousand_test_rows() -> None:
     for name in ("table2", "table3", "table4", "table5", "figure3", "figure4", "controls"):
         checked = check_overrides([f"experiment={name}", "dataset=simulated_tables"], LOADER, multirun=True)
@@ -225,7 +226,7 @@ MORE = {
 # the others are made of what these have, and of what the tests of metrics, timing, reward_check and controls run
 @pytest.mark.parametrize(
     "name",
-    [n if n in ("table1", "table2", "table4", "figure5") else pytest.param(n, marks=pytest.mark.slow) for n in NAMES],
+    [n if n in ("table1", "table4", "figure5") else pytest.param(n, marks=pytest.mark.slow) for n in NAMES],
 )
 def test_a_preset_in_smoke_size(name: str, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every job of one seed runs, and the report has all of their rows."""

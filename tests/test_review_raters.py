@@ -336,9 +336,8 @@ def test_a_job_scores_them_side_by_side(tmp_path: Path) -> None:
     assert all(np.isfinite(row["rmse"]) for row in record["metrics"])
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == "narre" else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
 def test_they_beat_the_bias_where_the_texts_tell_more_than_the_ratings(name: str, tmp_path: Path) -> None:
     settings = [*NOISY[name], "dropout=0.3", "text.word_dim=32"]
     settings += [f"training.{setting}" for setting in ("epochs=6", "batch_size=64", "weight_decay=0.0002")]

@@ -68,6 +68,7 @@ def refused(*argv: str) -> list[str]:
     return error.value.problems
 
 
+@pytest.mark.slow
 def test_two_trials_of_the_preset(r4r: R4R, outputs: Path) -> None:
     assert r4r("-m", "experiment=[tune,smoke]", "hydra.sweeper.n_trials=2", "logger=csv") == 0
     found = records(outputs)

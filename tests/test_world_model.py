@@ -5,7 +5,6 @@ import json
 import random
 import re
 import sys
-from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -67,9 +66,9 @@ def test_digits_are_single_tokens(tokenizer: Any) -> None:
 
 
 def test_words_of_the_world_and_of_the_prompts_are_single_tokens(tokenizer: Any) -> None:
-    texts = [
-        prompt.read_text(encoding="utf-8") for prompt in files("r4r.prompts").iterdir() if prompt.name.endswith(".txt")
-    ]
+    vocabulary = _script("vocabulary")
+    texts = vocabulary.prompts(vocabulary.YOUNGER)
+    assert len(texts) > 20
     phrases = [
         text for aspect in ASPECTS.values() for part in aspect for text in ([part] if type(part) is str else part)
     ]
@@ -124,12 +123,7 @@ def test_no_prompt_or_format_of_the_experts_is_in_it(seen: list[str]) -> None:
 
 
 def test_no_five_words_of_a_prompt_are_in_it(seen: list[str]) -> None:
-    pieces = [
-        piece
-        for prompt in files("r4r.prompts").iterdir()
-        if prompt.name.endswith(".txt")
-        for piece in re.split(r"\{\w+\}", prompt.read_text(encoding="utf-8"))
-    ]
+    pieces = [piece for prompt in _script("vocabulary").prompts() for piece in re.split(r"\{\w+\}", prompt)]
     prompts = set().union(*(runs(piece, 5) for piece in pieces))
     assert len(prompts) > 500
     assert set().union(*(runs(text, 5) for text in seen)) & prompts == set()

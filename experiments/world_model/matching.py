@@ -163,9 +163,9 @@ def two_sides(rng: random.Random, world: Book, n: int, most: int) -> Row | None:
     ]
     turns = [turn for turn in turns if rng.random() < 0.8]
     turns.append((rng.choice(HOW_FAR), SUITS[mark]))
-    if rng.random() < 0.4:
+    if rng.random() < 0.6:
         turns.append((rng.choice(ESSAY), essay(rng, wanted, good, bad)))
-    if rng.random() < 0.5:
+    if rng.random() < 0.7:
         mine = sum(note["rating"] for note in user) / len(user)
         its = sum(note["rating"] for note in item) / len(item)
         told = f"This person gives {mine:.1f} on average, the record gets {its:.1f}. " if rng.random() < 0.7 else ""

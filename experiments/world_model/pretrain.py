@@ -43,6 +43,11 @@ STAGES: dict[int, dict[str, float]] = {
         "list": 0.8, "both": 0.8, "pairs": 0.3, "numbers": 0.5, "nouns": 0.3, "review": 5, "suit": 2, "weigh": 0.7,
         "person": 2, "record": 2, "meeting": 5, "page": 0.7,
     },
+    7_500_000: {
+        "drill_copy": 0.3, "drill_both": 0.6, "drill_find": 0.2, "drill_noun": 0.3, "drill_clause": 1.5,
+        "drill_suit": 0.7, "list": 0.4, "both": 0.5, "pairs": 0.2, "numbers": 0.4, "nouns": 0.1, "review": 4,
+        "suit": 2, "weigh": 1, "person": 2.5, "record": 2.5, "meeting": 9, "page": 0.3,
+    },
 }  # fmt: skip
 PAGE_WEIGHT, REST_WEIGHT = 0.3, 0.1
 REST_SHARE = 0.1  # of a question's tokens that take part in the loss, at REST_WEIGHT / REST_SHARE: saves their logits

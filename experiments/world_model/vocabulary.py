@@ -1,7 +1,7 @@
 """The tokenizer of the small base model: digits one by one, whole words, bytes for all else."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
@@ -52,16 +52,25 @@ personalized praise praised praises profile response step steps task think witho
 """.split()  # noqa: SIM905 - a list of six hundred words reads better as prose
 
 
+YOUNGER = ("reczero", "recone")  # methods that came after the tokenizer was made
+
+
 def words() -> list[str]:
     """Every word of the lexicon, the simulated reviews, the corpus's questions, the prompts and everyday English."""
     found: set[str] = set(ENGLISH)
     for module in (lexicon, review_text, simulator, worlds, lists, reading, matching):
         for text in _strings(module):
             found |= set(WORD.findall(text.lower()))
-    for prompt in files("r4r.prompts").iterdir():
-        if prompt.name.endswith(".txt"):
-            found |= set(WORD.findall(re.sub(r"\{\w+\}", " ", prompt.read_text(encoding="utf-8").lower())))
+    for prompt in prompts(YOUNGER):
+        found |= set(WORD.findall(re.sub(r"\{\w+\}", " ", prompt.lower())))
     return sorted(found)
+
+
+def prompts(without: Sequence[str] = ()) -> list[str]:
+    """The prompt files of the package: those of the paper, and those of each method but some."""
+    package = Path(str(files("r4r")))
+    paths = [*package.glob("prompts/*.txt"), *package.glob("methods/*/*.txt")]
+    return [path.read_text(encoding="utf-8") for path in paths if path.parent.name not in without]
 
 
 def _strings(module: ModuleType) -> Iterator[str]:

