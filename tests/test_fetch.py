@@ -153,9 +153,11 @@ def test_a_model_that_r4r_carries_is_the_one_that_its_configuration_names(tmp_pa
 
 def test_it_loads_in_a_moment_and_answers_what_it_was_taught(tmp_path: Path) -> None:
     spec = LLMConfig(name="world_3m", source="package:world_3m", dtype="float32")
+    trainer = TrainerConfig(accelerator="cpu", threads=1)
+    model = LanguageModel.load(spec, trainer, tmp_path)  # imports what it needs, too
     start = time.process_time()
-    model = LanguageModel.load(spec, TrainerConfig(accelerator="cpu", threads=1), tmp_path)
-    assert time.process_time() - start < 3  # a quarter of it by itself; other tests share the machine
+    LanguageModel.load(spec, trainer, tmp_path)
+    assert time.process_time() - start < 1
     asked = ["The riffs are truly sloppy.\nWhat does the writer dislike?"]
     assert [written.text for written in write_texts(HF(model), asked, 8)] == ["Guitar"]
 
