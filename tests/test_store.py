@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from plain_stage import plain_stage
 
@@ -172,6 +172,18 @@ def test_a_line_cut_short_costs_its_own_unit_alone(
 
 
 # the store
+
+
+FACTS = st.dictionaries(st.integers() | st.text(), JSON | st.dictionaries(st.integers(), JSON, max_size=15), max_size=4)
+
+
+@settings(max_examples=30)
+@given(FACTS)
+@example({"by_attempt": {attempt: {"accepted": 1} for attempt in range(12)}})  # as text, 10 comes before 2
+def test_whatever_a_stage_tells_of_its_work_the_artifact_is_whole(tmp_path_factory: Any, facts: Any) -> None:
+    folder = tmp_path_factory.mktemp("store")
+    Store(folder).complete("reasons", "k", {}, facts)
+    assert Store(folder).find("reasons", "k") is not None
 
 
 def test_a_folder_without_manifest_is_no_artifact(tmp_path: Path) -> None:

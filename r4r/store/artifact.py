@@ -169,7 +169,9 @@ def _damage(path: Path, stage: str, key: str, whole: bool) -> str | None:
 
 
 def _digest_of(manifest: dict[str, Any]) -> str:
-    text = json.dumps(manifest, sort_keys=True, ensure_ascii=False, default=str)
+    """The digest of a manifest as JSON gives it back: whole numbers as keys become text, which is sorted otherwise."""
+    read = json.loads(json.dumps(manifest, default=str))
+    text = json.dumps(read, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 

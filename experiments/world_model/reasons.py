@@ -1,0 +1,64 @@
+"""How far a Reasoner follows teacher and planted truth: `python experiments/world_model/reasons.py RUN`.
+
+RUN is the folder of a finished job on a simulated data set. Printed: precision and recall of the aspects that each part of a
+reason names, the teacher's reason for the same pair as reference; and how verdicts and planted match correlate.
+"""
+
+import re
+import sys
+
+import numpy as np
+import pandas as pd
+
+import r4r
+from r4r.lexicon import ASPECTS
+from r4r.report.records import Run
+from r4r.serve.finished import finished_job
+from r4r.stages.planted import planted_world
+from r4r.teacher.simulated_reasons import verdict_of
+
+PARTS = {
+    "what the user listens for": r"(?:listens mainly for|cares about) ([^.]*)\.",
+    "what the record is praised for": r"praised for ([^.]*?)(?: but|\.)",
+    "what it is criticised for": r"criticised for ([^.]*?)\.",
+    "what would suit": r"The ([^.]*?) would suit",
+    "what would put off": r"([^.,]*?) would put",
+}
+NAMES = [name.lower() for name in ASPECTS]
+
+
+def named(part: str, text: str) -> set[str]:
+    found = re.search(PARTS[part], text)
+    return {name for name in NAMES if found and name in found[1].lower()}
+
+
+def texts(run: Run, stage: str, column: str) -> pd.Series:
+    return pd.read_parquet(r4r.open_artifact(run, stage).path / "data.parquet").set_index("row_id")[column]
+
+
+def correlation(one: pd.Series, other: pd.Series) -> str:
+    """With the standard error of Fisher's z, about."""
+    return f"{np.corrcoef(one, other)[0, 1]:.2f} (se {1 / np.sqrt(len(one) - 3):.2f}, {len(one)} pairs)"
+
+
+def main() -> None:
+    run = r4r.open_record(sys.argv[1])
+    job = finished_job(run, None, ())
+    rows = pd.read_parquet(r4r.open_artifact(run, "split").path / "data.parquet")
+    match = planted_world(job.config).reviews(rows).set_index("row_id")["match"]
+    taught = texts(run, "reasons", "reason")
+    own, test = texts(run, "write/reasoner/experts", "text"), texts(run, "write/reasoner/test", "text")
+    both = own.index.intersection(taught.index)
+    print("| part of the reason | precision | recall |\n| --- | --- | --- |")
+    for part in PARTS:
+        pairs = [(named(part, own[n]), named(part, taught[n])) for n in both]
+        right = sum(len(a & b) for a, b in pairs)
+        said, there = sum(len(a) for a, _ in pairs), sum(len(b) for _, b in pairs)
+        print(f"| {part} | {right / max(said, 1):.2f} | {right / max(there, 1):.2f} |")
+    for name, found in (("teacher", taught), ("Reasoner, its training pairs", own), ("Reasoner, test pairs", test)):
+        verdict = found.map(verdict_of).astype(float).dropna()
+        print(f"{name}: verdict and planted match correlate {correlation(verdict, match[verdict.index])}")
+
+
+if __name__ == "__main__":
+    main()
