@@ -1,7 +1,7 @@
 """How far a Reasoner follows teacher and planted truth: `python experiments/world_model/reasons.py RUN`.
 
-RUN is the folder of a finished job on a simulated data set. Printed: precision and recall of the aspects that each part of a
-reason names, the teacher's reason for the same pair as reference; and how verdicts and planted match correlate.
+RUN is the folder of a finished job on a simulated data set. Printed: precision and recall of the aspects that parts of
+a reason name, the teacher's reason for the same pair as reference; and how verdicts and planted match correlate.
 """
 
 import re
