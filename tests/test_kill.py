@@ -59,7 +59,6 @@ for outputs, stage, after, by in json.loads(os.environ["JOBS"]):  # each in a pr
 '''
 POINTS = [  # each way in which a stage keeps what it has done so far
     ("train/summarizer", 2),
-    ("summaries/", 2),
     ("reasons/", 1),
     ("complete:train/reasoner", 1),
     ("predict/test", 1),

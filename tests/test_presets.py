@@ -226,7 +226,7 @@ MORE = {
 # the others are made of what these have, and of what the tests of metrics, timing, reward_check and controls run
 @pytest.mark.parametrize(
     "name",
-    [n if n in ("table1", "table4", "figure5") else pytest.param(n, marks=pytest.mark.slow) for n in NAMES],
+    [n if n in ("table1", "figure5") else pytest.param(n, marks=pytest.mark.slow) for n in NAMES],
 )
 def test_a_preset_in_smoke_size(name: str, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every job of one seed runs, and the report has all of their rows."""
