@@ -26,7 +26,7 @@ def findings(job: Job, final: Stage, record: Mapping[str, Any]) -> list[Finding]
 
     Args:
         final: the stage of the method's predictions, in the store.
-        record: its scores (see `r4r.run.score`).
+        record: its scores (see `r4r.scores.score`).
     """
     found = against_baselines(record["metrics"], record["comparisons"])
     if job.config.dataset.source != "simulated":

