@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import ledger
 import lists
 import matching
 import reading
@@ -36,6 +37,7 @@ FAMILIES: dict[str, Callable[[Source], Row | None]] = {
     "drill_noun": lambda s: reading.drill_noun(s.rng),
     "drill_clause": lambda s: reading.drill_clause(s.rng),
     "drill_suit": lambda s: matching.drill_suit(s.rng),
+    "drill_check": lambda s: ledger.drill_check(s.rng),
     "list": lambda s: lists.one_list(s.rng, s.words),
     "both": lambda s: lists.two_lists(s.rng, s.words),
     "pairs": lambda s: lists.pairs(s.rng, s.words),
@@ -47,6 +49,8 @@ FAMILIES: dict[str, Callable[[Source], Row | None]] = {
     "person": lambda s: matching.one_side(s.rng, s.world.before(s.any_review(), s.most)[0], person=True),
     "record": lambda s: matching.one_side(s.rng, s.world.before(s.any_review(), s.most)[1], person=False),
     "meeting": lambda s: matching.two_sides(s.rng, s.world, s.any_review(), s.most),
+    "ledger": lambda s: ledger.ledger(s.rng, s.world, s.any_review(), s.most),
+    "stars": lambda s: ledger.stars(s.rng, s.world, s.any_review(), s.most),
     "page": lambda s: reading.page(s.rng, s.world, s.any_review()),
 }
 

@@ -1,6 +1,7 @@
 """Several notes: what a person looks for, what a record is good at, whether they meet."""
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +21,39 @@ HOW_FAR = ("How far does it suit this person?", "How well do they match?", "Does
 GRADE = ("Start at 3, add 1 for each that fits, take 1 off for each that does not.", "Which grade from 1 to 5 follows?")
 GAVE = ("What did this person give in the end?", "Guess the stars that this person gave.", "How many stars came of it?")
 ESSAY = ("Tell in a few sentences whether it suits this person.", "Explain in your own words.", "Why, or why not?")
+
+
+BY_PERSON = (
+    "Notes by one person",
+    "What the listener said",
+    "By this person",
+    "Notes of the person",
+    "One person on records",
+)
+ON_RECORD = ("Notes on {x}", "What others say of {x}", "Others on {x}", "On the record {x}", "What is said of {x}")
+FRAMES = ("{x}", "{x}:", "[{x}]", "== {x} ==", "** {x} **", "--- {x}")
+ENDS: dict[int, tuple[str, ...]] = {
+    1: ("It suits them not at all.", "They will not stand it.", "A bad match for them.", "They would hate it."),
+    2: ("It suits them hardly.", "They may well regret it.", "Rather not for them.", "It would let them down."),
+    3: (
+        "It suits them partly.",
+        "They may go either way.",
+        "Neither good nor bad for them.",
+        "They may feel mixed about it.",
+    ),
+    4: (
+        "It suits them mostly.",
+        "They should be pleased.",
+        "Rather a good match for them.",
+        "It would make them happy.",
+    ),
+    5: (
+        "It suits them very much.",
+        "They cannot go wrong with it.",
+        "A great match for them.",
+        "They would enjoy all of it.",
+    ),
+}  # what may follow a match, by its grade
 
 
 class Style(NamedTuple):
@@ -85,7 +119,7 @@ def one_side(rng: random.Random, notes: Sequence[dict[str, Any]], person: bool) 
         turns += [(rng.choice(STRENGTHS), listed(good)), (rng.choice(FAULTS), listed(bad))]
     rng.shuffle(turns)
     head = rng.choice(
-        ("Notes by one person", "What a listener wrote") if person else ("Notes on one record", "What others say")
+        ("Notes by one person", "What a listener said") if person else ("Notes on one record", "What others say")
     )
     return Row(
         "person" if person else "record", [(f"{head}\n{style.show(notes)}\n{turns[0][0]}", turns[0][1]), *turns[1:]]
@@ -144,6 +178,30 @@ def suit(rng: random.Random) -> Row:
     return Row("suit", [("\n".join(parts) + "\n" + turns[0][0], turns[0][1]), *turns[1:]])
 
 
+def care(notes: Sequence[dict[str, Any]]) -> Counter[str]:
+    """How many notes speak of each feature."""
+    return Counter(name for note in notes for name in {name for kind in KINDS for name in note[kind]})
+
+
+def sides(
+    rng: random.Random, style: Style, user: Sequence[dict[str, Any]], item: Sequence[dict[str, Any]], title: str
+) -> str:
+    """Notes by a person and on a record, one above the other, each under a heading."""
+    frame = rng.choice(FRAMES)
+    both = [
+        f"{frame.format(x=rng.choice(BY_PERSON))}\n{style.show(user)}",
+        f"{frame.format(x=rng.choice(ON_RECORD).format(x=title))}\n{style.show(item)}",
+    ]
+    if rng.random() < 0.25:
+        both.reverse()
+    return rng.choice(("\n", "\n\n")).join(both)
+
+
+def verdict(rng: random.Random, wanted: Sequence[str], good: Sequence[str], bad: Sequence[str]) -> tuple[str, str]:
+    fits, misses = [n for n in wanted if n in good], [n for n in wanted if n in bad]
+    return rng.choice(HOW_FAR), SUITS[grade(len(fits), len(misses))]
+
+
 def two_sides(rng: random.Random, world: Book, n: int, most: int) -> Row | None:
     """Notes by a person and on a record that they do not know yet: what they want, what it has, how it ends."""
     user, item = world.before(n, most)
@@ -153,7 +211,6 @@ def two_sides(rng: random.Random, world: Book, n: int, most: int) -> Row | None:
     wanted = wants(user)[:4]
     good, bad = good_and_bad(item)
     fits, misses = [name for name in wanted if name in good], [name for name in wanted if name in bad]
-    mark = grade(len(fits), len(misses))
     turns = [
         (rng.choice(MATTER), listed(wanted)),
         (rng.choice(STRENGTHS), listed(good)),
@@ -161,19 +218,21 @@ def two_sides(rng: random.Random, world: Book, n: int, most: int) -> Row | None:
         (rng.choice(FITS), listed(fits)),
         (rng.choice(MISSES), listed(misses)),
     ]
-    turns = [turn for turn in turns if rng.random() < 0.8]
-    turns.append((rng.choice(HOW_FAR), SUITS[mark]))
-    if rng.random() < 0.6:
-        turns.append((rng.choice(ESSAY), essay(rng, wanted, good, bad)))
-    if rng.random() < 0.7:
+    share = rng.choice((0.0, 0.3, 0.8))  # at once, or step by step
+    turns = [turn for turn in turns if rng.random() < share]
+    if not turns or rng.random() < 0.7:
+        turns.append(
+            verdict(rng, wanted, good, bad)
+            if rng.random() < 0.6
+            else (rng.choice(ESSAY), essay(rng, wanted, good, bad))
+        )
+    if rng.random() < 0.4:
         mine = sum(note["rating"] for note in user) / len(user)
         its = sum(note["rating"] for note in item) / len(item)
         told = f"This person gives {mine:.1f} on average, the record gets {its:.1f}. " if rng.random() < 0.7 else ""
         turns.append((told + rng.choice(GAVE), f"{int(world.reviews[n]['rating'])}"))
-    sides = [f"Notes by one person\n{style.show(user)}", f"Notes on {world.reviews[n]['title']}\n{style.show(item)}"]
-    if rng.random() < 0.3:
-        sides.reverse()
-    return Row("meeting", [("\n".join(sides) + "\n" + turns[0][0], turns[0][1]), *turns[1:]])
+    head = sides(rng, style, user, item, world.reviews[n]["title"])
+    return Row("meeting", [(f"{head}\n{turns[0][0]}", turns[0][1]), *turns[1:]])
 
 
 def _joined(names: Sequence[str]) -> str:
@@ -182,21 +241,37 @@ def _joined(names: Sequence[str]) -> str:
 
 
 def essay(rng: random.Random, wanted: Sequence[str], good: Sequence[str], bad: Sequence[str]) -> str:
-    """Whether a record suits a person, in sentences."""
+    """Whether a record suits a person, in sentences: both sides, where they meet, what follows."""
     fits, misses = [n for n in wanted if n in good], [n for n in wanted if n in bad]
-    likes = _joined([keyword(n, POSITIVE) for n in good[:3]])
-    faults = _joined([keyword(n, NEGATIVE) for n in bad[:3]])
-    parts = [f"This person wants {_joined(wanted[:3])}." if wanted else "What this person wants is unclear."]
+    mark = grade(len(fits), len(misses))
+    if rng.random() < 0.7:  # what the other side speaks of comes first
+        wanted = [*fits, *misses, *(n for n in wanted if n not in fits and n not in misses)]
+        good = [*fits, *(n for n in good if n not in fits)]
+        bad = [*misses, *(n for n in bad if n not in misses)]
+    likes = _joined([keyword(n, POSITIVE) for n in good[: rng.randint(2, 3)]])
+    faults = _joined([keyword(n, NEGATIVE) for n in bad[: rng.randint(2, 3)]])
+    hopes = _joined(wanted[: rng.randint(2, 3)])
+    person = [
+        rng.choice(("This person wants {x}.", "{x} matters to them.", "What they look for is {x}.")).format(x=hopes)
+    ]
+    if not wanted:
+        person = ["What this person wants is unclear."]
+    record = []
     if likes:
-        parts.append(rng.choice((f"The record has {likes}.", f"It is known for {likes}.")))
+        record.append(
+            rng.choice(("The record has {x}.", "It is known for {x}.", "Others like the {x}.")).format(x=likes)
+        )
     if faults:
-        parts.append(rng.choice((f"It also has {faults}.", f"Others complain of {faults}.")))
+        record.append(
+            rng.choice(("It also has {x}.", "Others complain of {x}.", "It is let down by {x}.")).format(x=faults)
+        )
+    parts = [*person, *record] if rng.random() < 0.7 else [*record, *person]
     if fits:
-        parts.append(rng.choice((f"It meets the wish for {_joined(fits)}.", f"So {_joined(fits)} will please.")))
+        parts.append(rng.choice(("It meets the wish for {x}.", "So {x} will please.")).format(x=_joined(fits)))
     if misses:
-        parts.append(rng.choice((f"It misses on {_joined(misses)}.", f"But {_joined(misses)} will not please.")))
-    parts.append(f"It suits them {SUITS[grade(len(fits), len(misses))]}.")
-    return " ".join(parts)
+        parts.append(rng.choice(("It misses on {x}.", "But {x} will not please.")).format(x=_joined(misses)))
+    parts.append(rng.choice(ENDS[mark]))
+    return " ".join(part[0].upper() + part[1:] for part in parts)
 
 
 def weigh(rng: random.Random) -> Row:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import vocabulary
 
-SHAPE = {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 6}
+SHAPE = {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 5, "num_attention_heads": 6}
 
 
 class Muon(torch.optim.Optimizer):
@@ -149,10 +149,15 @@ class Model(torch.nn.Module):
         return [self.word, self.form, self.token, *norms]
 
     def take(self, folder: Path) -> None:
-        """Begin with the plain model in a folder."""
+        """Begin with the plain model in a folder; layers that it lacks stay as they start, before its last one."""
         from safetensors.torch import load_file
 
-        self.llama.load_state_dict(load_file(folder / "model.safetensors"), strict=False)  # the tied head is not in it
+        loaded = load_file(folder / "model.safetensors")
+        last = max(int(name.split(".")[2]) for name in loaded if name.startswith("model.layers."))
+        own = len(self.llama.model.layers) - 1
+        renamed = {name.replace(f"model.layers.{last}.", f"model.layers.{own}."): held for name, held in loaded.items()}
+        # `own` is among the loaded names only where no layer is lacking; the tied head is not in the file.
+        self.llama.load_state_dict(renamed, strict=False)
         with torch.no_grad():
             self.token.copy_(self.llama.model.embed_tokens.weight)
             self.word.zero_()

@@ -48,6 +48,11 @@ STAGES: dict[int, dict[str, float]] = {
         "drill_suit": 0.7, "list": 0.4, "both": 0.5, "pairs": 0.2, "numbers": 0.4, "nouns": 0.1, "review": 4,
         "suit": 2, "weigh": 1, "person": 2.5, "record": 2.5, "meeting": 9, "page": 0.3,
     },
+    11_000_000: {
+        "drill_copy": 0.2, "drill_both": 0.4, "drill_find": 0.1, "drill_noun": 0.1, "drill_clause": 0.7,
+        "drill_suit": 2, "drill_check": 3, "list": 0.2, "both": 0.3, "pairs": 0.1, "numbers": 0.4, "nouns": 0.1,
+        "review": 2.5, "suit": 4, "weigh": 1, "stars": 3, "person": 1, "record": 1, "ledger": 4, "meeting": 6, "page": 0.1,
+    },
 }  # fmt: skip
 PAGE_WEIGHT, REST_WEIGHT = 0.3, 0.1
 REST_SHARE = 0.1  # of a question's tokens that take part in the loss, at REST_WEIGHT / REST_SHARE: saves their logits

@@ -1,13 +1,16 @@
 """Hydra's composition of `conf/`, its complaints turned into sentences."""
 
+import copy
 import re
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository, ConfigResult, IConfigRepository
 from hydra._internal.utils import create_config_search_path
-from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -25,6 +28,28 @@ EXTRAS = {  # options of Hydra's own groups that come with an extra of the packa
 KEPT = 60  # compositions that are not made twice
 
 
+class Remembering(CachingConfigRepository):
+    """Parses a YAML file once for all compositions of a loader; Hydra's own does so for each composition."""
+
+    def __init__(self, delegate: IConfigRepository):  # not copied: what is registered later is to be found
+        self.delegate, self.cache = delegate, {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Remembering":  # Hydra copies a repository for each composition
+        copied = Remembering(copy.deepcopy(self.delegate, memo))
+        copied.cache = self.cache
+        return copied
+
+    def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
+        super().initialize_sources(config_search_path)
+        self.cache = {}  # `hydra.searchpath`: names may mean other files
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        found = super().load_config(config_path)
+        if found is None or not found.path.startswith("file:"):  # registered in this process, perhaps anew
+            del self.cache[f"config_path={config_path}"]
+        return found
+
+
 def make_loader(extra_dir: str | None = None) -> ConfigLoaderImpl:
     """Hydra's loader over `conf/`, and over the user's own folder first."""
     forget_empty_folders()
@@ -32,7 +57,9 @@ def make_loader(extra_dir: str | None = None) -> ConfigLoaderImpl:
     if extra_dir:
         extra = f"file://{Path(extra_dir).absolute()}"
         path.prepend(provider="command-line", path=extra, anchor=SearchPathQuery(provider="schema"))
-    return ConfigLoaderImpl(config_search_path=path)
+    loader = ConfigLoaderImpl(config_search_path=path)
+    loader.repository = Remembering(loader.repository)
+    return loader
 
 
 def compose(loader: ConfigLoaderImpl, name: str, overrides: list[str]) -> DictConfig:

@@ -63,9 +63,13 @@ def own_axes(overrides: Sequence[str], loader: ConfigLoaderImpl, name: str) -> l
         with suppress(HydraException):  # what cannot be read is reported by the check of all overrides
             read += parser.parse_overrides([text])
     presets = [o for o in read if o.key_or_group.split("/")[0] == "experiment" and not o.is_sweep_override()]
-    try:
-        cfg = compose(loader, name, [str(override.input_line) for override in presets])
-    except ConfigError:  # a preset that does not compose is reported with the others
+    # Beside the other groups, as the check of all overrides composes it, or else alone.
+    groups = [o for o in read if loader.repository.group_exists(o.key_or_group) and not o.is_sweep_override()]
+    for chosen in (groups, presets):
+        with suppress(ConfigError):  # what does not compose is reported with the others
+            cfg = compose(loader, name, [str(override.input_line) for override in chosen])
+            break
+    else:
         return []
     given = {override.get_key_element() for override in read}
     axes = OmegaConf.select(cfg, "hydra.sweeper.params") or {}

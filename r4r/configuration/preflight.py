@@ -20,13 +20,14 @@ from r4r.configuration.unread import ignored, unread_settings
 from r4r.errors import ConfigError
 
 
-def preflight(argv: list[str], further: Further | None = None) -> list[str]:
+def preflight(argv: list[str], further: Further | None = None, loader: ConfigLoaderImpl | None = None) -> list[str]:
     """Check the command line and every job that it would start.
 
     A sweep is checked one axis at a time: each value of an axis with the first values of the others.
 
     Args:
         further: what else is asked of each job, as in `validate`.
+        loader: that of the command line's folders; None: a new one.
     Returns:
         The command line for Hydra.
     Raises:
@@ -46,7 +47,7 @@ def preflight(argv: list[str], further: Further | None = None) -> list[str]:
     if args.config_dir and not Path(args.config_dir).is_dir():
         raise ConfigError([f"--config-dir {args.config_dir}: there is no such folder"])
     register_models(args.overrides)
-    loader = make_loader(args.config_dir)
+    loader = loader or make_loader(args.config_dir)
     name = args.config_name or "config"
     multirun = bool(args.multirun)
     checked = check_overrides(args.overrides, loader, name, multirun)

@@ -52,8 +52,9 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Composed:
         raise ConfigError([f"{flags[0]}: is an option of the command line; here stand overrides alone"])
     folder = None if config_dir is None else str(Path(config_dir).expanduser())
     before = [] if folder is None else ["--config-dir", folder]
-    spelt = preflight([*before, *overrides], beyond_simulator)[len(before) :]
-    cfg = composed(make_loader(folder), "config", spelt)
+    loader = make_loader(folder)
+    spelt = preflight([*before, *overrides], beyond_simulator, loader)[len(before) :]
+    cfg = composed(loader, "config", spelt)
     choices = {str(group): option for group, option in OmegaConf.select(cfg, "hydra.runtime.choices").items()}
     return Composed(validate(cfg, further=beyond_simulator), tuple(spelt), choices)
 
