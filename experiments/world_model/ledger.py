@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from matching import GAVE, Style, care, essay, sides, verdict
-from worlds import NAMES, Book, Row, balance, good_and_bad, grade, listed, wants
+from worlds import NAMES, Book, Row, balance, good_and_bad, listed, wants
 
 from r4r.lexicon import NEGATIVE, POSITIVE, keyword
 

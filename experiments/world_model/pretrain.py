@@ -51,7 +51,8 @@ STAGES: dict[int, dict[str, float]] = {
     11_000_000: {
         "drill_copy": 0.2, "drill_both": 0.4, "drill_find": 0.1, "drill_noun": 0.1, "drill_clause": 0.7,
         "drill_suit": 2, "drill_check": 3, "list": 0.2, "both": 0.3, "pairs": 0.1, "numbers": 0.4, "nouns": 0.1,
-        "review": 2.5, "suit": 4, "weigh": 1, "stars": 3, "person": 1, "record": 1, "ledger": 4, "meeting": 6, "page": 0.1,
+        "review": 2.5, "suit": 4, "weigh": 1, "stars": 3, "person": 1, "record": 1, "ledger": 4, "meeting": 6,
+        "page": 0.1,
     },
 }  # fmt: skip
 PAGE_WEIGHT, REST_WEIGHT = 0.3, 0.1
