@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from reading import BAD_LABELS, GOOD_LABELS, WISH_LABELS
-from worlds import NAMES, SUITS, Book, Row, good_and_bad, grade, listed, wants
+from worlds import NAMES, SUITS, Book, Row, good_and_bad, grade, listed, met, wants
 
 from r4r.lexicon import KINDS, NEGATIVE, POSITIVE, Kind, keyword
 
@@ -54,6 +54,15 @@ ENDS: dict[int, tuple[str, ...]] = {
         "They would enjoy all of it.",
     ),
 }  # what may follow a match, by its grade
+
+
+HAS = ("The record has {x}.", "It is known for {x}.", "Others like the {x}.")
+LACKS = ("It also has {x}.", "Others complain of {x}.", "It is let down by {x}.")
+MATTERS = (  # how much a feature does to this person, or does not
+    ("which they want", "which they do not ask for"), ("much to them", "little to them"),
+    ("which matters here", "which does not matter here"), ("as they look for it", "for others"),
+    ("on their list", "not on their list"),
+)  # fmt: skip
 
 
 class Style(NamedTuple):
@@ -134,9 +143,8 @@ def drill_suit(rng: random.Random) -> Row:
         known = list(dict.fromkeys(rng.sample(wanted, rng.randint(0, len(wanted))) + rng.sample(NAMES, 1)))
         rng.shuffle(known)
         good = [name for name in known if rng.random() < 0.55]
-        fits = [name for name in wanted if name in good]
-        misses = [name for name in wanted if name in known and name not in good]
         bad = [name for name in known if name not in good]
+        fits, misses = met(wanted, good), met(wanted, bad)
         seen = (
             f"{listed(wanted)} / {listed([keyword(n, POSITIVE) for n in good] + [keyword(n, NEGATIVE) for n in bad])}"
         )
@@ -151,7 +159,7 @@ def suit(rng: random.Random) -> Row:
     rng.shuffle(known)
     good = [name for name in known if rng.random() < 0.6]
     bad = [name for name in known if name not in good]
-    fits, misses = [n for n in wanted if n in good], [n for n in wanted if n in bad]
+    fits, misses = met(wanted, good), met(wanted, bad)
     mark = grade(len(fits), len(misses))
     phrases = rng.random() < 0.5
     at = rng.randrange(len(GOOD_LABELS))
@@ -210,7 +218,7 @@ def two_sides(rng: random.Random, world: Book, n: int, most: int) -> Row | None:
     style = Style.draw(rng, raw=0.2 if most <= 3 else 0.0)
     wanted = wants(user)[:4]
     good, bad = good_and_bad(item)
-    fits, misses = [name for name in wanted if name in good], [name for name in wanted if name in bad]
+    fits, misses = met(wanted, good), met(wanted, bad)
     turns = [
         (rng.choice(MATTER), listed(wanted)),
         (rng.choice(STRENGTHS), listed(good)),
@@ -244,31 +252,29 @@ def essay(rng: random.Random, wanted: Sequence[str], good: Sequence[str], bad: S
     """Whether a record suits a person, in sentences: both sides, where they meet, what follows."""
     fits, misses = [n for n in wanted if n in good], [n for n in wanted if n in bad]
     mark = grade(len(fits), len(misses))
-    if rng.random() < 0.7:  # what the other side speaks of comes first
+    one_by_one = rng.random() < 0.6
+    if not one_by_one and rng.random() < 0.5:  # what the other side speaks of comes first
         wanted = [*fits, *misses, *(n for n in wanted if n not in fits and n not in misses)]
         good = [*fits, *(n for n in good if n not in fits)]
         bad = [*misses, *(n for n in bad if n not in misses)]
-    likes = _joined([keyword(n, POSITIVE) for n in good[: rng.randint(2, 3)]])
-    faults = _joined([keyword(n, NEGATIVE) for n in bad[: rng.randint(2, 3)]])
-    hopes = _joined(wanted[: rng.randint(2, 3)])
+    hopes, most = _joined(wanted[: rng.randint(2, 3)]), rng.randint(2, 4)
     person = [
         rng.choice(("This person wants {x}.", "{x} matters to them.", "What they look for is {x}.")).format(x=hopes)
     ]
     if not wanted:
         person = ["What this person wants is unclear."]
     record = []
-    if likes:
-        record.append(
-            rng.choice(("The record has {x}.", "It is known for {x}.", "Others like the {x}.")).format(x=likes)
-        )
-    if faults:
-        record.append(
-            rng.choice(("It also has {x}.", "Others complain of {x}.", "It is let down by {x}.")).format(x=faults)
-        )
+    for names, kind, says in ((good[:most], POSITIVE, HAS), (bad[:most], NEGATIVE, LACKS)):
+        told = [keyword(name, kind).lower() for name in names]
+        if one_by_one:
+            yes, no = rng.choice(MATTERS)
+            told = [f"{said}, {yes if name in wanted else no}" for name, said in zip(names, told, strict=True)]
+        if told:
+            record.append(rng.choice(says).format(x=("; " if one_by_one else " and ").join(told)))
     parts = [*person, *record] if rng.random() < 0.7 else [*record, *person]
-    if fits:
+    if fits and not one_by_one:
         parts.append(rng.choice(("It meets the wish for {x}.", "So {x} will please.")).format(x=_joined(fits)))
-    if misses:
+    if misses and not one_by_one:
         parts.append(rng.choice(("It misses on {x}.", "But {x} will not please.")).format(x=_joined(misses)))
     parts.append(rng.choice(ENDS[mark]))
     return " ".join(part[0].upper() + part[1:] for part in parts)

@@ -49,9 +49,9 @@ STAGES: dict[int, dict[str, float]] = {
         "suit": 2, "weigh": 1, "person": 2.5, "record": 2.5, "meeting": 9, "page": 0.3,
     },
     11_000_000: {
-        "drill_copy": 0.2, "drill_both": 0.4, "drill_find": 0.1, "drill_noun": 0.1, "drill_clause": 0.7,
-        "drill_suit": 2, "drill_check": 3, "list": 0.2, "both": 0.3, "pairs": 0.1, "numbers": 0.4, "nouns": 0.1,
-        "review": 2.5, "suit": 4, "weigh": 1, "stars": 3, "person": 1, "record": 1, "ledger": 4, "meeting": 6,
+        "drill_copy": 0.1, "drill_both": 0.2, "drill_find": 0.1, "drill_noun": 0.1, "drill_clause": 0.7,
+        "drill_suit": 1, "drill_check": 2, "list": 0.1, "both": 0.1, "pairs": 0.1, "numbers": 0.3, "nouns": 0.1,
+        "review": 2.5, "suit": 3, "weigh": 1, "stars": 4, "person": 1, "record": 1, "ledger": 3, "meeting": 6,
         "page": 0.1,
     },
 }  # fmt: skip

@@ -87,13 +87,13 @@ def listed(things: Sequence[str]) -> str:
 
 
 def wants(notes: Sequence[dict[str, Any]]) -> list[str]:
-    """What a person looks for, by how often it comes up; a wish counts twice."""
+    """What a person looks for, by how often it comes up, then by name; a wish counts twice."""
     care: Counter[str] = Counter()
     for note in notes:
         for kind in KINDS:
             for name in note[kind]:
                 care[name] += 2 if kind == PREFERENCE else 1
-    return [name for name, _ in care.most_common()]
+    return sorted(care, key=lambda name: (-care[name], name))
 
 
 def balance(notes: Sequence[dict[str, Any]]) -> dict[str, int]:
@@ -109,8 +109,13 @@ def balance(notes: Sequence[dict[str, Any]]) -> dict[str, int]:
 
 def good_and_bad(notes: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
     net = balance(notes)
-    ranked = sorted(net, key=lambda name: -abs(net[name]))
+    ranked = sorted(net, key=lambda name: (-abs(net[name]), name))
     return [n for n in ranked if net[n] > 0], [n for n in ranked if net[n] < 0]
+
+
+def met(wanted: Sequence[str], has: Sequence[str]) -> list[str]:
+    """What is in both, by name: an order that needs no look at where it stands."""
+    return sorted(set(wanted) & set(has))
 
 
 def grade(fits: int, misses: int) -> int:
