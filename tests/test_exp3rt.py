@@ -232,5 +232,5 @@ def test_a_skilled_simulated_teacher_extracts_gathers_and_compares() -> None:
     assert item == "Likes: None\nDislikes: Weak Lyrics"
     for described in (case, replace(case, description="Likes: Virtuosos of all sorts.")):
         reason = said(shipped(Exp3rt).reason_prompt(described.thinking(user, item), 1.0), 1.0)
-        assert "The album is criticised for its weak lyrics. The lyrics would put them off." in reason
+        assert "The album is criticised for its weak lyrics, important to them." in reason
         assert "dislike it" in reason

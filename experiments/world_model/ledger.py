@@ -4,23 +4,20 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from matching import GAVE, Style, care, essay, sides, verdict
+from matching import ESSAY, GAVE, Style, care, essay, sides, verdict
 from worlds import NAMES, Book, Row, balance, good_and_bad, listed, wants
 
 from r4r.lexicon import NEGATIVE, POSITIVE, keyword
 
 THROUGH = ("Go through these: {x}.", "One by one: {x}.", "Say it of each: {x}.", "Take {x} in turn.")
-ALL_TOLD = ("Go through what the record is known for.", "Each feature of the record?", "Take its features in turn.")
+ALL = ("Go through all features.", "Each feature in turn.", "Say it of every feature.")
+COUNTED = ("How often, and how is it?", "With how many notes speak of it.", "Count the notes.")
 MINE = ("This person gives {x} on average", "Their usual rating is {x}", "Average rating by this person: {x}")
 ITS = ("the record gets {x} on average", "others rate it {x}", "average rating of the record: {x}")
 
 
-def wish(times: int) -> str:
-    return "not wanted" if not times else "wanted" if times == 1 else "much wanted"
-
-
 def standing(net: dict[str, int], name: str) -> str:
-    return "unknown" if name not in net else "praised" if net[name] > 0 else "faulted" if net[name] < 0 else "mixed"
+    return "none" if name not in net else "good" if net[name] > 0 else "bad" if net[name] < 0 else "mixed"
 
 
 def drill_check(rng: random.Random) -> Row:
@@ -42,26 +39,31 @@ def drill_check(rng: random.Random) -> Row:
 
 
 def ledger(rng: random.Random, world: Book, n: int, most: int) -> Row | None:
-    """Notes of both sides, then features one by one: how much they are wanted, and what is said of them."""
+    """Notes of both sides, then features one by one: whether they are wanted, and what is said of them."""
     user, item = world.before(n, most)
     if not user or not item:
         return None
     mentions, net = care(user), balance(item)
-    known = [name for name in NAMES if name in net]
-    turns = []
-    for _ in range(rng.randint(1, 2)):
-        if rng.random() < 0.4 and known:
-            asked, question = known, rng.choice(ALL_TOLD)
-        else:
-            named = [name for name in NAMES if name in net or name in mentions]
-            asked = list(dict.fromkeys(rng.sample(named, min(4, len(named))) + rng.sample(NAMES, 2)))
-            rng.shuffle(asked)
-            question = rng.choice(THROUGH).format(x=", ".join(name.lower() for name in asked))
-        told = [f"{name.lower()}: {wish(mentions[name])}, {standing(net, name)}" for name in asked]
-        turns.append((question, "\n".join(told)))
-    if rng.random() < 0.5:
-        turns.append(verdict(rng, wants(user)[:4], *good_and_bad(item)))
-    head = sides(rng, Style.draw(rng, raw=0.0), user, item, world.reviews[n]["title"])
+    if rng.random() < 0.6:
+        asked, question = list(NAMES), rng.choice(ALL)
+    else:
+        named = [name for name in NAMES if name in net or name in mentions]
+        asked = list(dict.fromkeys(rng.sample(named, min(6, len(named))) + rng.sample(NAMES, 2)))
+        rng.shuffle(asked)
+        question = rng.choice(THROUGH).format(x=", ".join(name.lower() for name in asked))
+    counted = rng.random() < 0.4
+    if counted:
+        question += f" {rng.choice(COUNTED)}"
+    wish = {name: str(mentions[name]) if counted else "yes" if name in mentions else "no" for name in asked}
+    told = [f"{name.lower()} {wish[name]} {standing(net, name)}" for name in asked]
+    turns = [(question, "; ".join(told))]
+    wanted, (good, bad) = wants(user)[:4], good_and_bad(item)
+    if rng.random() < 0.6:
+        turns.append((rng.choice(ESSAY), essay(rng, wanted, good, bad)))
+    elif rng.random() < 0.3:
+        turns.append(verdict(rng, wanted, good, bad))
+    style = Style.draw(rng, raw=0.0)._replace(phrases=rng.random() < 0.85)
+    head = sides(rng, style, user, item, world.reviews[n]["title"])
     return Row("ledger", [(f"{head}\n{turns[0][0]}", turns[0][1]), *turns[1:]])
 
 

@@ -226,12 +226,12 @@ def two_sides(rng: random.Random, world: Book, n: int, most: int) -> Row | None:
         (rng.choice(FITS), listed(fits)),
         (rng.choice(MISSES), listed(misses)),
     ]
-    share = rng.choice((0.0, 0.3, 0.8))  # at once, or step by step
+    share = rng.choice((0.0, 0.0, 0.3, 0.8))  # at once, or step by step
     turns = [turn for turn in turns if rng.random() < share]
     if not turns or rng.random() < 0.7:
         turns.append(
             verdict(rng, wanted, good, bad)
-            if rng.random() < 0.6
+            if rng.random() < 0.3
             else (rng.choice(ESSAY), essay(rng, wanted, good, bad))
         )
     if rng.random() < 0.4:
@@ -253,10 +253,11 @@ def essay(rng: random.Random, wanted: Sequence[str], good: Sequence[str], bad: S
     fits, misses = [n for n in wanted if n in good], [n for n in wanted if n in bad]
     mark = grade(len(fits), len(misses))
     one_by_one = rng.random() < 0.6
-    if not one_by_one and rng.random() < 0.5:  # what the other side speaks of comes first
-        wanted = [*fits, *misses, *(n for n in wanted if n not in fits and n not in misses)]
+    if rng.random() < 0.6:  # what the other side speaks of comes first
         good = [*fits, *(n for n in good if n not in fits)]
         bad = [*misses, *(n for n in bad if n not in misses)]
+        if not one_by_one:
+            wanted = [*fits, *misses, *(n for n in wanted if n not in fits and n not in misses)]
     hopes, most = _joined(wanted[: rng.randint(2, 3)]), rng.randint(2, 4)
     person = [
         rng.choice(("This person wants {x}.", "{x} matters to them.", "What they look for is {x}.")).format(x=hopes)

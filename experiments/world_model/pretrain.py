@@ -54,7 +54,26 @@ STAGES: dict[int, dict[str, float]] = {
         "review": 2.5, "suit": 3, "weigh": 1, "stars": 4, "person": 1, "record": 1, "ledger": 3, "meeting": 6,
         "page": 0.1,
     },
+    14_000_000: {
+        "drill_copy": 0.1, "drill_both": 0.1, "drill_find": 0.1, "drill_noun": 0.1, "drill_clause": 0.5,
+        "drill_suit": 0.5, "drill_check": 1.5, "list": 0.1, "both": 0.1, "pairs": 0.1, "numbers": 0.2, "nouns": 0.1,
+        "review": 2, "suit": 1, "weigh": 0.7, "stars": 2, "person": 0.7, "record": 0.7, "ledger": 10, "meeting": 2,
+        "page": 0.1,
+    },
+    15_300_000: {
+        "drill_copy": 0.1, "drill_both": 0.1, "drill_find": 0.1, "drill_noun": 0.1, "drill_clause": 0.5,
+        "drill_suit": 0.5, "drill_check": 1, "list": 0.1, "both": 0.1, "pairs": 0.1, "numbers": 0.2, "nouns": 0.1,
+        "review": 2, "suit": 1, "weigh": 0.7, "stars": 3, "person": 0.7, "record": 0.7, "ledger": 8, "meeting": 5,
+        "page": 0.1,
+    },
+    16_200_000: {
+        "drill_copy": 0.1, "drill_both": 0.1, "drill_find": 0.1, "drill_noun": 0.1, "drill_clause": 0.5,
+        "drill_suit": 0.5, "drill_check": 0.5, "list": 0.1, "both": 0.1, "pairs": 0.1, "numbers": 0.2, "nouns": 0.1,
+        "review": 2.5, "suit": 1.5, "weigh": 0.7, "stars": 4, "person": 1, "record": 1, "ledger": 4, "meeting": 7,
+        "page": 0.1,
+    },
 }  # fmt: skip
+NOTES = {0: 3, 1_000_000: 6, 14_000_000: 2, 15_300_000: 5}  # tokens seen -> notes a side at most, from there on
 PAGE_WEIGHT, REST_WEIGHT = 0.3, 0.1
 REST_SHARE = 0.1  # of a question's tokens that take part in the loss, at REST_WEIGHT / REST_SHARE: saves their logits
 WARMUP = 30  # steps
@@ -104,7 +123,7 @@ def chapter_rows(
     """The rows of a chapter: at least `size` tokens, from worlds of its own."""
     rng = random.Random(f"chapter {number}")
     mix = STAGES[max(start for start in STAGES if start <= seen)]
-    most = 3 if seen < 1_000_000 else 6
+    most = NOTES[max(start for start in NOTES if start <= seen)]
     rows: list[tuple[str, list[int], list[float]]] = []
     tokens, world = 0, 0
     while tokens < size:

@@ -21,15 +21,21 @@ PARTS = {
     "what the user listens for": r"(?:listens mainly for|cares about) ([^.]*)\.",
     "what the record is praised for": r"praised for ([^.]*?)(?: but|\.)",
     "what it is criticised for": r"criticised for ([^.]*?)\.",
-    "what would suit": r"The ([^.]*?) would suit",
-    "what would put off": r"([^.,]*?) would put",
 }
+OF_ITEM = tuple(PARTS)[1:]
+MARK = re.compile(r"(\w+), important to them")  # the feature that it is said of
 NAMES = [name.lower() for name in ASPECTS]
 
 
 def named(part: str, text: str) -> set[str]:
     found = re.search(PARTS[part], text)
     return {name for name in NAMES if found and name in found[1].lower()}
+
+
+def marked(part: str, text: str) -> set[str]:
+    """The features of a part that are said to matter to the user."""
+    found = re.search(PARTS[part], text)
+    return {name.lower() for name in MARK.findall(found[1])} if found else set()
 
 
 def texts(run: Run, stage: str, column: str) -> pd.Series:
@@ -50,11 +56,14 @@ def main() -> None:
     own, test = texts(run, "write/reasoner/experts", "text"), texts(run, "write/reasoner/test", "text")
     both = own.index.intersection(taught.index)
     print("| part of the reason | precision | recall |\n| --- | --- | --- |")
-    for part in PARTS:
-        pairs = [(named(part, own[n]), named(part, taught[n])) for n in both]
+    readers = [(part, named, part) for part in PARTS] + [
+        (part, marked, f"{part}, important to them") for part in OF_ITEM
+    ]
+    for part, reader, label in readers:
+        pairs = [(reader(part, own[n]), reader(part, taught[n])) for n in both]
         right = sum(len(a & b) for a, b in pairs)
         said, there = sum(len(a) for a, _ in pairs), sum(len(b) for _, b in pairs)
-        print(f"| {part} | {right / max(said, 1):.2f} | {right / max(there, 1):.2f} |")
+        print(f"| {label} | {right / max(said, 1):.2f} | {right / max(there, 1):.2f} |")
     for name, found in (("teacher", taught), ("Reasoner, its training pairs", own), ("Reasoner, test pairs", test)):
         verdict = found.map(verdict_of).astype(float).dropna()
         print(f"{name}: verdict and planted match correlate {correlation(verdict, match[verdict.index])}")

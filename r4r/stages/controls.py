@@ -155,6 +155,7 @@ class PlantedThought(Thought):
 
     control: Component
     world: PlantedWorld
+    wording: int = 2  # of the simulated teacher's reasons
 
     def of(self, work: Work) -> dict[int, str]:
         own = self.control.object

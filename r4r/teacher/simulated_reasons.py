@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from r4r.lexicon import KINDS, Cue, aspects_in, cues, has_summary_lines, keyword, remark_in
+from r4r.lexicon import KINDS, NEGATIVE, POSITIVE, Cue, aspects_in, cues, has_summary_lines, keyword, remark_in
 from r4r.teacher.registry import Reading, answers
 
 A_LINE = 3  # keywords at most
@@ -20,6 +20,7 @@ VERDICTS: dict[int, tuple[str, ...]] = {
     4: ("they would probably like it", "it would probably please them"),
     5: ("they would love it", "they would be delighted by it"),
 }
+MATTERS = "important to them"  # said of each feature that the user cares about
 HINT = re.compile(r"Hint: The user actually rated the item\s+([1-5](?:\.\d+)?)\s+stars")
 ENTRY = re.compile(r"^(\d+)\. .*$", re.MULTILINE)
 
@@ -46,7 +47,7 @@ def summary(prompt: Reading, found: re.Match[str]) -> str:
 @answers(
     "review_inferred",
     r"\A\s*### User's Review of the .*?###[ \t]*\n(?P<review>.*)\n\s*### Task: From the above review, infer why",
-    version=1,
+    version=2,
 )
 def reason_from_review(prompt: Reading, found: re.Match[str]) -> str:
     """Why the user likes or dislikes an item, by the user's own review of it."""
@@ -63,7 +64,7 @@ def reason_from_review(prompt: Reading, found: re.Match[str]) -> str:
     "reasoner",
     r"\A\s*### User Review History ###[ \t]*\n(?P<user>.*?)\n\s*### Item Review History by Other Users ###[ \t]*\n"
     r"(?P<item>.*)\n\s*### Task: Analyze whether the user will like",
-    version=1,
+    version=2,
 )
 def reason_from_histories(prompt: Reading, found: re.Match[str]) -> str:
     """Whether the user will like an item, by the histories of both."""
@@ -95,7 +96,7 @@ def match_histories(prompt: Reading, user: str, item: str, hint: float | None) -
         return sorted(aspects, key=lambda a: (-force.get(a, 0), -abs(net[a]), a))
 
     praised, criticised = rank(a for a in sign if sign[a] > 0), rank(a for a in sign if sign[a] < 0)
-    wants = sorted(care, key=lambda a: (-care[a] - (sign.get(a, 0) != 0), a))
+    wants = sorted(care, key=lambda a: (-care[a], a))
     if hint is not None:  # told how it ended, it picks what explains that
         lean = (grade > 3) - (grade < 3)
         wants.sort(key=lambda a: -lean * sign.get(a, 0))
@@ -130,31 +131,24 @@ def verdict_of(reason: str) -> int | None:
 
 
 def paragraph(rng: random.Random, evidence: Evidence, grade: int, leaked: float | None = None) -> str:
-    """At most 50 words: what the user wants, what the album offers, whether these meet, the verdict."""
-    praised, criticised = evidence.praised[:2], evidence.criticised[:2]
-    fits, fails = [a for a in praised if a in evidence.wants], [a for a in criticised if a in evidence.wants]
-    wants = list(dict.fromkeys(fits + fails + evidence.wants))[: 3 if len(fits + fails) > 2 else 2]
-    parts = [_wants(rng, wants)]
-    likes = _and([keyword(a, "positive").lower() for a in praised])
-    faults = _and([keyword(a, "negative").lower() for a in criticised])
+    """At most 50 words: what the user wants, what the album offers and which of it matters to them, the verdict."""
+    parts = [_wants(rng, evidence.wants[:3])]
+    likes, faults = (
+        _and([keyword(a, kind).lower() + (f", {MATTERS}," if a in evidence.wants else "") for a in aspects[:2]])
+        for aspects, kind in ((evidence.praised, POSITIVE), (evidence.criticised, NEGATIVE))
+    )
     if likes and faults:
         parts.append(f"The album is praised for its {likes} but criticised for its {faults}.")
     elif likes or faults:
         parts.append(f"The album is {'praised' if likes else 'criticised'} for its {likes or faults}.")
     else:
         parts.append("Little is known of what the album does well or badly.")
-    if fits and fails:
-        parts.append(f"The {fits[0].lower()} would suit them, while the {fails[0].lower()} would not.")
-    elif fits:
-        parts.append(f"The {_and([a.lower() for a in fits])} would suit them.")
-    elif fails:
-        parts.append(f"The {_and([a.lower() for a in fails])} would put them off.")
     verdict = rng.choice(VERDICTS[grade])
     if leaked is not None:
         parts.append(f"They gave it {leaked:g} stars, so {verdict}.")
     else:
         parts.append(f"{rng.choice(('Overall', 'On balance'))}, {verdict}.")
-    return " ".join(parts)
+    return " ".join(parts).replace(",.", ".")
 
 
 def _wants(rng: random.Random, wants: list[str]) -> str:

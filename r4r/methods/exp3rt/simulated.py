@@ -38,7 +38,7 @@ def profile(prompt: Reading, found: re.Match[str]) -> str:
     REASON,
     r"\A\s*### User Profile ###[ \t]*\n(?P<user>.*?)\n\s*### Item Profile ###[ \t]*\n(?P<item>.*)"
     r"\n\s*### Task: Compare the profile of the user",
-    version=1,
+    version=2,
 )
 def reason_from_profiles(prompt: Reading, found: re.Match[str]) -> str:
     """A reason from the profiles of both sides."""

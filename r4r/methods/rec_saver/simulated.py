@@ -19,7 +19,7 @@ def recovered_rating(prompt: Reading, found: re.Match[str]) -> str:
     return str(prompt.grade(verdict_of(found["reason"]) or MIDDLE))
 
 
-@answers(REASON, HISTORY + r"\n\s*### Task: From the user's past reviews and ratings, reason", version=1)
+@answers(REASON, HISTORY + r"\n\s*### Task: From the user's past reviews and ratings, reason", version=2)
 def trace(prompt: Reading, found: re.Match[str]) -> str:
     """A reason from the user's history alone."""
     return match_histories(prompt, found["history"], "", hint_behind(prompt, found))

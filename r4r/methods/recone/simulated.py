@@ -11,7 +11,7 @@ from r4r.teacher.simulated_reasons import MIDDLE, hint_behind, match_histories, 
     PROMPT,
     r"\A\s*### User Review History ###[ \t]*\n(?P<user>.*?)\n\s*### Item Review History by Other Users ###[ \t]*\n"
     r"(?P<item>.*)\n\s*### Average Past Ratings ###.*### Task: Predict the rating that the user will give",
-    version=1,
+    version=2,
 )
 def four_steps(prompt: Reading, found: re.Match[str]) -> str:
     """What the user cares about, what the item is praised and criticised for, how the two meet, and the rating."""
