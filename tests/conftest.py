@@ -54,11 +54,18 @@ def _dots() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_loader() -> Iterator[None]:
-    """Command lines are checked with one loader of the files in conf/, which are read and composed once."""
-    loader = make_loader()
+def _composed_once() -> Iterator[None]:
+    """Command lines are checked with one loader of the files in conf/, and Hydra does not compose a job once more to
+    learn its own mode, which no file sets."""
+    loader, whole = make_loader(), Hydra.get_mode
+
+    def get_mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
+        asked = any("hydra.mode" in override for override in overrides)
+        return whole(hydra, config_name, overrides) if asked else None
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(preflight, "make_loader", lambda own=None: make_loader(own) if own else loader)
+        patch.setattr(Hydra, "get_mode", get_mode)
         yield
 
 
@@ -74,8 +81,6 @@ def r4r(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
     def call(*argv: str) -> int:
         monkeypatch.setattr(sys, "argv", ["r4r", *argv])
-        if not any("hydra.mode" in argument for argument in argv):
-            monkeypatch.setattr(Hydra, "get_mode", lambda self, **settings: None)  # it composes all to read that
         try:
             main()
         except SystemExit as end:

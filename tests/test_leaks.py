@@ -8,6 +8,7 @@ import pytest
 import r4r.stages.summarize
 from r4r.configuration.checks import validate
 from r4r.configuration.composing import compose, make_loader
+from r4r.configuration.preflight import preflight
 from r4r.experts.onestep import OneStep
 from r4r.experts.predictor import Predictor
 from r4r.experts.reasoner import Reasoner
@@ -106,7 +107,8 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, list[tu
         patch.setattr(r4r.stages.summarize, "write_all", parrot)
         for strategy in STRATEGIES:
             stage[0] = ""
-            run(validate(compose(loader, "config", [*overrides, f"strategy={strategy}"])), folder)
+            given = preflight([*overrides, f"strategy={strategy}"], loader=loader)
+            run(validate(compose(loader, "config", given)), folder)
     rows = pd.read_parquet(next((folder / "artifacts" / "split").rglob("data.parquet")))
     return rows.assign(canary=rows["review"].str.extract(CANARY)[0].astype(int)), prompts
 

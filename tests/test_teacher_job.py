@@ -264,7 +264,7 @@ def test_what_candidates_share_is_computed_once_a_pair(
 
     monkeypatch.setattr(rate, "forward_prefix", counted)
     job = [*SMOKE, *at(server), "target=reasons", "dataset.pools.total=66", "reason_source.max_hinted=3"]
-    job += ["reason_source.tau=0", "experts.reward_model.epochs=1"]
+    job += ["reason_source.tau=0", "experts.reward_model.epochs=1", "++dataset.history.summaries=planted"]
     assert r4r(*job) == 0
     _, manifest = artifact(outputs, "reasons")
     assert manifest["pairs"] > 32  # three units or more

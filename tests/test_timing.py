@@ -23,6 +23,7 @@ from r4r.store.artifact import Store
 LOADER = make_loader()
 METHODS = ("reason4rec", "onestep", "rec_saver", "exp3rt")
 BARE = ["++llm.dtype=float32", "~method@references.means", "~method@references.mf"]
+BARE += ["dataset.world.reviews_per_user=6"]
 
 
 def configured(*overrides: str) -> Config:
