@@ -170,6 +170,7 @@ class Feelings(Stage):
 JOB = [
     "experiment=smoke",
     "references={}",
+    "dataset.world.reviews_per_user=6",
     "+method@references.gut=gut",
     "+rating_metric@metrics.ratings.near=near",
     "strategy=critic",

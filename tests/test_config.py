@@ -34,6 +34,17 @@ def composed(*overrides: str) -> DictConfig:
     return compose(LOADER, "config", list(overrides))
 
 
+def test_an_override_is_of_its_own_composition_alone() -> None:
+    """Compositions of one loader share what its files hold, not what is written over it."""
+    loader = make_loader()
+    first = compose(loader, "config", ["seed=7", "experts.predictor.epochs=9", "dataset.pools.total=11"])
+    kept = OmegaConf.to_container(first, resolve=False)
+    other = compose(loader, "config", ["seed=8"])
+    assert other.experts.predictor.epochs != 9
+    assert compose(loader, "config", []) == compose(make_loader(), "config", [])
+    assert OmegaConf.to_container(first, resolve=False) == kept
+
+
 @pytest.fixture(scope="module")
 def default() -> DictConfig:
     return composed()

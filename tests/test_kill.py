@@ -14,6 +14,7 @@ from pytorch_lightning import Trainer
 from safetensors.torch import load_file
 
 import r4r.store.artifact as artifact
+from r4r.configuration.preflight import preflight
 from r4r.store.journal import Journal
 
 POINTS = [  # each way in which a stage keeps what it has done so far
@@ -78,6 +79,7 @@ def arm(kill: Kill) -> None:
 def start(folder: Path, *jobs: tuple[str, Kill]) -> list[int]:
     """Exit codes of jobs, one after the other, each with the folder of its outputs and the place of its death."""
     codes = []
+    preflight(SIZES)  # what it composes, all jobs find
     for name, kill in jobs:
         done = command(*SIZES, f"paths.outputs={folder / name}", before=lambda kill=kill: arm(kill)).wait()
         assert done.returncode or kill == NEVER, done.stderr

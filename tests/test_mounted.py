@@ -82,7 +82,7 @@ def told(own: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
     [
         ("multistep", ["summarizer", "reward_model", "reasoner", "predictor"]),
         ("onestep", ["onestep"]),
-        ("cot", ["cot"]),
+        pytest.param("cot", ["cot"], marks=pytest.mark.slow),  # in other words, the way of onestep
     ],
 )
 def test_a_swapped_expert_is_trained_writes_and_rates(
