@@ -7,13 +7,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_dir
 
 from r4r.configuration.checks import validate
+from r4r.configuration.composing import compose, make_loader
 from r4r.configuration.preflight import preflight
-from r4r.files import conf_dir
 from r4r.run import run
 
+LOADER = make_loader()
 CANARY = re.compile(r"canary(\d+)x")
 
 
@@ -46,12 +46,15 @@ def start(folder: Path, cache: Path, *overrides: str) -> dict[str, Any]:
         f"paths.outputs={folder}",
         f"paths.cache={cache}",
     ]
-    with pytest.MonkeyPatch.context() as patch, initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "r4r.teacher_reach.beyond_simulator", lambda config: []
         )  # what it is shown counts, not its answers
-        given = [*preflight([*own, *overrides]), "++teacher.max_empty_share=1"]  # a job without a teacher takes it, too
-        return run(validate(compose("config", overrides=given)), folder)
+        given = [
+            *preflight([*own, *overrides], loader=LOADER),
+            "++teacher.max_empty_share=1",
+        ]  # a job without a teacher takes it, too
+        return run(validate(compose(LOADER, "config", given)), folder)
 
 
 def split(folder: Path) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -41,11 +42,24 @@ def predicted(run: Run) -> pd.DataFrame:
 
 def shared(factory: pytest.TempPathFactory) -> Run:
     """One such job for all workers of a test session."""
+    return _once(factory, "served", lambda folder: do(folder, folder / "models"))
+
+
+def smoked(factory: pytest.TempPathFactory) -> Run:
+    """A job of the smoke preset as it is, once for all workers of a test session."""
+
+    def make(folder: Path) -> Run:
+        return r4r.run_job(r4r.compose("experiment=smoke", f"paths.outputs={folder}", f"paths.cache={folder}/models"))
+
+    return _once(factory, "smoked", make)
+
+
+def _once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Run]) -> Run:
     base = factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "served"
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with FileLock(f"{folder}.lock"):
         done = next(folder.rglob("result.json"), None)
-        return r4r.open_record(done) if done else do(folder, folder / "models")
+        return r4r.open_record(done) if done else make(folder)
 
 
 def copied(run: Run, folder: Path) -> Path:

@@ -6,14 +6,13 @@ Nothing else is edited there, and the job's plan, record and help know them.
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from forked import Ended, command
 
 ROOT = Path(__file__).parent.parent
 FILES = {
@@ -171,6 +170,7 @@ class Feelings(Stage):
 JOB = [
     "experiment=smoke",
     "references={}",
+    "dataset.world.reviews_per_user=6",
     "+method@references.gut=gut",
     "+rating_metric@metrics.ratings.near=near",
     "strategy=critic",
@@ -181,11 +181,9 @@ JOB = [
 ]
 
 
-def command(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "r4r.run", *overrides]
-    if "--help" not in overrides:
-        line.append(f"paths.outputs={folder / 'outputs'}")
-    return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=280, check=False)
+def r4r_of(checkout: Path, *overrides: str) -> Ended:
+    outputs = [] if "--help" in overrides else [f"paths.outputs={checkout / 'outputs'}"]
+    return command(*overrides, *outputs, folder=checkout, package=checkout).wait()
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +200,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_was_added_is_trained_writes_and_is_scored(checkout: Path) -> None:
-    done = command(checkout, *JOB)
+    done = r4r_of(checkout, *JOB)
     assert done.returncode == 0, done.stderr
     record = json.loads(Path(done.stdout.strip().splitlines()[-1]).read_text())
     labels = [row["label"] for row in record["metrics"] if row["decoding"] == "mean"]
@@ -229,9 +227,9 @@ def test_what_was_added_is_trained_writes_and_is_scored(checkout: Path) -> None:
 
 
 def test_plans_and_help_know_what_was_added(checkout: Path) -> None:
-    text = command(checkout, "--help").stdout
+    text = r4r_of(checkout, "--help").stdout
     assert all(name in text for name in ("critic", "verdicts", "halved", "near", "diary", "gut"))
-    planned = command(checkout, *JOB, "plan=true").stdout
+    planned = r4r_of(checkout, *JOB, "plan=true").stdout
     assert "write/critic/test" in planned
 
 
@@ -246,7 +244,7 @@ def test_a_prompt_file_that_cannot_be_filled_is_refused(
 
 def test_a_data_set_of_a_new_layout_is_read_and_scored(checkout: Path) -> None:
     job = ["dataset=diary", "method=means", "~references.mf", "logger=none", f"paths.data={checkout}"]
-    done = command(checkout, *job, "+rating_metric@metrics.ratings.near=near", "metrics.ratings.near.within=0.5")
+    done = r4r_of(checkout, *job, "+rating_metric@metrics.ratings.near=near", "metrics.ratings.near.within=0.5")
     assert done.returncode == 0, done.stderr
     record = json.loads(Path(done.stdout.strip().splitlines()[-1]).read_text())
     (split,) = (checkout / "outputs/artifacts/split").glob(f"{record['artifacts']['split']}/data.parquet")

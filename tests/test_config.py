@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
@@ -32,6 +33,20 @@ OPTIONS = [(group, option) for group in GROUPS for option in LOADER.get_group_op
 
 def composed(*overrides: str) -> DictConfig:
     return compose(LOADER, "config", list(overrides))
+
+
+def test_an_override_is_of_its_own_composition_alone() -> None:
+    """Compositions of one loader share what its files hold, not what is written over it."""
+    loader = make_loader()
+
+    def values(loader: ConfigLoaderImpl, *overrides: str) -> Any:
+        return OmegaConf.to_container(compose(loader, "config", list(overrides)), resolve=False)
+
+    first = ["seed=7", "experts.predictor.epochs=9", "dataset.pools.total=11"]
+    kept = values(loader, *first)
+    values(loader, "seed=8", "llm.max_length=99")
+    assert values(loader, *first) == kept  # the same object as before
+    assert values(loader) == values(make_loader())
 
 
 @pytest.fixture(scope="module")

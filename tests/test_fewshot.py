@@ -6,15 +6,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from canary_world import start
-from hydra import compose, initialize_config_dir
+from canary_world import LOADER, start
 from hypothesis import given
 from hypothesis import strategies as st
 
 from r4r.configuration.checks import validate
+from r4r.configuration.composing import compose
 from r4r.configuration.preflight import preflight
 from r4r.errors import TeacherError
-from r4r.files import conf_dir
 from r4r.reasons.rating import parse_rating
 from r4r.run import run
 from r4r.scale import Scale
@@ -72,8 +71,8 @@ def test_a_scale_of_ones_own_is_asked_for_and_predicted_on(
 
 def ask(folder: Path, *overrides: str) -> dict[str, Any]:
     argv = ["method=fewshot", "dataset.world.users=20", "dataset.world.items=10", "logger=none", "trainer=cpu"]
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        run(validate(compose("config", overrides=preflight([*argv, f"paths.outputs={folder}", *overrides]))), folder)
+    argv = preflight([*argv, f"paths.outputs={folder}", *overrides], loader=LOADER)
+    run(validate(compose(LOADER, "config", argv)), folder)
     return json.loads((folder / "result.json").read_text(encoding="utf-8"))
 
 

@@ -111,6 +111,7 @@ def test_a_filter_that_accepts_all_leaves_nothing_to_compare() -> None:
     assert "nothing to compare" in found["sentence"]
 
 
+@pytest.mark.usefixtures("pictures")
 def test_a_picture_is_drawn_whatever_was_found(tmp_path: Path) -> None:
     made = record(-0.1, 0.001) | {"name": "x", "dataset": "simulated", "seed": 1, "evaluated": "test"}
     steps = [of_summaries(summaries(PLANTED), PLANTED), *of_candidates(candidates(36, 10), PLANTED)]

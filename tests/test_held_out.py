@@ -33,6 +33,7 @@ def test_lessons_are_learnt_or_held_out_by_row(rows: list[int], share: float, se
     assert len(aside) == count
 
 
+@pytest.mark.usefixtures("pictures")
 def test_the_loss_of_held_out_lessons_is_logged_and_drawn(
     r4r: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

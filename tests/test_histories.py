@@ -4,26 +4,25 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 
 from r4r.configuration.checks import validate
+from r4r.configuration.composing import compose, make_loader
 from r4r.configuration.schema import Config
 from r4r.errors import ConfigError, DataError
-from r4r.files import conf_dir
 from r4r.lm.base import LanguageModel
 from r4r.prompts.history import history_block
 from r4r.rows import Case
 from r4r.stages.histories import fitted, histories, raw_tokens
 from r4r.stages.reasons import reasons_stage
 
+LOADER = make_loader()
 LLAMA = ("llm=llama3_8b", "recipe=paper", f"++llm.revision={'0' * 40}")  # a commit, so that no hub is asked
 
 
 def configured(*overrides: str) -> Config:
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return validate(compose("config", overrides=["logger=none", *overrides]))
+    return validate(compose(LOADER, "config", ["logger=none", *overrides]))
 
 
 def asked(case: Case) -> str:

@@ -12,20 +12,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_dir
 from pydantic import ValidationError
 from safetensors.numpy import load_file
 
 from r4r.configuration.checks import validate
+from r4r.configuration.composing import compose, make_loader
 from r4r.configuration.construct import construct
 from r4r.configuration.schema import Config
 from r4r.errors import R4RError
-from r4r.files import conf_dir
 from r4r.run import run
 from r4r.stages.stage import Job
 from r4r.store.artifact import Store
 
-JOB = ("experiment=smoke", "references={}", "++llm.dtype=float32")
+LOADER = make_loader()
+JOB = ("experiment=smoke", "references={}", "++llm.dtype=float32", "dataset.world.reviews_per_user=6")
 ELSEWHERE = {  # settings of which this machine has one value alone, or that say what to do and where, not how
     "llm.engine",
     "trainer.accelerator",
@@ -44,8 +44,7 @@ Values = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def base() -> Values:
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return validate(compose("config", overrides=list(JOB))).model_dump()
+    return validate(compose(LOADER, "config", list(JOB))).model_dump()
 
 
 def leaves(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

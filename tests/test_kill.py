@@ -2,61 +2,21 @@
 
 import json
 import os
-import re
 import signal
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from forked import command
+from pytorch_lightning import Trainer
 from safetensors.torch import load_file
 
-DRIVER = '''
-import json, os, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is started with it ignored
-from peft import LoraModel  # what a job imports, once for all children
-from pytorch_lightning import Trainer
-from r4r.lm.base import LanguageModel
 import r4r.store.artifact as artifact
-from r4r.run import main
+from r4r.configuration.preflight import preflight
 from r4r.store.journal import Journal
 
-def deadly(function, place, stage, after, by):
-    """Send this process a signal behind the n-th call for the stage."""
-    calls = 0
-    def wrapped(self, *args, **kwargs):
-        nonlocal calls
-        result = function(self, *args, **kwargs)
-        if stage in str(place(self, *args)):
-            calls += 1
-            if calls == after:
-                os.kill(os.getpid(), by)
-        return result
-    return wrapped
-
-def job(stage, after, by):
-    if stage.startswith("complete:"):  # between the last file of an artifact and its manifest
-        name = stage.removeprefix("complete:")
-        write = artifact.write_json
-        def dying(path, value):
-            if path.name == artifact.MANIFEST and name in str(path):
-                os.kill(os.getpid(), by)
-            write(path, value)
-        artifact.write_json = dying
-    elif stage:
-        Journal.append = deadly(Journal.append, lambda self, *a: self.path, stage, after, by)
-        Trainer.save_checkpoint = deadly(Trainer.save_checkpoint, lambda self, path: path, stage, after, by)
-    main()
-
-for outputs, stage, after, by in json.loads(os.environ["JOBS"]):  # each in a process of its own
-    child = os.fork()
-    if not child:
-        os.environ["R4R_OUTPUTS"] = outputs
-        job(stage, after, getattr(signal, by))
-        sys.exit(0)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-'''
 POINTS = [  # each way in which a stage keeps what it has done so far
     ("train/summarizer", 2),
     ("reasons/", 1),
@@ -71,6 +31,7 @@ SIZES = [
     "dataset.pools.summaries=20",
     "dataset.world.users=14",
     "dataset.evaluate.max_rows=null",
+    "references={}",
     "experts.reasoner.lora.dropout=0.1",
     "experts.summarizer.batch_size=8",
 ]
@@ -81,16 +42,48 @@ INTERRUPTED = {"SIGTERM": 143, "SIGINT": 130}  # exit codes
 NEVER: Kill = ("", 0, "SIGKILL")
 
 
+def deadly(function: Callable[..., Any], place: Callable[..., Any], kill: Kill) -> Callable[..., Any]:
+    """Send this process a signal behind the n-th call for the stage."""
+    stage, after, by = kill
+    calls = 0
+
+    def wrapped(self: Any, *args: Any, **settings: Any) -> Any:
+        nonlocal calls
+        result = function(self, *args, **settings)
+        if stage in str(place(self, *args)):
+            calls += 1
+            if calls == after:
+                os.kill(os.getpid(), getattr(signal, by))
+        return result
+
+    return wrapped
+
+
+def arm(kill: Kill) -> None:
+    """Make this process die at the place."""
+    stage, _, by = kill
+    if stage.startswith("complete:"):  # between the last file of an artifact and its manifest
+        write = artifact.write_json
+
+        def dying(path: Path, value: Any) -> None:
+            if path.name == artifact.MANIFEST and stage.removeprefix("complete:") in str(path):
+                os.kill(os.getpid(), getattr(signal, by))
+            write(path, value)
+
+        artifact.write_json = dying
+    elif stage:
+        Journal.append = deadly(Journal.append, lambda self, *args: self.path, kill)  # type: ignore[method-assign]
+        Trainer.save_checkpoint = deadly(Trainer.save_checkpoint, lambda self, path: path, kill)  # type: ignore[method-assign]
+
+
 def start(folder: Path, *jobs: tuple[str, Kill]) -> list[int]:
     """Exit codes of jobs, one after the other, each with the folder of its outputs and the place of its death."""
-    driver = folder / "driver.py"
-    driver.write_text(DRIVER)
-    environment = os.environ | {"JOBS": json.dumps([(str(folder / name), *kill) for name, kill in jobs])}
-    done = subprocess.run(
-        [sys.executable, str(driver), *SIZES], env=environment, capture_output=True, text=True, check=False, timeout=300
-    )
-    codes = [int(line) for line in done.stdout.splitlines() if re.fullmatch(r"-?\d+", line)]
-    assert len(codes) == len(jobs), done.stderr
+    codes = []
+    preflight(SIZES)  # what it composes, all jobs find
+    for name, kill in jobs:
+        done = command(*SIZES, f"paths.outputs={folder / name}", before=lambda kill=kill: arm(kill)).wait()
+        assert done.returncode or kill == NEVER, done.stderr
+        codes.append(done.returncode)
     return codes
 
 

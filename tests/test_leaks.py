@@ -4,17 +4,16 @@ import re
 
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_dir
 
 import r4r.stages.summarize
 from r4r.configuration.checks import validate
+from r4r.configuration.composing import compose, make_loader
 from r4r.configuration.preflight import preflight
 from r4r.experts.onestep import OneStep
 from r4r.experts.predictor import Predictor
 from r4r.experts.reasoner import Reasoner
 from r4r.experts.reward_model import RewardModel
 from r4r.experts.summarizer import FIELDS
-from r4r.files import conf_dir
 from r4r.run import run
 
 CANARY = re.compile(r"canary(\d+)x")
@@ -62,13 +61,15 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, list[tu
         "dataset.pools.total=30",
         "dataset.pools.min_history_total=2",
         "references={}",
+        "target=predict/test",
         "teacher.max_empty_share=1",
         "llm.max_length=4096",  # a summary that repeats its review three times is long
         f"paths.outputs={folder}",
     ]
     prompts: list[tuple[str, int, str]] = []
     stage = [""]
-    with pytest.MonkeyPatch.context() as patch, initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    loader = make_loader()
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "r4r.teacher_reach.beyond_simulator", lambda config: []
         )  # what it is shown counts, not its answers
@@ -106,7 +107,8 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, list[tu
         patch.setattr(r4r.stages.summarize, "write_all", parrot)
         for strategy in STRATEGIES:
             stage[0] = ""
-            run(validate(compose("config", overrides=preflight([*overrides, f"strategy={strategy}"]))), folder)
+            given = preflight([*overrides, f"strategy={strategy}"], loader=loader)
+            run(validate(compose(loader, "config", given)), folder)
     rows = pd.read_parquet(next((folder / "artifacts" / "split").rglob("data.parquet")))
     return rows.assign(canary=rows["review"].str.extract(CANARY)[0].astype(int)), prompts
 

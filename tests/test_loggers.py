@@ -11,24 +11,24 @@ from typing import Any
 import pandas as pd
 import pytest
 import wandb
-from hydra import compose, initialize_config_dir
 
 from r4r.configuration.checks import validate
+from r4r.configuration.composing import compose, make_loader
 from r4r.configuration.schema import Config
 from r4r.curves import Curves
 from r4r.errors import R4RError
-from r4r.files import conf_dir
 from r4r.loggers import open_logger, score_metrics, wandb_group, wandb_mode, wandb_tags
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "experiments" / "README.md"
 SMALL = ["dataset.world.users=20", "dataset.world.items=10", "trainer=cpu", "method.max_epochs=3"]
 
+LOADER = make_loader()
+
 
 @cache
 def configured(*overrides: str) -> Config:
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return validate(compose("config", overrides=["method=mf", *overrides]))
+    return validate(compose(LOADER, "config", ["method=mf", *overrides]))
 
 
 @pytest.fixture(autouse=True)
@@ -216,6 +216,7 @@ def test_each_logger_gets_every_metric(chosen: str, tmp_path: Path, monkeypatch:
 # pictures
 
 
+@pytest.mark.usefixtures("pictures")
 def test_the_losses_of_each_training_are_drawn(tmp_path: Path) -> None:
     curves = Curves()
     for step in range(1, 9):

@@ -149,7 +149,12 @@ def test_jobs_of_a_sweep_leave_no_model_behind(
         kept.append(tensors())
 
     monkeypatch.setattr(Job, "close", closed)
-    sizes = ["dataset.pools.summaries=4", "experts.summarizer.batch_size=1", "experts.summarizer.warmup=0"]
+    sizes = [
+        "dataset.world.users=12",
+        "dataset.pools.summaries=4",
+        "experts.summarizer.batch_size=1",
+        "experts.summarizer.warmup=0",
+    ]
     sweep = [f"seed={','.join(map(str, range(jobs // 2)))}", "experts.summarizer.lr=1e-3,1e30"]
     assert r4r("-m", "experiment=smoke", "target=summarizer", *sizes, *sweep, f"paths.outputs={tmp_path}") == 1
     assert capsys.readouterr().err.count("the gradient is not finite") == jobs // 2

@@ -3,11 +3,10 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import Ended, command
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "r4r" / "methods" / "README.md"
@@ -45,6 +44,5 @@ def test_two_files_make_a_baseline(checkout: Path) -> None:
     assert all(row["n"] == record["metrics"][0]["n"] for row in record["metrics"])
 
 
-def run(checkout: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "r4r.run", *overrides, f"paths.outputs={checkout / 'outputs'}"]
-    return subprocess.run(command, cwd=checkout, capture_output=True, text=True, timeout=280, check=False)
+def run(checkout: Path, *overrides: str) -> Ended:
+    return command(*overrides, f"paths.outputs={checkout / 'outputs'}", folder=checkout, package=checkout).wait()

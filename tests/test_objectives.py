@@ -152,6 +152,7 @@ def started(load_tiny: Load, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # preferences
 
 
+@pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize("kind", ["sigmoid", "ipo"])
 def test_preferences_are_learnt_against_the_adapter_that_sft_trained(
     load_tiny: Load, tmp_path: Path, started: Path, kind: Any
@@ -176,6 +177,7 @@ def test_a_preference_for_what_is_the_same_is_refused(tiny: LanguageModel) -> No
 # answers of its own
 
 
+@pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize(("objective", "factor"), [(GRPO, 1.2), pytest.param(BestOfN, 1.04, marks=pytest.mark.slow)])
 def test_the_reward_goes_up_from_where_sft_left_the_adapter(
     load_tiny: Load, tmp_path: Path, objective: Any, factor: float

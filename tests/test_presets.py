@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -211,8 +212,10 @@ def test_two_presets_with_sweeps_cannot_be_swept_over() -> None:
 
 
 @pytest.fixture(scope="module")
-def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("presets")
+def outputs(tmp_path_factory: pytest.TempPathFactory, store_of_a_finished_job: Callable[[Path], None]) -> Path:
+    folder = tmp_path_factory.mktemp("presets")
+    store_of_a_finished_job(folder)
+    return folder
 
 
 # what the test adds to the smoke command: a data set that needs no download, no encoder, no DAML (a minute by itself)

@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -432,8 +433,13 @@ def job(folder: Path, *overrides: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def outputs(tmp_path_factory: pytest.TempPathFactory, checkpoint: tuple[Path, Any]) -> Path:
+def outputs(
+    tmp_path_factory: pytest.TempPathFactory,
+    checkpoint: tuple[Path, Any],
+    store_of_a_finished_job: Callable[[Path], None],
+) -> Path:
     folder = tmp_path_factory.mktemp("job")
+    store_of_a_finished_job(folder)
     job(folder, f"++metrics.bleurt.source=path:{checkpoint[0]}")
     return folder
 
@@ -449,7 +455,8 @@ def test_a_job_scores_the_reasons_that_its_method_gives(outputs: Path, checkpoin
     }
     assert "MF" in record["reasons"]["unscored"]
     assert "Global mean" in record["reasons"]["unscored"]
-    detail = pd.read_parquet(next((outputs / "artifacts" / "predict" / "test").rglob("detail.parquet")))
+    predicted = outputs / "artifacts" / "predict" / "test" / record["artifacts"]["predict/test"]
+    detail = pd.read_parquet(predicted / "detail.parquet")
     reviews = pd.read_parquet(next((outputs / "artifacts" / "split").rglob("data.parquet"))).set_index("row_id")
     wanted = rouge_l(detail["reason"].fillna("").tolist(), reviews.loc[detail["row_id"], "review"].tolist())
     assert scores["rouge_l"]["n"] == len(detail) == record["metrics"][0]["n"]

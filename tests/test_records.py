@@ -7,28 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
 from plain_stage import plain_stage
 
 from r4r import records
 from r4r.configuration.checks import validate
+from r4r.configuration.composing import compose, make_loader
 from r4r.configuration.schema import Config
 from r4r.errors import R4RError
-from r4r.files import conf_dir
 from r4r.pipeline.stage import Stage
 from r4r.records import cost, recording
 from r4r.stages.stage import Job
 from r4r.store.artifact import Store
 from r4r.summary import cost_line
 
+LOADER = make_loader()
 FULL = OSError(errno.ENOSPC, "No space left on device", "/data/x")
 SMALL = ["dataset.world.users=20", "dataset.world.items=10", "logger=none", "trainer=cpu", "method.max_epochs=3"]
 
 
 @pytest.fixture(scope="module")
 def config() -> Config:
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return validate(compose("config", overrides=["method=mf"]))
+    return validate(compose(LOADER, "config", ["method=mf"]))
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -136,8 +135,7 @@ def test_a_record_holds_each_groups_choice_and_what_its_methods_read(
     ],
 )
 def test_a_method_reads_the_experts_that_it_trains(method: str, reads: list[str], tmp_path: Path) -> None:
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        made = validate(compose("config", overrides=[f"method={method}"]))
+    made = validate(compose(LOADER, "config", [f"method={method}"]))
     with recording(made, tmp_path) as record:
         assert record["reads"]["method"] == reads
 

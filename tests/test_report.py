@@ -304,6 +304,7 @@ def test_table_1_is_read_from_the_split(tmp_path: Path, monkeypatch: pytest.Monk
 # figures
 
 
+@pytest.mark.usefixtures("pictures")
 def test_figures_are_pictures_of_every_variant(tmp_path: Path) -> None:
     made = [record({"x": (0.5 + s / 100, 0.7)}, strategy=strategy, seed=42 + s) for s in range(3) for strategy in FOUR]
     made.append(record({"x": (0.6, 0.8)}, dataset="music"))

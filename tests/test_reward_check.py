@@ -1,22 +1,23 @@
 """Table 5's analysis: every kind of text on the same rows, failures named and left out of all."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_dir
 
 from r4r.configuration.checks import validate
+from r4r.configuration.composing import compose, make_loader
 from r4r.configuration.preflight import preflight
 from r4r.errors import TeacherError
-from r4r.files import conf_dir
 from r4r.report import cli
 from r4r.run import run
 from r4r.stages.reward_check import KINDS
 from r4r.teacher.simulator import SimulatedTeacher
 
+LOADER = make_loader()
 REFERENCES = ("User+item bias", "Global mean", "User mean", "Item mean", "MF")
 
 RECORDS = Path(__file__).parents[1] / "experiments" / "table5"
@@ -24,15 +25,16 @@ SMOKE = ("experiment=smoke", "method=reward_check")
 
 
 def check(folder: Path, *overrides: str) -> dict[str, Any]:
-    argv = [*overrides, f"paths.outputs={folder}"]
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        run(validate(compose("config", overrides=preflight(argv))), folder / "job")
+    argv = preflight([*overrides, f"paths.outputs={folder}"], loader=LOADER)
+    run(validate(compose(LOADER, "config", argv)), folder / "job")
     return json.loads((folder / "job" / "result.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
-def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("reward_check")
+def outputs(tmp_path_factory: pytest.TempPathFactory, store_of_a_finished_job: Callable[[Path], None]) -> Path:
+    folder = tmp_path_factory.mktemp("reward_check")
+    store_of_a_finished_job(folder)
+    return folder
 
 
 def test_every_kind_is_rated_on_the_same_rows(outputs: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from hydra.core.config_store import ConfigStore
 
 from r4r import run
+from r4r.configuration.composing import make_loader
 from r4r.configuration.preflight import preflight
 from r4r.errors import ConfigError
 
@@ -91,5 +92,5 @@ def test_the_launcher_goes_with_the_presets() -> None:
 def test_a_missing_plugin_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(ConfigStore.instance().repo["hydra"]["launcher"], "submitit_slurm.yaml")
     with pytest.raises(ConfigError) as error:
-        preflight(["-m", "method=mf", "hydra/launcher=slurm"])
+        preflight(["-m", "method=mf", "hydra/launcher=slurm"], loader=make_loader())
     assert error.value.problems[0].endswith("it comes with the extra slurm: pip install '.[slurm]'")

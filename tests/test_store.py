@@ -29,6 +29,7 @@ from r4r.store.artifact import MANIFEST, Artifact, Store, write_table
 from r4r.store.journal import Journal
 from r4r.store.key import key_of
 
+LOADER = make_loader()
 OTHER_MODEL = ["llm.source=hub:some/model", f"++llm.revision={'0' * 40}"]
 GOLDEN = Path(__file__).parent / "golden" / "keys.json"
 JSON = st.recursive(
@@ -39,7 +40,7 @@ JSON = st.recursive(
 
 
 def configured(*overrides: str) -> Config:
-    return validate(compose(make_loader(), "config", ["llm=tiny", *overrides]))
+    return validate(compose(LOADER, "config", ["llm=tiny", *overrides]))
 
 
 def keys(config: Config) -> dict[str, str]:

@@ -212,6 +212,7 @@ def test_a_numeric_axis_is_a_line_two_are_a_heat_map_and_none_are_bars() -> None
     assert len(draw_sweep(words).axes[0].patches) == len(words.points)
 
 
+@pytest.mark.usefixtures("pictures")
 def test_all_files_are_written_and_texts_stay_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = mf(2, 1, 0.5)
     one["config"]["method"]["note"] = HOSTILE

@@ -3,7 +3,7 @@
 import json
 import shutil
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +65,20 @@ def artifact(outputs: Path, stage: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     return pd.read_parquet(path.parent / "data.parquet"), json.loads(path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.usefixtures("pictures")
 def test_a_whole_job_is_in_shape_what_the_simulator_gives(
-    r4r: Any, server: TeacherServer, outputs: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+    r4r: Any,
+    server: TeacherServer,
+    outputs: Path,
+    tmp_path: Path,
+    capsys: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    store_of_a_finished_job: Callable[[Path], None],
 ) -> None:
     assert r4r(*SMOKE, *at(server), PRICES) == 0
     printed = capsys.readouterr().out
     remote = last_record(outputs)
+    store_of_a_finished_job(tmp_path / "simulated")
     monkeypatch.setenv("R4R_OUTPUTS", str(tmp_path / "simulated"))
     assert r4r("experiment=smoke") == 0
     local = last_record(tmp_path / "simulated")
@@ -102,7 +110,8 @@ def test_a_whole_job_is_in_shape_what_the_simulator_gives(
     told = [found["kind"] for found in remote["findings"]]
     assert told == ["against_baseline"] * 3 + ["summaries", "filter"]
     assert all(" ".join(found["sentence"].split()) in " ".join(printed.split()) for found in remote["findings"])
-    assert len(list(outputs.rglob("result.png"))) == 1
+    drawn = [*outputs.rglob("result.png"), *outputs.rglob("acceptance.png")]
+    assert [path.stat().st_size > 1000 for path in drawn] == [True, True]
     trained = artifact(outputs, "train/predictor.lessons")[0]
     assert remote["training_pairs"]["Reason4Rec"] == len(trained)
     assert remote["training_pairs"]["MF"] == (artifact(outputs, "split")[0]["split"] == "train").sum()
@@ -255,7 +264,7 @@ def test_what_candidates_share_is_computed_once_a_pair(
 
     monkeypatch.setattr(rate, "forward_prefix", counted)
     job = [*SMOKE, *at(server), "target=reasons", "dataset.pools.total=66", "reason_source.max_hinted=3"]
-    job += ["reason_source.tau=0", "experts.reward_model.epochs=1"]
+    job += ["reason_source.tau=0", "experts.reward_model.epochs=1", "++dataset.history.summaries=planted"]
     assert r4r(*job) == 0
     _, manifest = artifact(outputs, "reasons")
     assert manifest["pairs"] > 32  # three units or more

@@ -276,7 +276,8 @@ def test_a_changed_answer_changes_the_keys_of_the_stages_that_ask_for_it(registe
         "methods/exp3rt/preferences.txt": (["method=exp3rt"], "exp3rt/teacher_preferences"),
         "methods/exp3rt/user_profile.txt": (["method=exp3rt"], "exp3rt/teacher_user_profiles"),
     }
-    configs = {name: validate(compose(make_loader(), "config", job)) for name, (job, _) in asking.items()}
+    loader = make_loader()
+    configs = {name: validate(compose(loader, "config", job)) for name, (job, _) in asking.items()}
 
     def told() -> dict[str, str]:
         """What each stage says of its teacher."""
@@ -288,10 +289,12 @@ def test_a_changed_answer_changes_the_keys_of_the_stages_that_ask_for_it(registe
             assert "simulator" in found[name]
         return found
 
+    before = told()
     for prompt in asking:
-        before = told()
         registered[prompt] = replace(registered[prompt], version=registered[prompt].version + 1)
-        assert {name for name, text in told().items() if text != before[name]} == {prompt}
+        after = told()
+        assert {name for name, text in after.items() if text != before[name]} == {prompt}
+        before = after
 
 
 def test_two_versions_of_the_simulator_are_two_teachers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,13 +7,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_dir
 from plain_stage import plain_stage
 
 from r4r.configuration.checks import validate
+from r4r.configuration.composing import compose, make_loader
 from r4r.configuration.schema import Config
 from r4r.errors import ConfigError, DataError
-from r4r.files import conf_dir
 from r4r.lm import engine
 from r4r.report import cli
 from r4r.run import run
@@ -21,13 +20,14 @@ from r4r.stages.stage import Job
 from r4r.stages.timing import Inference, time_predictions
 from r4r.store.artifact import Store
 
+LOADER = make_loader()
 METHODS = ("reason4rec", "onestep", "rec_saver", "exp3rt")
 BARE = ["++llm.dtype=float32", "~method@references.means", "~method@references.mf"]
+BARE += ["dataset.world.reviews_per_user=6"]
 
 
 def configured(*overrides: str) -> Config:
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return validate(compose("config", overrides=list(overrides)))
+    return validate(compose(LOADER, "config", list(overrides)))
 
 
 def timed(outputs: Path, method: str, *overrides: str) -> tuple[dict[str, Any], pd.DataFrame]:

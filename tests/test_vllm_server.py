@@ -24,7 +24,7 @@ from r4r.run import main
 
 SMOKE = [
     "experiment=smoke",
-    "dataset.world.users=12",
+    "dataset.world.users=8",
     "dataset.world.items=6",
     "dataset.world.reviews_per_user=6",
     "dataset.evaluate.max_rows=4",
@@ -242,6 +242,7 @@ def test_a_trained_output_head_is_refused(opened: Any, server: VLLMServer, tmp_p
 # without a server
 
 
+@pytest.mark.usefixtures("summarizer")
 def test_without_vllm_the_job_says_what_to_install(
     r4r: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

@@ -147,7 +147,7 @@ def test_no_world_of_an_experiment_is_in_it(corpus: ModuleType) -> None:
 def test_a_killed_pretraining_goes_on_as_if_nothing_had_happened(
     pretrain: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = ["--tokens", "5000", "--chapter", "2000", "--batch", "1000", "--probe-rows", "2"]
+    settings = ["--tokens", "4000", "--chapter", "2000", "--batch", "1000", "--probe-rows", "2"]
     pretrain.main(["--out", str(tmp_path / "whole"), *settings])
     chapters = []
 

@@ -47,7 +47,8 @@ class Remembering(CachingConfigRepository):
         found = super().load_config(config_path)
         if found is None or not found.path.startswith("file:"):  # registered in this process, perhaps anew
             del self.cache[f"config_path={config_path}"]
-        return found
+            return found
+        return copy.deepcopy(found)  # a composition takes over its nodes and writes its overrides into them
 
 
 def make_loader(extra_dir: str | None = None) -> ConfigLoaderImpl:

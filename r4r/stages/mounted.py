@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ def _shipped(place: str) -> dict[str, Any]:
     return node
 
 
+@cache
 def training_settings() -> frozenset[str]:
     """The settings that all experts have: they shape an adapter, or the length of a text, and no prompt."""
     from r4r.training.expert import Expert, Writer
