@@ -34,7 +34,7 @@ from r4r.stages.lessons import Pairs, StepLessons, Thought, with_thoughts
 from r4r.stages.mounted import Asked, asked
 from r4r.stages.pools import pools_stage
 from r4r.stages.rate import rate_rows
-from r4r.stages.reasons import reasons_stage
+from r4r.stages.reasons import own_reviews, reasons_stage
 from r4r.stages.reward import RATING_TOKENS
 from r4r.stages.split import evaluated_rows, split_stage
 from r4r.stages.stage import Work
@@ -234,12 +234,14 @@ def predictions_stage(config: Config, options: Options = Options()) -> Ratings |
     control, evaluate = Component(config.control).object, config.dataset.evaluate
     shown_at_test = control.histories(config, shown)
 
-    def lessons(own: Asked, pairs: Pairs, learnt: tuple[Thought, ...]) -> StepLessons:
-        return StepLessons(own, shown, pairs, learnt, _summarised(config, own), llm)
+    def taught_by(own: Asked, pairs: Pairs) -> Pairs:
+        needs_review = getattr(own.expert, "needs_review", False)
+        return replace(pairs, reasons=own_reviews(config, own)) if needs_review else pairs
 
     def trained_on(own: Asked, pairs: Pairs, learnt: tuple[Thought, ...]) -> Training:
         behind = partial(_predictor_behind, options=options, place=own.place)
-        return step_training(config, lessons(own, pairs, learnt), behind)
+        lessons = StepLessons(own, shown, taught_by(own, pairs), learnt, _summarised(config, own), llm)
+        return step_training(config, lessons, behind)
 
     learnt: tuple[Thought, ...] = ()  # what earlier steps wrote for the training pairs
     writers: list[tuple[Asked, Training]] = []
@@ -247,7 +249,15 @@ def predictions_stage(config: Config, options: Options = Options()) -> Ratings |
         trained = trained_on(own, accepted, learnt)
         if options.reason_training == "crossfit":
             texts: Any = crossfit(
-                config, own, shown, accepted, rated, learnt, _summarised(config, own), llm, options.folds
+                config,
+                own,
+                shown,
+                taught_by(own, accepted),
+                rated,
+                learnt,
+                _summarised(config, own),
+                llm,
+                options.folds,
             )
         else:
             texts = Written(own, trained, shown, rated, learnt, llm, own.max_new_tokens)
