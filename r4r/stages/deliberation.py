@@ -26,6 +26,7 @@ from r4r.progress import say
 from r4r.rows import PREDICTIONS, REVIEWS, TEXTS, Case
 from r4r.stages.controls import NoControl, check_control
 from r4r.stages.crossfit import crossfit
+from r4r.stages.distilled import distilling
 from r4r.stages.estimate import Estimate
 from r4r.stages.further import Frozen, step_training
 from r4r.stages.histories import Histories, fitted, histories
@@ -232,6 +233,7 @@ def predictions_stage(config: Config, options: Options = Options()) -> Ratings |
     accepted = Pairs(split_stage(config), pools_stage(config), reasons)
     rated = accepted if options.predictor_pairs == "accepted" else replace(accepted, reasons=None)
     control, evaluate = Component(config.control).object, config.dataset.evaluate
+    reads_at_test = last.expert.objective.material != "labels"
     shown_at_test = control.histories(config, shown)
 
     def taught_by(own: Asked, pairs: Pairs) -> Pairs:
@@ -241,6 +243,8 @@ def predictions_stage(config: Config, options: Options = Options()) -> Ratings |
     def trained_on(own: Asked, pairs: Pairs, learnt: tuple[Thought, ...]) -> Training:
         behind = partial(_predictor_behind, options=options, place=own.place)
         lessons = StepLessons(own, shown, taught_by(own, pairs), learnt, _summarised(config, own), llm)
+        if own.expert.objective.material == "labels":
+            return distilling(config, lessons)
         return step_training(config, lessons, behind)
 
     learnt: tuple[Thought, ...] = ()  # what earlier steps wrote for the training pairs
@@ -263,7 +267,8 @@ def predictions_stage(config: Config, options: Options = Options()) -> Ratings |
             texts = Written(own, trained, shown, rated, learnt, llm, own.max_new_tokens)
         learnt += (Thought(own, texts),)
         writers.append((own, trained))
-    check_control(control, last.place, learnt, bool(config.timing.rows))
+    met = learnt if reads_at_test or control.when == "always" else ()
+    check_control(control, last.place, met, bool(config.timing.rows))
     if not isinstance(control, NoControl):
         label = f"{label}, {control.name.replace('_', ' ')}"
     read = control.thoughts(config, learnt) if control.when == "always" else learnt
@@ -279,7 +284,8 @@ def predictions_stage(config: Config, options: Options = Options()) -> Ratings |
         for own, own_trained in writers:
             told += (Thought(own, written(own, own_trained)),)
         answers = written(last, trained) if isinstance(last.expert, Thinker) else None
-        fields = last, trained, shown_at_test, evaluate, control.thoughts(config, told), answers
+        thoughts = control.thoughts(config, told) if reads_at_test else ()
+        fields = last, trained, shown_at_test, evaluate, thoughts, answers
         if sample is None:
             return Ratings(*fields, label, llm)
         return SampledRatings(*fields, f"{label}, reason {sample}", llm, sample)
@@ -320,7 +326,13 @@ def _check(config: Config, options: Options, thinkers: Sequence[Asked], last: As
             f"method.reason_training=crossfit: the experts of the folds learn by sft alone, and "
             f"experts.{further[0]}.objective is another; take own"
         )
-    if options.reasons > 1 and not (thinkers or writes):
+    distilled = last.expert.objective.material == "labels"
+    if distilled and not thinkers:
+        problems.append(
+            f"experts.{last.place}.objective: learns the ratings that {last.place} gives with reasons, and this job "
+            "has no reasons; take strategy=distilled with a reason_source, or another objective"
+        )
+    if options.reasons > 1 and (distilled or not (thinkers or writes)):
         problems.append(f"method.reasons={options.reasons}: {last.place} rates without any reason; take 1")
     if options.reasons > 1 and config.timing.rows:
         problems.append(f"method.reasons={options.reasons}: predictions by several reasons are not timed; timing=none")
