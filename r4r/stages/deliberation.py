@@ -220,6 +220,8 @@ def predictions_stage(config: Config, options: Options = Options()) -> Ratings |
     label = strategy.label
     if taught and reasons is None:
         label = strategy.label_without_reason or label
+    if reasons is not None and (said := Component(config.reason_source).object.label):
+        label = f"{label}, {said}"
     places = [place for place in strategy.steps if reasons or place not in taught]
     if not places or places[-1] != strategy.steps[-1]:
         raise ConfigError(
@@ -329,8 +331,8 @@ def _check(config: Config, options: Options, thinkers: Sequence[Asked], last: As
     distilled = last.expert.objective.material == "labels"
     if distilled and not thinkers:
         problems.append(
-            f"experts.{last.place}.objective: learns the ratings that {last.place} gives with reasons, and this job "
-            "has no reasons; take strategy=distilled with a reason_source, or another objective"
+            f"experts.{last.place}.objective: learns the ratings that {last.place} gives when it reads reasons, and "
+            "here no earlier step writes any; take strategy=distilled with a reason_source, or another objective"
         )
     if options.reasons > 1 and (distilled or not (thinkers or writes)):
         problems.append(f"method.reasons={options.reasons}: {last.place} rates without any reason; take 1")

@@ -271,9 +271,9 @@ def with_sft(config: Config, place: str) -> Config:
 
 def _candidates(place: str, lessons: StepLessons) -> Any:
     """The stage of the filter's candidates."""
-    from r4r.stages.filtered import FilteredReasons
+    from r4r.stages.filtering import Filtering
 
-    if not isinstance(lessons.pairs.reasons, FilteredReasons):
+    if not isinstance(lessons.pairs.reasons, Filtering):
         raise ConfigError(
             [
                 f"experts.{place}.objective: preferences are learnt from the filter's candidates, accepted against "

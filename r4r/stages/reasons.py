@@ -38,9 +38,11 @@ class ReasonSource:
 
     Attributes:
         asks_teacher: whether the job's teacher is asked.
+        label: what the row's name in tables says of the source; empty: nothing.
     """
 
     asks_teacher: ClassVar[bool] = False
+    label: str = ""
 
     def __init__(self, name: str):
         self.name = name
