@@ -144,7 +144,7 @@ def of_candidates(candidates: pd.DataFrame, planted: pd.DataFrame) -> list[Findi
     """
     from scipy import stats
 
-    first = candidates[candidates["attempt"] == 0]
+    first = candidates[~candidates["hinted"].astype(bool)].drop_duplicates("row_id")
     if first.empty:
         return []
     match = dict(zip(planted["row_id"], planted["match"], strict=True))

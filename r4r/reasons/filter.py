@@ -38,7 +38,8 @@ def generate_then_filter(
     """Every candidate of every pair with its score and verdict, and the teacher's failures.
 
     The first `unhinted` candidates are written without the hint, up to `max_hinted` more with it, until one is
-    accepted: s_eval = |r - R(reason)| - |r - R(reference)| < tau. A candidate that gives away the rating is never scored.
+    accepted: s_eval = |r - R(reason)| - |r - R(reference)| < tau. A candidate that gives away the rating is never
+    scored.
 
     Args:
         pairs: a batch; `write` and `score` name a pair by its place in it.
