@@ -1,16 +1,19 @@
 """Reasons in training alone: a Predictor that reads none learns the ratings that it gives with them."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from r4r.configuration.checks import validate
 from r4r.configuration.composing import compose, make_loader
 from r4r.configuration.schema import Config
 from r4r.errors import ConfigError
+from r4r.files import conf_dir
 from r4r.lm.base import LanguageModel, Lora
 from r4r.lm.loss import response_loss
 from r4r.lm.rate import rate
@@ -19,6 +22,7 @@ from r4r.rows import LESSONS
 from r4r.scale import PAPER, Scale
 from r4r.stages.deliberation import Options, predictions_stage
 from r4r.stages.stage import Job
+from r4r.stages.train import training
 from r4r.store.artifact import Store
 from r4r.training.meter import Meter
 from r4r.training.objectives.base import encode
@@ -38,12 +42,28 @@ HALVES = Scale(lowest=0.5, highest=5, step=0.5)
 PROMPTS = ["music", "The user would enjoy the melody. " * 5, "The vocals are weak."]
 
 
+@cache
 def configured(*overrides: str) -> Config:
     return validate(compose(LOADER, "config", [*JOB, *overrides]))
 
 
-def keys(*overrides: str) -> dict[str, str]:
-    return {stage.name: stage.key for stage in predictions_stage(configured(*overrides)).upstream()}
+def changed(key: str, value: Any, strategy: str = "distilled") -> Config:
+    """The job of a strategy with another value at a dotted key."""
+    values = configured(f"strategy={strategy}").model_dump()
+    node: Any = values
+    *path, last = key.split(".")
+    for part in path:
+        node = node[part]
+    node[last] = value
+    return Config.model_validate(values)
+
+
+def keys(config: Config) -> dict[str, str]:
+    return {stage.name: stage.key for stage in predictions_stage(config).upstream()}
+
+
+def option(path: str, **settings: Any) -> dict[str, Any]:
+    return yaml.safe_load((Path(conf_dir()) / f"{path}.yaml").read_text(encoding="utf-8")) | settings
 
 
 # the loss
@@ -118,9 +138,11 @@ def test_a_lesson_takes_as_many_tokens_as_its_longest_text_for_each_point_where_
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Any:
-    """(the job, its last stage, its stages by name and then key) of strategy=distilled, built."""
+    """A job of strategy=distilled, and its last stage, built."""
     folder = tmp_path_factory.mktemp("distilled")
-    config = configured("strategy=distilled", f"paths.outputs={folder}", f"paths.cache={model_cache}")
+    where = {"outputs": folder, "artifacts": folder / "artifacts", "cache": model_cache}
+    config = configured("strategy=distilled")
+    config = config.model_copy(update={"paths": config.paths.model_copy(update=where)})
     job, final = Job(config, Store(config.paths.artifacts)), predictions_stage(config)
     job.materialize(final)
     return job, final
@@ -129,7 +151,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Any:
 def test_the_labels_are_the_ratings_by_the_predictor_that_learnt_with_reasons(made: Any) -> None:
     job, final = made
     student, labels = final.trained, final.trained.lessons
-    plain = predictions_stage(job.config.model_copy(update={"experts": sft(job.config)}))
+    plain = predictions_stage(configured("strategy=multistep"))
     assert labels.rater.trained.key == plain.trained.key != student.key  # shared with the job that reads reasons
     with_reasons, without = (job.materialize(s).table(LESSONS) for s in (labels.reasoned, labels.lessons))
     assert with_reasons["row_id"].tolist() == without["row_id"].tolist()
@@ -138,10 +160,9 @@ def test_the_labels_are_the_ratings_by_the_predictor_that_learnt_with_reasons(ma
     detail = pd.read_parquet(job.materialize(labels).path / "detail.parquet").sort_values("row_id")
     assert detail["row_id"].tolist() == sorted(without["row_id"])
     job.engine.load_adapter("predictor", job.materialize(labels.rater.trained).path / "adapter")
-    prefix = labels.reasoned.shown.scale
     prompts = with_reasons.set_index("row_id").loc[detail["row_id"], "prompt"]
     with job.lm.using("predictor"):
-        found = rate(job.lm, [job.chat.prompt_ids(prompt) for prompt in prompts], prefix)
+        found = rate(job.lm, [job.chat.prompt_ids(prompt) for prompt in prompts])
     kept = torch.tensor(detail[["p1", "p2", "p3", "p4", "p5"]].to_numpy(dtype=float)).float()
     torch.testing.assert_close(found, kept, rtol=0, atol=1e-4)
     handed = student.material(type("Work", (), {"of": staticmethod(job.materialize)})())
@@ -150,10 +171,6 @@ def test_the_labels_are_the_ratings_by_the_predictor_that_learnt_with_reasons(ma
     for row_id, prompt, graded in handed:
         assert graded.probabilities == pytest.approx(by_row[row_id], abs=1e-6)
         assert ANALYSIS not in prompt
-
-
-def sft(config: Config) -> dict[str, Any]:
-    return configured("strategy=multistep", f"paths.outputs={config.paths.outputs}").experts
 
 
 def test_no_reason_is_written_or_read_at_test(made: Any) -> None:
@@ -168,40 +185,43 @@ def test_no_reason_is_written_or_read_at_test(made: Any) -> None:
 
 
 def test_the_weight_of_the_soft_label_is_in_the_students_key_alone() -> None:
-    before, after = keys("strategy=distilled"), keys("strategy=distilled", "experts.predictor.objective.soft_weight=1")
+    before = keys(configured("strategy=distilled"))
+    after = keys(changed("experts.predictor.objective.soft_weight", 1.0))
     assert {name for name in after if after[name] != before[name]} == {"train/predictor", "predict/test"}
 
 
 @pytest.mark.parametrize(
-    ("overrides", "options", "told"),
+    ("key", "value", "options", "told"),
     [
-        (["strategy=distilled", "reason_source=none"], Options(), "here no earlier step writes any"),
-        (["strategy=distilled"], Options(reasons=3), "rates without any reason"),
-        (["strategy=distilled", "control=shuffled_reasons"], Options(), "reads no reason of an earlier step"),
-        (["objective@experts.reasoner.objective=distilled"], Options(), "only a last step that rates"),
+        ("reason_source", option("reason_source/none"), Options(), "here no earlier step writes any"),
+        ("control", option("control/shuffled_reasons"), Options(), "reads no reason of an earlier step"),
+        ("seed", 1, Options(reasons=3), "rates without any reason"),
+        ("experts.reasoner.objective", option("objective/distilled"), Options(), "only a last step that rates"),
         (
-            ["reason_source=filtered", "objective@experts.reward_model.objective=distilled"],
-            Options(),
-            "experts.reward_model.objective: Distilled needs labels, and this job has lessons alone",
-        ),
-        (
-            ["++dataset.history.summaries=expert", "objective@experts.summarizer.objective=dpo"],
-            Options(),
-            "experts.summarizer.objective: DPO needs preferences",
+            "experts.reasoner.objective",
+            option("objective/distilled", soft_weight=0.0),
+            Options(reason_training="crossfit"),
+            "learn by sft alone, and experts.reasoner.objective is another",
         ),
     ],
 )
 def test_what_cannot_be_learnt_is_refused_before_anything_runs(
-    overrides: list[str], options: Options, told: str
+    key: str, value: Any, options: Options, told: str
 ) -> None:
     with pytest.raises(ConfigError, match=told):
-        predictions_stage(configured(*overrides), options)
+        predictions_stage(changed(key, value), options)
+
+
+@pytest.mark.parametrize(("place", "objective"), [("reward_model", "distilled"), ("summarizer", "dpo")])
+def test_an_expert_that_is_taught_by_lessons_alone_takes_no_other_objective(place: str, objective: str) -> None:
+    config = changed(f"experts.{place}.objective", option(f"objective/{objective}"), "multistep")
+    with pytest.raises(ConfigError, match=rf"experts.{place}.objective: \w+ needs \w+, and this job has lessons alone"):
+        training(config, place, None)
 
 
 def test_reasons_of_others_in_training_are_a_control_of_it() -> None:
-    plain, controlled = (
-        keys("strategy=distilled"),
-        keys("strategy=distilled", "control=shuffled_reasons", "control.when=always"),
-    )
-    changed = {name for name in controlled if controlled[name] != plain[name]}
-    assert changed == {"train/predictor.labels", "train/predictor", "predict/test"}
+    plain = keys(configured("strategy=distilled"))
+    controlled = keys(changed("control", option("control/shuffled_reasons", when="always")))
+    assert {name for name in controlled if controlled[name] != plain[name]} == {
+        *("train/predictor.labels", "train/predictor", "predict/test")
+    }

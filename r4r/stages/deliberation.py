@@ -252,18 +252,10 @@ def predictions_stage(config: Config, options: Options = Options()) -> Ratings |
     learnt: tuple[Thought, ...] = ()  # what earlier steps wrote for the training pairs
     writers: list[tuple[Asked, Training]] = []
     for own in thinkers:
-        trained = trained_on(own, accepted, learnt)
+        trained, pairs = trained_on(own, accepted, learnt), taught_by(own, accepted)
         if options.reason_training == "crossfit":
             texts: Any = crossfit(
-                config,
-                own,
-                shown,
-                taught_by(own, accepted),
-                rated,
-                learnt,
-                _summarised(config, own),
-                llm,
-                options.folds,
+                config, own, shown, pairs, rated, learnt, _summarised(config, own), llm, options.folds
             )
         else:
             texts = Written(own, trained, shown, rated, learnt, llm, own.max_new_tokens)
