@@ -18,8 +18,8 @@ from r4r.lm.batches import pad
 from r4r.lm.loss import Example
 from r4r.lm.rating_tokens import RatingTokens, rating_tokens
 from r4r.scale import Scale
-from r4r.training.objectives.base import Material, encode
-from r4r.training.objectives.sft import SFT, rating_places
+from r4r.training.objectives.base import Material, Objective, encode
+from r4r.training.objectives.sft import rating_places
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class Labelled:
         return len(self.spelled.branches) * max(map(len, self.texts))
 
 
-class Distilled(SFT):
-    """As SFT, but that the rating's part in the loss is mixed with the cross-entropy to the soft label."""
+class Distilled(Objective):
+    """SFT, but that the rating's part in the loss is mixed with the cross-entropy to the soft label."""
 
     material: ClassVar[Material] = "labels"
 
@@ -81,8 +81,7 @@ class Distilled(SFT):
             soft_weight: of the soft label in the rating's part of the loss; the true rating has the rest. 0 is SFT.
             loss_on: as of SFT.
         """
-        super().__init__(loss_on)
-        self.soft_weight = soft_weight
+        self.soft_weight, self.loss_on = soft_weight, loss_on
 
     def encode(self, lm: LanguageModel, texts: Sequence[tuple[int, str, Graded]]) -> list[Any]:
         lessons = encode(lm, [(row_id, prompt, graded.response) for row_id, prompt, graded in texts])
