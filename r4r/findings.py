@@ -144,7 +144,9 @@ def of_candidates(candidates: pd.DataFrame, planted: pd.DataFrame) -> list[Findi
     """
     from scipy import stats
 
-    first = candidates[~candidates["hinted"].astype(bool)]
+    first = candidates[~candidates["hinted"].astype(bool)].drop_duplicates("row_id")
+    if first.empty:
+        return []
     match = dict(zip(planted["row_id"], planted["match"], strict=True))
     agrees = [
         agrees_with_match(reason, match[row_id])

@@ -87,7 +87,8 @@ class Lesson:
 
     Attributes:
         rating: the true one.
-        reason: the training reason of the pair, from whichever source; empty where the strategy has none.
+        reason: the training reason of the pair, from whichever source; empty where the strategy has none. For a step
+            that learns to write reviews, the target's own review.
         summarised: the case with its histories summarised, for experts that write summaries themselves.
     """
 

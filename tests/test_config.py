@@ -102,8 +102,9 @@ def test_every_option_makes_a_valid_job(group: str, option: str) -> None:
         own.append("objective@experts.reasoner.objective=grpo")
     if group == "dataset" and not option.startswith("simulated"):
         own.append("teacher=openai")  # the default one reads the simulated world alone
-    if option in ("onestep", "cot") and group == "expert":
-        own.append(f"strategy={option}")  # mounts it, so that it can be swapped
+    mounted_by = {"onestep": "onestep", "cot": "cot", "reviewer": "hypothetical_review"}
+    if option in mounted_by and group == "expert":
+        own.append(f"strategy={mounted_by[option]}")  # mounts it, so that it can be swapped
     if option.startswith(("rec_saver", "exp3rt", "reczero", "recone")) and group == "expert":
         own.append(f"method={'exp3rt' if option.startswith('exp3rt') else option}")
     validate(composed(override, *own))

@@ -12,6 +12,7 @@ from r4r.experts.cot import ChainOfThought
 from r4r.experts.onestep import OneStep
 from r4r.experts.predictor import Predictor
 from r4r.experts.reasoner import Reasoner
+from r4r.experts.reviewer import Reviewer
 from r4r.experts.reward_model import RewardModel
 from r4r.experts.steps import hinted
 from r4r.experts.summarizer import Summarizer, clean_summary
@@ -62,6 +63,7 @@ RENDERED = {
     "summarizer_example": lambda: SUMMARIZER.teacher_prompt("Music", "Kind of Blue", "4.0", "The tunes {stay}."),
     "reasoner": lambda: REASONER.prompt(CASE),
     "reasoner_without_history": lambda: REASONER.prompt(NOBODY),
+    "reviewer": lambda: shipped(Reviewer).prompt(CASE),
     "hint": lambda: hinted(REASONER.prompt(CASE), 4.0, PAPER),
     "predictor": lambda: PREDICTOR.prompt(CASE.thinking(REASON)),
     "predictor_without_reason": lambda: PREDICTOR.prompt(CASE),

@@ -8,11 +8,11 @@ from r4r.rows import Case, Lesson
 class Reasoner(Thinker):
     """Reads both histories WITHOUT ratings; writes one paragraph of rationale."""
 
-    templates = ("reasoner",)
+    templates: tuple[str, ...] = ("reasoner",)
 
     def prompt(self, case: Case) -> str:
         return self.render(
-            "reasoner",
+            self.templates[0],
             user_history=history_block((title, None, text) for title, _, text in case.user_history),
             item_history=history_block((title, None, text) for title, _, text in case.item_history),
             category=case.category,

@@ -17,6 +17,7 @@ class Thinker(Writer):
     """A step that writes a text about each target, which later steps read among the case's thoughts."""
 
     needs_reason: ClassVar[bool] = True  # learns from training reasons: where the job has none, the step is left out
+    needs_review: ClassVar[bool] = False  # learns from the targets' own reviews: its lessons have them as their reasons
     needs_summaries: ClassVar[bool] = False  # learns to write the histories' summaries too
 
     def prompt(self, case: Case) -> str:

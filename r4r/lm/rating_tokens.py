@@ -59,6 +59,14 @@ class RatingTokens:
         Args:
             logits: of each branch's tokens, [rows, tokens] (log-probabilities do as well: a constant a row drops out).
         """
+        return self._totals(logits).softmax(dim=-1)
+
+    def logps(self, logits: Sequence[Tensor]) -> Tensor:
+        """Logarithms of the same, [rows, values], float32."""
+        return self._totals(logits).log_softmax(dim=-1)
+
+    def _totals(self, logits: Sequence[Tensor]) -> Tensor:
+        """Log-likelihood of each value's whole string, [rows, values]."""
         likelihoods = [found.float().log_softmax(dim=-1) for found in logits]
         rows = likelihoods[0].shape[0]
         values = []
@@ -68,7 +76,7 @@ class RatingTokens:
                 if tail[: len(branch.path)] == branch.path:
                     total = total + found[:, branch.tokens.index(tail[len(branch.path)])]
             values.append(total)
-        return torch.stack(values, dim=1).softmax(dim=-1)
+        return torch.stack(values, dim=1)
 
 
 @lru_cache(maxsize=16)

@@ -79,10 +79,15 @@ def row_seeds(seed: int, prompts: Sequence[str]) -> list[int]:
 
 
 def write_texts(
-    engine: Engine, prompts: Sequence[str], max_new_tokens: int, temperature: float = 0.0, seed: int = 0
+    engine: Engine,
+    prompts: Sequence[str],
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    seed: int = 0,
+    adapter: str | None = None,
 ) -> list[Written]:
-    """The bare base model's answers, in the prompts' order."""
+    """Answers in the prompts' order; without an adapter, the bare base model's."""
     found: dict[int, Written] = {}
-    for places, texts in write_batches(engine, prompts, max_new_tokens, None, temperature, seed):
+    for places, texts in write_batches(engine, prompts, max_new_tokens, adapter, temperature, seed):
         found.update(zip(places, texts, strict=True))
     return [found[place] for place in range(len(prompts))]

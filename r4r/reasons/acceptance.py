@@ -43,8 +43,13 @@ def plot_acceptance(candidates: pd.DataFrame, tau: float, path: Path) -> None:
     left.bar(attempts, by_attempt["mean"], color="tab:blue")
     for attempt, size, share in by_attempt.reset_index().itertuples(index=False):
         left.annotate(f"of {size}", (attempt, share), ha="center", va="bottom", fontsize=8)
-    left.set_xticks(attempts, ["no hint" if attempt == 0 else str(attempt) for attempt in attempts])
-    left.set(xlabel="attempt (1 and above: with the hint)", ylabel="share accepted", ylim=(0, 1.1))
+    hints = bool(candidates["hinted"].any())
+    left.set_xticks(attempts, ["no hint" if hints and attempt == 0 else str(attempt) for attempt in attempts])
+    left.set(
+        xlabel="attempt (1 and above: with the hint)" if hints else "attempt, from 0",
+        ylabel="share accepted",
+        ylim=(0, 1.1),
+    )
     scored = candidates[candidates["s_eval"].notna()]
     if not scored.empty:
         edges = np.histogram_bin_edges(scored["s_eval"], bins=30)

@@ -26,12 +26,20 @@ class Pair:
 
 
 def generate_then_filter(
-    pairs: Sequence[Pair], write: Write, score: Score, max_hinted: int, tau: float, reference: str, scale: Scale = PAPER
+    pairs: Sequence[Pair],
+    write: Write,
+    score: Score,
+    max_hinted: int,
+    tau: float,
+    reference: str,
+    scale: Scale = PAPER,
+    unhinted: int = 1,
 ) -> tuple[list[dict[str, Any]], list[TeacherError]]:
     """Every candidate of every pair with its score and verdict, and the teacher's failures.
 
-    Candidate 0 is written without the hint, up to `max_hinted` more with it, until one is accepted:
-    s_eval = |r - R(reason)| - |r - R(reference)| < tau. A candidate that gives away the rating is never scored.
+    The first `unhinted` candidates are written without the hint, up to `max_hinted` more with it, until one is
+    accepted: s_eval = |r - R(reason)| - |r - R(reference)| < tau. A candidate that gives away the rating is never
+    scored.
 
     Args:
         pairs: a batch; `write` and `score` name a pair by its place in it.
@@ -47,10 +55,10 @@ def generate_then_filter(
     rows: list[dict[str, Any]] = []
     failures: list[TeacherError] = []
     open_pairs = everyone
-    for attempt in range(max_hinted + 1):
+    for attempt in range(unhinted + max_hinted):
         if not open_pairs:
             break
-        hinted = attempt > 0
+        hinted = attempt >= unhinted
         answers = write(open_pairs, attempt, hinted)
         failures += [answer for answer in answers if isinstance(answer, TeacherError)]
         written = [(n, answer) for n, answer in zip(open_pairs, answers, strict=True) if isinstance(answer, str)]

@@ -11,7 +11,7 @@ from r4r.errors import TeacherError, TooManyFailures
 from r4r.stages.stage import Job
 from r4r.stages.teachers import Tally
 from r4r.store.journal import Journal, Row
-from r4r.teacher.base import Answer, Call
+from r4r.teacher.base import Answer, Call, Teacher
 from r4r.teacher.price import dollars, price_of, tokens_about
 
 UNIT = 16  # prompts whose answers are kept together
@@ -26,8 +26,12 @@ class Asking:
     The tally is of all answers that the artifact is made of, whichever run paid them.
     """
 
-    def __init__(self, job: Job, journal: Journal):
-        self._job = job
+    def __init__(self, job: Job, journal: Journal, teacher: Teacher | None = None):
+        """
+        Args:
+            teacher: who is asked, however many calls fail; None: the job's.
+        """
+        self._job, self._teacher = job, teacher
         self._total, self._fresh = Tally(), Tally()
         for row in journal.rows():
             self._total.add(row.get(ASKED, {}))
@@ -38,11 +42,12 @@ class Asking:
             TooManyFailures: a larger share failed than teacher.max_failed_share.
             TeacherStopped: as Teacher.ask.
         """
-        outcomes: list[Answer | TeacherError] = self._job.teacher.ask(calls)
+        teacher: Teacher = self._teacher or self._job.teacher
+        outcomes = teacher.ask(calls)
         self._fresh.count(outcomes)
         self._total.count(outcomes)
         limit, failed, asked = self._job.config.teacher.max_failed_share, self._total.failed, self._total.calls
-        if asked >= ENOUGH and failed > limit * asked:
+        if self._teacher is None and asked >= ENOUGH and failed > limit * asked:
             kinds = sorted({str(outcome) for outcome in outcomes if isinstance(outcome, TeacherError)})
             raise TooManyFailures(
                 f"{failed} of {asked} teacher calls failed, more than teacher.max_failed_share={limit:g} allows; "

@@ -26,6 +26,7 @@ from r4r.progress import say
 from r4r.rows import PREDICTIONS, REVIEWS, TEXTS, Case
 from r4r.stages.controls import NoControl, check_control
 from r4r.stages.crossfit import crossfit
+from r4r.stages.distilled import distilling
 from r4r.stages.estimate import Estimate
 from r4r.stages.further import Frozen, step_training
 from r4r.stages.histories import Histories, fitted, histories
@@ -34,7 +35,7 @@ from r4r.stages.lessons import Pairs, StepLessons, Thought, with_thoughts
 from r4r.stages.mounted import Asked, asked
 from r4r.stages.pools import pools_stage
 from r4r.stages.rate import rate_rows
-from r4r.stages.reasons import reasons_stage
+from r4r.stages.reasons import own_reviews, reasons_stage
 from r4r.stages.reward import RATING_TOKENS
 from r4r.stages.split import evaluated_rows, split_stage
 from r4r.stages.stage import Work
@@ -219,6 +220,8 @@ def predictions_stage(config: Config, options: Options = Options()) -> Ratings |
     label = strategy.label
     if taught and reasons is None:
         label = strategy.label_without_reason or label
+    if reasons is not None and (said := Component(config.reason_source).object.label):
+        label = f"{label}, {said}"
     places = [place for place in strategy.steps if reasons or place not in taught]
     if not places or places[-1] != strategy.steps[-1]:
         raise ConfigError(
@@ -232,28 +235,34 @@ def predictions_stage(config: Config, options: Options = Options()) -> Ratings |
     accepted = Pairs(split_stage(config), pools_stage(config), reasons)
     rated = accepted if options.predictor_pairs == "accepted" else replace(accepted, reasons=None)
     control, evaluate = Component(config.control).object, config.dataset.evaluate
+    reads_at_test = last.expert.objective.material != "labels"
     shown_at_test = control.histories(config, shown)
 
-    def lessons(own: Asked, pairs: Pairs, learnt: tuple[Thought, ...]) -> StepLessons:
-        return StepLessons(own, shown, pairs, learnt, _summarised(config, own), llm)
+    def taught_by(own: Asked, pairs: Pairs) -> Pairs:
+        needs_review = getattr(own.expert, "needs_review", False)
+        return replace(pairs, reasons=own_reviews(config, own)) if needs_review else pairs
 
     def trained_on(own: Asked, pairs: Pairs, learnt: tuple[Thought, ...]) -> Training:
         behind = partial(_predictor_behind, options=options, place=own.place)
-        return step_training(config, lessons(own, pairs, learnt), behind)
+        lessons = StepLessons(own, shown, taught_by(own, pairs), learnt, _summarised(config, own), llm)
+        if own.expert.objective.material == "labels":
+            return distilling(config, lessons)
+        return step_training(config, lessons, behind)
 
     learnt: tuple[Thought, ...] = ()  # what earlier steps wrote for the training pairs
     writers: list[tuple[Asked, Training]] = []
     for own in thinkers:
-        trained = trained_on(own, accepted, learnt)
+        trained, pairs = trained_on(own, accepted, learnt), taught_by(own, accepted)
         if options.reason_training == "crossfit":
             texts: Any = crossfit(
-                config, own, shown, accepted, rated, learnt, _summarised(config, own), llm, options.folds
+                config, own, shown, pairs, rated, learnt, _summarised(config, own), llm, options.folds
             )
         else:
             texts = Written(own, trained, shown, rated, learnt, llm, own.max_new_tokens)
         learnt += (Thought(own, texts),)
         writers.append((own, trained))
-    check_control(control, last.place, learnt, bool(config.timing.rows))
+    met = learnt if reads_at_test or control.when == "always" else ()
+    check_control(control, last.place, met, bool(config.timing.rows))
     if not isinstance(control, NoControl):
         label = f"{label}, {control.name.replace('_', ' ')}"
     read = control.thoughts(config, learnt) if control.when == "always" else learnt
@@ -269,7 +278,8 @@ def predictions_stage(config: Config, options: Options = Options()) -> Ratings |
         for own, own_trained in writers:
             told += (Thought(own, written(own, own_trained)),)
         answers = written(last, trained) if isinstance(last.expert, Thinker) else None
-        fields = last, trained, shown_at_test, evaluate, control.thoughts(config, told), answers
+        thoughts = control.thoughts(config, told) if reads_at_test else ()
+        fields = last, trained, shown_at_test, evaluate, thoughts, answers
         if sample is None:
             return Ratings(*fields, label, llm)
         return SampledRatings(*fields, f"{label}, reason {sample}", llm, sample)
@@ -310,7 +320,13 @@ def _check(config: Config, options: Options, thinkers: Sequence[Asked], last: As
             f"method.reason_training=crossfit: the experts of the folds learn by sft alone, and "
             f"experts.{further[0]}.objective is another; take own"
         )
-    if options.reasons > 1 and not (thinkers or writes):
+    distilled = last.expert.objective.material == "labels"
+    if distilled and not thinkers:
+        problems.append(
+            f"experts.{last.place}.objective: learns the ratings that {last.place} gives when it reads reasons, and "
+            "here no earlier step writes any; take strategy=distilled with a reason_source, or another objective"
+        )
+    if options.reasons > 1 and (distilled or not (thinkers or writes)):
         problems.append(f"method.reasons={options.reasons}: {last.place} rates without any reason; take 1")
     if options.reasons > 1 and config.timing.rows:
         problems.append(f"method.reasons={options.reasons}: predictions by several reasons are not timed; timing=none")

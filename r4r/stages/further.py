@@ -18,6 +18,7 @@ from r4r.rewards.base import Bench, Known, Rate, WeightedSum
 from r4r.rows import CANDIDATES, REVIEWS, Case, Lesson, Schema
 from r4r.stages.estimate import Estimate
 from r4r.stages.histories import Histories, fitted
+from r4r.stages.identity import llm_identity
 from r4r.stages.lessons import Pairs, StepLessons, Thought, with_thoughts
 from r4r.stages.mounted import Asked, mounted
 from r4r.stages.reward import RewardScorer, TargetReviews, reward_model_stage, target_reviews
@@ -257,8 +258,8 @@ def furthered(
         trained = reward_model_stage(config)
         raters["reward_model"] = Frozen(Asked(trained.expert.node, "reward_model"), trained)
     reviews = target_reviews(config) if "reward_model" in needs else None
-    plain = training(config, place, material)
-    return Furthered(plain.expert, plain.lessons, plain.llm, plain.trainer, plain.seed, start, raters, reviews)
+    identity = llm_identity(config), config.trainer.identity(), config.seed
+    return Furthered(own, material, *identity, start, raters, reviews)
 
 
 def with_sft(config: Config, place: str) -> Config:
@@ -270,9 +271,9 @@ def with_sft(config: Config, place: str) -> Config:
 
 def _candidates(place: str, lessons: StepLessons) -> Any:
     """The stage of the filter's candidates."""
-    from r4r.stages.filtered import FilteredReasons
+    from r4r.stages.filtering import Filtering
 
-    if not isinstance(lessons.pairs.reasons, FilteredReasons):
+    if not isinstance(lessons.pairs.reasons, Filtering):
         raise ConfigError(
             [
                 f"experts.{place}.objective: preferences are learnt from the filter's candidates, accepted against "

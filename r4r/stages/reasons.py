@@ -38,9 +38,11 @@ class ReasonSource:
 
     Attributes:
         asks_teacher: whether the job's teacher is asked.
+        label: what the row's name in tables says of the source; empty: nothing.
     """
 
     asks_teacher: ClassVar[bool] = False
+    label: str = ""
 
     def __init__(self, name: str):
         self.name = name
@@ -75,8 +77,7 @@ class TextSource(ReasonSource):
         raise NotImplementedError
 
     def stage(self, config: Config, node: Mapping[str, Any]) -> Stage:
-        limit = min(config.dataset.history.review_tokens, asked(config, "reasoner").max_new_tokens)
-        reviews = TargetReviews(Cut(limit, tokenizer_identity(config)))
+        reviews = reviews_to_write(config, asked(config, "reasoner"))
         return TextReasons(Component(node), split_stage(config), pools_stage(config), reviews)
 
 
@@ -107,6 +108,33 @@ class TextReasons(Stage):
         kept = kept[kept["reason"] != ""]
         write_table(work.folder / "data.parquet", kept, REASONS)
         return {"pairs": len(rows), "kept": len(kept), "dropped": {"empty text": len(rows) - len(kept)}}
+
+
+@dataclass(frozen=True)
+class OwnReviews(TextReasons):
+    """The targets' own reviews, for a step that learns to write them.
+
+    Attributes:
+        place: the step's.
+    """
+
+    place: str
+
+    @property
+    def name(self) -> str:
+        return f"train/{self.place}.reviews"
+
+
+def own_reviews(config: Config, own: Asked) -> OwnReviews:
+    """The stage of the reviews that a step learns to write."""
+    source = Component({"_target_": f"{__name__}.{ReviewGuided.__name__}", "name": "review"})
+    return OwnReviews(source, split_stage(config), pools_stage(config), reviews_to_write(config, own), own.place)
+
+
+def reviews_to_write(config: Config, own: Asked) -> TargetReviews:
+    """Targets' own reviews, cut to what an expert may write."""
+    limit = min(config.dataset.history.review_tokens, own.max_new_tokens)
+    return TargetReviews(Cut(limit, tokenizer_identity(config)))
 
 
 class TeacherSource(ReasonSource):

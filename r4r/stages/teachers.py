@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from r4r.configuration.schema import Config
 from r4r.configuration.teachers import BatchConfig, LocalConfig, RemoteConfig, SimulatorConfig
@@ -12,6 +12,9 @@ from r4r.stages.identity import teacher_identity
 from r4r.teacher.base import Answer, Call, Teacher
 from r4r.teacher.local import LocalTeacher
 from r4r.teacher.simulator import SimulatedTeacher
+
+if TYPE_CHECKING:
+    from r4r.lm.engine import Engine
 
 CACHE = "teacher.sqlite"  # below paths.outputs: paid work is no throw-away cache
 
@@ -107,6 +110,15 @@ def _local(config: Config, teacher: LocalConfig) -> LocalTeacher:
         batch_tokens=teacher.batch_tokens,
     )
     engine = HF(LanguageModel.load(spec, config.trainer, config.paths.cache))
+    return in_process(engine, teacher_identity(config), config.seed)
+
+
+def in_process(engine: "Engine", identity: dict[str, Any], seed: int, adapter: str | None = None) -> LocalTeacher:
+    """A model of this process as a teacher.
+
+    Args:
+        adapter: the expert that writes, ready on the base model; None: the bare base model.
+    """
 
     def write(
         prompts: Sequence[str], max_tokens: int, temperature: float, seed: int
@@ -115,7 +127,7 @@ def _local(config: Config, teacher: LocalConfig) -> LocalTeacher:
 
         return [
             (text.text, text.tokens_in, text.tokens_out, text.finished)
-            for text in write_texts(engine, prompts, max_tokens, temperature, seed)
+            for text in write_texts(engine, prompts, max_tokens, temperature, seed, adapter)
         ]
 
-    return LocalTeacher(write, teacher_identity(config), config.seed)
+    return LocalTeacher(write, identity, seed)

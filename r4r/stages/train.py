@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from r4r.configuration.schema import Config
-from r4r.errors import DataError
+from r4r.errors import ConfigError, DataError
 from r4r.pipeline.stage import Stage
 from r4r.rows import LESSONS
 from r4r.stages.estimate import Estimate
@@ -19,8 +19,8 @@ from r4r.store.artifact import Artifact, write_table
 from r4r.training.expert import Expert
 from r4r.training.fit import fit
 
-Texts = list[tuple[int, str, str]]
-"""(row_id, prompt, response) of each training example."""
+Texts = list[tuple[int, str, Any]]
+"""(row_id, prompt, response) of each training example; or in the response's place what else its objective learns."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,33 @@ class Training(Stage):
         return _takes(self.expert.place, self.expert.node["epochs"])
 
     def build(self, work: Work) -> dict[str, Any]:
-        table = work.of(self.lessons).table(LESSONS)
-        texts = list(zip(table["row_id"].tolist(), table["prompt"], table["response"], strict=True))
         own = self.expert.expert
-        texts, held_out = hold_out(texts, own.validation_share, self.seed, self.expert.place)
+        texts, held_out = hold_out(self.material(work), own.validation_share, self.seed, self.expert.place)
         return _fit(work, self.expert.place, own, texts, held_out, self.seed)
+
+    def material(self, work: Work) -> Texts:
+        """What the expert's objective makes examples of."""
+        table = work.of(self.lessons).table(LESSONS)
+        return list(zip(table["row_id"].tolist(), table["prompt"], table["response"], strict=True))
 
 
 def training(config: Config, place: str, lessons: Any) -> Training:
-    """The stage that trains the expert at `experts.<place>`."""
-    return Training(mounted(config, place), lessons, llm_identity(config), config.trainer.identity(), config.seed)
+    """The stage that trains the expert at `experts.<place>` on lessons.
+
+    Raises:
+        ConfigError: its objective learns from something else.
+    """
+    own = mounted(config, place)
+    objective = own.expert.objective
+    if objective.material != "lessons" or objective.starts_from:
+        wants = objective.material if objective.material != "lessons" else "an adapter to begin with"
+        raise ConfigError(
+            [
+                f"experts.{place}.objective: {type(objective).__name__} needs {wants}, and this job has lessons alone "
+                f"for {place}; take objective@experts.{place}.objective=sft"
+            ]
+        )
+    return Training(own, lessons, llm_identity(config), config.trainer.identity(), config.seed)
 
 
 def hold_out(lessons: Texts, share: float, seed: int, place: str) -> tuple[Texts, Texts]:

@@ -12,7 +12,7 @@ from r4r.lm.base import LanguageModel
 from r4r.lm.loss import Example
 from r4r.training.meter import Meter
 
-Material = Literal["lessons", "preferences", "prompts"]
+Material = Literal["lessons", "preferences", "prompts", "labels"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Objective:
 
     Attributes:
         material: what the stage hands to `encode`: lessons (row_id, prompt, response), preferences (row_id, prompt,
-            (chosen, rejected)), or prompts (row_id, prompt, tokens that an answer may take).
+            (chosen, rejected)), prompts (row_id, prompt, tokens that an answer may take), or labels (row_id, prompt,
+            Graded): lessons of a last step that reads no reason, with the ratings that the same expert gives with them.
         starts_from: name of the objective whose adapter of the same expert this one begins with; None: a fresh
             adapter. `fit` is handed its folder as `start`.
         needs: services that `fit` must be handed by these names (`reward`: scores answers).
