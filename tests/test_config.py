@@ -80,7 +80,7 @@ def changed(cfg: DictConfig, **values: Any) -> DictConfig:
 
 def test_the_default_job_is_the_documented_one(default: DictConfig) -> None:
     config = validate(default)
-    assert (config.dataset.name, config.llm.name, config.teacher.kind) == ("simulated", "smollm2_135m", "simulator")
+    assert (config.dataset.name, config.llm.name, config.teacher.kind) == ("simulated_medium", "world_3m", "simulator")
     assert (config.method["name"], config.strategy.name, config.reason_source["name"]) == (
         "reason4rec",
         "multistep",

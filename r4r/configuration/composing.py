@@ -59,7 +59,7 @@ def make_loader(extra_dir: str | None = None) -> ConfigLoaderImpl:
         extra = f"file://{Path(extra_dir).absolute()}"
         path.prepend(provider="command-line", path=extra, anchor=SearchPathQuery(provider="schema"))
     loader = ConfigLoaderImpl(config_search_path=path)
-    loader.repository = Remembering(loader.repository)
+    loader.repository = Remembering(loader.repository)  # type: ignore[assignment]  # Hydra's field names the class
     return loader
 
 

@@ -77,7 +77,7 @@ class Filtered(ReasonSource):
         super().__init__(name)
         self.max_hinted, self.tau, self.reference = max_hinted, tau, reference
 
-    def stage(self, config: Config, node: Mapping[str, Any]) -> FilteredReasons:
+    def stage(self, config: Config, node: Mapping[str, Any]) -> Filtering:
         pairs = expert_pairs(config)
         return FilteredReasons(
             pools_stage(config),

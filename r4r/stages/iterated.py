@@ -137,12 +137,12 @@ class Iterated(Filtered):
             )
         reasons: Filtering = super().stage(config, node)
         sft, shown = with_sft(config, REASONER), histories(config, strategy.histories)
-        common = [getattr(reasons, each.name) for each in fields(Filtering)]
+        common: list[Any] = [getattr(reasons, each.name) for each in fields(Filtering)]
         limit = reasons.expert.max_new_tokens
         for number in range(1, self.rounds + 1):
             pairs = Pairs(reasons.shown.split, reasons.pools, reasons)
             lessons = StepLessons(reasons.expert, shown, pairs, (), None, reasons.llm)
             trained = training(sft, REASONER, lessons)
-            own = self.candidates, self.temperature, limit, number, config.seed
-            reasons = IteratedReasons(*common, reasons, trained, *own)
+            own: list[Any] = [reasons, trained, self.candidates, self.temperature, limit, number, config.seed]
+            reasons = IteratedReasons(*common, *own)
         return reasons
