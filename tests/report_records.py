@@ -91,7 +91,7 @@ def record(
             ],
             "artifacts": {
                 "split": split,
-                "predict/test": f"{method}{strategy}{source}{seed}{given}{sorted(scores.items())}",
+                "predict/test": f"{method}{strategy}{source}{seed}{given}{sorted(scores.items())}".replace("/", "-"),
             },
         }
     return made | more

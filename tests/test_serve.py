@@ -1,5 +1,7 @@
 """A finished run's pipeline, from Python: the job's own reasons and ratings, and those of other cases and reasons."""
 
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +13,7 @@ import pytest
 from served_job import copied, do, predicted
 
 import r4r
-from r4r.errors import ConfigError, DataError, StoreError
+from r4r.errors import ConfigError, DataError, R4RError, StoreError
 from r4r.report.records import Run
 from r4r.rows import Case
 from r4r.serve.aspects import add, aspects, strike
@@ -165,6 +167,8 @@ def test_what_is_missing_is_named_and_not_made(finished: Run, tmp_path: Path) ->
         r4r.load(here)
     with pytest.raises(DataError, match="nowhere: there is no such folder"):
         r4r.load(here / "nowhere")
+    with pytest.raises(DataError, match="no run is named"):
+        r4r.load("")
 
 
 def test_a_run_without_a_preset_is_loaded_like_one_with(finished: Run) -> None:
@@ -173,10 +177,72 @@ def test_a_run_without_a_preset_is_loaded_like_one_with(finished: Run) -> None:
     assert_same_as_the_job(r4r.load(plain))
 
 
-def test_a_method_without_deliberation_is_refused(finished: Run) -> None:
-    method = {"_target_": "r4r.methods.means.Means", "name": "means"}
-    with pytest.raises(ConfigError, match=r"method=means: only runs of method=reason4rec"):
-        r4r.load(Run(finished.path, {**finished.record, "config": {**finished.config, "method": method}}))
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("method=exp3rt", "method=exp3rt: only runs whose steps are a strategy's"),
+        ("method=rec_saver", "method=rec_saver: only runs whose steps are a strategy's"),
+        ("method.reasons=2", "method.reasons=2: its ratings are means over several reasons"),
+        ("control=verdict_alone", "control=verdict_alone: what its ratings read"),
+        ("control=shuffled_histories", "control=shuffled_histories: what its ratings read"),
+    ],
+)
+def test_what_gives_no_ratings_of_a_reason_of_its_own_is_refused(finished: Run, override: str, told: str) -> None:
+    composed = r4r.compose("experiment=smoke", override).config
+    parts = {name: dict(getattr(composed, name)) for name in ("method", "control", "experts")}
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        r4r.load(Run(finished.path, {**finished.record, "config": {**finished.config, **parts}}))
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        (lambda record: "", "is not JSON"),
+        (lambda record: json.dumps(record)[:9000], "is not JSON"),
+        (lambda record: "[]", "no whole record"),
+        (lambda record: json.dumps({**record, "artifacts": {"split": "../../etc"}}), "artifacts.split"),
+        (lambda record: json.dumps({**record, "artifacts": {"split": "/etc"}}), "artifacts.split"),
+        (lambda record: json.dumps({**record, "artifacts": {"../split": "0"}}), "artifacts.../split"),
+        (lambda record: json.dumps({**record, "config": {}}), "has no value"),
+        (lambda record: json.dumps({**record, "config": {**record["config"], "plugins": 5}}), "code outside r4r: 5"),
+        (lambda record: json.dumps({**record, "config": {**record["config"], "experts": {}}}), "is not mounted"),
+    ],
+)
+def test_a_record_that_is_half_written_or_tampered_with_is_told(
+    finished: Run, tmp_path: Path, edit: Any, told: str
+) -> None:
+    (tmp_path / "result.json").write_text(edit(finished.record), encoding="utf-8")
+    with pytest.raises(R4RError, match=re.escape(told)):
+        r4r.load(tmp_path, artifacts=finished.config["paths"]["artifacts"])
+
+
+@pytest.mark.parametrize(
+    ("ask", "told"),
+    [
+        (lambda p, case: p.rate(case, float("nan")), "a reason should be text, and nan is of type float"),
+        (lambda p, case: p.ratings([case], [5]), "a reason should be text"),
+        (lambda p, case: p.rate(case, "so " * 100_000), "the reason, of 300,000 characters, is too long"),
+        (lambda p, case: p.find(["U00000"], "A00000"), r"user ['U00000'] is not in the data"),
+        (lambda p, case: p.find("U00000", "\ud800"), "is not in the data"),
+        (lambda p, case: p.explanations([("U00000",)]), "should be (user_id, item_id)"),
+        (lambda p, case: p.saying(case, b"x"), "a preference: should be text"),
+        (lambda p, case: p.case(None, [], "t"), "user_reviews: should be a list of reviews"),
+        (lambda p, case: p.case([], pd.DataFrame(), "t"), "item_reviews: should be a list of reviews"),
+        (lambda p, case: p.case([], [], ["t"]), "title: should be text"),
+        (lambda p, case: p.case([{"rating": True}], [], "t"), "user_reviews[0].rating: should be a number"),
+        (lambda p, case: p.case([{"rating": float("nan")}], [], "t"), "user_reviews[0].rating: should be a finite"),
+    ],
+)
+def test_odd_values_are_told(pipeline: Pipeline, ask: Any, told: str) -> None:
+    with pytest.raises(DataError, match=re.escape(told)):
+        ask(pipeline, pipeline.case([], [], "t"))
+
+
+def test_values_of_tables_and_half_characters_are_taken(pipeline: Pipeline) -> None:
+    user, item = pairs(pipeline, predicted(pipeline.run).index)[0]
+    time = pipeline.data.rows["timestamp"].iloc[-1]  # of numpy's type
+    assert pipeline.find(user, item, time) == pipeline.find(user, item, int(time))
+    assert pipeline.case([{"rating": 5, "review": "warm\ud800"}], [], "t").user[0].review == "warm"
 
 
 def test_another_r4r_or_other_prompts_are_told(finished: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,8 @@ import base64
 import hashlib
 import json
 import re
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from r4r.serve.guard import MOST_BYTES, Guard
 
 HOME = "http://127.0.0.1:8765"
 HOSTS = {"127.0.0.1", "localhost", "[::1]"}
+A_PAIR = {"user_id": "x", "item_id": "y"}
 
 
 @pytest.fixture(scope="module")
@@ -129,16 +132,77 @@ def test_someone_new_is_summarised_at_once(client: TestClient, log: Path) -> Non
         ("/api/rate", {"case": {"user_id": "x", "item_id": "y"}, "kind": "edit", "reason": "a" * 4001}, "at most 4000"),
         ("/api/rate", {"case": {"user_id": "x", "item_id": "y"}, "kind": "retrain"}, "Input should be"),
         ("/api/rate", [], "Input should be"),
+        ("/api/rate", {"case": A_PAIR, "kind": "edit", "reason": None}, "reason: Input should be a valid string"),
+        ("/api/rate", {"case": A_PAIR, "kind": "edit", "reason": "\ud800"}, "reason: Input should be a valid string"),
+        ("/api/rate", {"case": A_PAIR, "kind": "shuffled", "seed": 2**31}, "seed: Input should be less than"),
+        ("/api/explain", {"case": {"user_id": "\ud800", "item_id": "y"}}, "case.user_id: "),
+        ("/api/explain", {"case": {"user_id": "../../etc/passwd", "item_id": "\0"}}, "is not in the data"),
+        ("/api/explain", {"case": {"user_id": "x" * 501, "item_id": "y"}}, "case.user_id: String should have at most"),
+        ("/api/explain", {"case": {"user_id": 1, "item_id": "y"}}, "case.user_id: Input should be a valid string"),
+        ("/api/explain", {"case": A_PAIR, "\ud800": 1}, "Input should be a valid string"),
+        ("/api/explain", {"case": {**A_PAIR, "at": float("nan")}}, "case.at.float: Input should be a finite number"),
+        ("/api/explain", {"case": {"title": "x", "user_reviews": [{"rating": float("inf")}]}}, "a finite number"),
+        ("/api/explain", {"case": {"title": "x", "user_reviews": [{"rating": True}]}}, "rating: should be a number"),
+        ("/api/explain", {"case": {"title": "x", "user_reviews": [None]}}, "case.user_reviews.0: Input should be"),
     ],
 )
 def test_what_cannot_be_is_told_and_not_written_down(
     client: TestClient, log: Path, path: str, body: Any, told: str
 ) -> None:
-    answer = client.post(path, json=body)
-    assert answer.status_code == 422
-    assert told in answer.text
+    answer = client.post(path, content=json.dumps(body), headers={"content-type": "application/json"})
+    assert answer.status_code == 422, answer.text
+    assert told in answer.json()["detail"]
     assert "Traceback" not in answer.text
     assert lines(log) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "told"),
+    [
+        (b"", 422, "the body: Field required"),
+        (b'{"case": ', 422, "the body is no JSON: Expecting value at character"),
+        (b"\xff\xfe", 422, "the body is no JSON"),
+        (b"[" * 100_000, 400, "error parsing the body"),
+        (b'{"case": ' + b"9" * 5000 + b"}", 400, "error parsing the body"),
+    ],
+)
+def test_what_is_no_json_is_told(client: TestClient, log: Path, body: bytes, status: int, told: str) -> None:
+    answer = client.post("/api/explain", content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, told in answer.json()["detail"]) == (status, True), answer.text
+    assert lines(log) == []
+
+
+def test_a_reason_without_room_is_told_and_one_of_nothing_is_none(client: TestClient, pipeline: Pipeline) -> None:
+    case = a_case(pipeline)
+    told = client.post("/api/rate", json={"case": case, "kind": "edit", "reason": "\u0600" * 4000})
+    assert (told.status_code, "the reason, of 4,000 characters, is too long" in told.text) == (422, True), told.text
+    empty = [client.post("/api/rate", json={"case": case, "kind": "edit", "reason": text}) for text in ("", " \n")]
+    assert [one.json()["reason"] for one in empty] == [None, None]
+    control = "\x00\x1b[31m<|im_end|>"
+    taken = client.post("/api/rate", json={"case": case, "kind": "edit", "reason": control, "session": "\x00"})
+    assert taken.status_code == 200, taken.text
+
+
+def test_edits_at_once_are_each_answered_and_noted_whole(pipeline: Pipeline, log: Path) -> None:
+    """More than may wait are told so; nobody gets the rating of another's reason."""
+    app, case = create_app(pipeline, log, HOSTS), a_case(pipeline)
+    reasons = [f"They care about melody number {k}." for k in range(16)]
+
+    def ask(reason: str) -> Any:
+        with TestClient(app, base_url=HOME) as own:
+            return own.post("/api/rate", json={"case": case, "kind": "edit", "reason": reason})
+
+    with ThreadPoolExecutor(16) as people:
+        answers = list(people.map(ask, reasons))
+    rated = {reason: one.json() for reason, one in zip(reasons, answers, strict=True) if one.status_code == 200}
+    assert {one.status_code for one in answers} <= {200, 503}
+    assert len(rated) >= 1
+    assert all("busy" in one.json()["detail"] for one in answers if one.status_code == 503)
+    for reason, told in rated.items():
+        assert told["reason"] == reason
+        own = pipeline.rate(pipeline.find(case["user_id"], case["item_id"], case["at"]), reason)
+        assert told["rating"]["mean"] == pytest.approx(own.mean, abs=1e-6)
+    assert sorted(one.reason or "" for one in lines(log)) == sorted(rated)
 
 
 # who may ask
@@ -235,6 +299,28 @@ def test_the_command_says_what_is_missing(tmp_path: Path, capsys: pytest.Capture
         main([str(tmp_path)])
     assert end.value.code == 1
     assert f"{tmp_path}: holds no result.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "told"),
+    [
+        (["--port", "65536"], 2, "a port is a number from 0 to 65535"),
+        (["--port", "-1"], 2, "a port is a number from 0 to 65535"),
+        (["--host", "no such host"], 1, "cannot listen on no such host port 8765"),
+        (["--host", "bad..host"], 1, "cannot listen on bad..host"),
+        (["--port", "TAKEN"], 1, "Address already in use"),
+        (["--interactions", "/"], 1, "/: cannot be written"),
+    ],
+)
+def test_where_it_cannot_listen_is_told_before_anything_is_loaded(
+    finished: Run, argv: list[str], code: int, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = ["--interactions", str(tmp_path / "log.jsonl")] if "--interactions" not in argv else []
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SystemExit) as end:
+        main([str(finished.path), *log, *(str(taken.getsockname()[1]) if a == "TAKEN" else a for a in argv)])
+    shown = capsys.readouterr()
+    assert (end.value.code, told in shown.err) == (code, True), shown.err
+    assert "http" not in shown.out
 
 
 # learning from it

@@ -16,7 +16,7 @@ from served_job import copied
 
 import r4r
 from r4r.report.records import Run
-from r4r.rows import REVIEWS
+from r4r.rows import REVIEWS, SUMMARIES
 from r4r.serve.pipeline import Pipeline
 from r4r.store.artifact import Artifact, write_table
 
@@ -30,6 +30,7 @@ pytestmark = [
 HOSTILE = (
     "<img src=x onerror='document.title=\"broken in\"'><script>document.title='broken in'</script> & \u202e</textarea>"
 )
+SUMMARY = "Positive Aspects: melody, <b>lyrics</b>\nNegative Aspects: drums\nUser Preference Elements: melody"
 UNNAMED = """() => [...document.querySelectorAll('button, input, select, textarea, summary, a')]
     .filter(node => node.offsetParent)
     .filter(node => !node.labels?.length && !node.getAttribute('aria-label') && !node.textContent.trim())
@@ -67,6 +68,10 @@ def pipeline(finished: Run, tmp_path_factory: pytest.TempPathFactory) -> Pipelin
     rows = Artifact(split).table(REVIEWS)
     write_table(split / "data.parquet", rows.assign(review=HOSTILE, title=HOSTILE), REVIEWS)
     seal(outputs / "artifacts", "split", finished.artifacts["split"])
+    summaries = outputs / "artifacts/summaries" / finished.artifacts["summaries"]
+    table = Artifact(summaries).table(SUMMARIES)
+    write_table(summaries / "data.parquet", table.assign(summary=SUMMARY), SUMMARIES)
+    seal(outputs / "artifacts", "summaries", finished.artifacts["summaries"])
     return r4r.load(place, artifacts=outputs / "artifacts")
 
 
@@ -185,6 +190,28 @@ def test_an_aspect_is_struck_by_keyboard_and_the_number_moves(page: Any, server:
     page.press("#aspect", "Enter")
     until(page, "document.getElementById('reason').value.endsWith('about melody.')")
     assert page.inner_text("#mean").startswith(page.inner_text("#beside-reason").split(" ")[0])
+
+
+def test_the_chips_of_aspects_change_the_reason_and_the_rating(page: Any, server: tuple[str, Path]) -> None:
+    address, log = server
+    first(page, address)
+    own = page.evaluate(WIDTH)
+    page.fill("#reason", "It is fine.")
+    until(page, f"width => {WIDTH} !== width", own)
+    plain, known = page.evaluate(WIDTH), page.locator("#ifs tbody tr").count()
+    assert page.locator("#named button").count() == 0
+    assert "<b>lyrics</b>" in page.locator("#other button").all_text_contents()
+    page.click("#other button[aria-label^='Add melody: ']")
+    until(page, f"width => {WIDTH} !== width", plain)
+    assert page.input_value("#reason") == "It is fine. The user cares about melody."
+    assert page.locator("#named button").all_text_contents() == ["melody"]
+    assert page.locator("#ifs tbody tr").count() == known + 1
+    page.click("#named button[aria-label='Strike melody']")
+    until(page, f"width => {WIDTH} === width", plain)
+    assert page.input_value("#reason") == "It is fine."
+    assert "melody" in page.locator("#other button").all_text_contents()
+    noted = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    assert [(one["kind"], one["aspect"]) for one in noted[-2:]] == [("add", "melody"), ("strike", "melody")]
 
 
 def test_markup_in_reviews_is_text(page: Any, server: tuple[str, Path]) -> None:

@@ -1,9 +1,14 @@
 """r4r-store: lists with the runs that use it, reads every byte, removes nothing that is used, and hands on whole."""
 
+import gzip
+import hashlib
+import io
 import json
 import os
+import shutil
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +46,7 @@ def test_list_names_sizes_and_runs(outputs: Path, capsys: pytest.CaptureFixture[
     assert call(outputs, "list") == 0
     lines = {line.split()[2]: line for line in capsys.readouterr().out.splitlines()[:-1]}
     assert set(lines) == {f"split/{SPLIT}", f"train/x/{TRAIN}", f"train/x/{OTHER}"}
-    assert "1 runs: runs/one" in lines[f"train/x/{TRAIN}"]
+    assert "1 run: runs/one" in lines[f"train/x/{TRAIN}"]
     assert "no run" in lines[f"train/x/{OTHER}"]
 
 
@@ -112,3 +117,117 @@ def test_an_unknown_name_and_a_folder_without_a_store(
     assert "split/none: there is no such artifact" in shown
     assert "there is no store at" in shown
     assert not os.path.exists(tmp_path / "x.tar")
+
+
+# what was tampered with
+
+
+def packed(folder: Path, file: Path, more: Any = None) -> Path:
+    """A tar file of a folder, and of what `more` puts into it."""
+    with tarfile.open(file, "w") as tar:
+        tar.add(folder, arcname="")
+        if more:
+            more(tar)
+    return file
+
+
+def a_member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> Any:
+    def put(tar: tarfile.TarFile) -> None:
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname, member.size = kind, target, 4 if kind == tarfile.REGTYPE else 0
+        tar.addfile(member, io.BytesIO(b"evil"))
+
+    return put
+
+
+def manifest_with(**changes: Any) -> Any:
+    """Change the manifest of what was trained, its own digest made right again."""
+
+    def change(artifacts: Path) -> None:
+        file = artifacts / "train" / "x" / TRAIN / "manifest.json"
+        told = {**json.loads(file.read_bytes()), **changes}
+        told = {name: value for name, value in told.items() if value is not None and name != "sha256"}
+        text = json.dumps(told, sort_keys=True, ensure_ascii=False)
+        file.write_text(json.dumps({**told, "sha256": hashlib.sha256(text.encode()).hexdigest()}))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "more", "told"),
+    [
+        (None, a_member("../../evil"), "is no export of a store"),
+        (None, a_member("/tmp/evil-of-r4r"), "tmp/evil-of-r4r is of no artifact"),
+        (None, a_member(f"train/x/{TRAIN}/link", tarfile.SYMTYPE, "weights"), "is neither a plain file nor a folder"),
+        (None, a_member(f"train/x/{TRAIN}/link", tarfile.LNKTYPE, f"train/x/{TRAIN}/weights"), "is neither a plain"),
+        (None, a_member(f"train/x/{TRAIN}/pipe", tarfile.FIFOTYPE), "is neither a plain file nor a folder"),
+        (None, a_member(f"train/x/{TRAIN}/more"), "is damaged (more is not of it)"),
+        (manifest_with(stage=None), None, "is damaged (its manifest.json is none of a store)"),
+        (manifest_with(contents=None), None, "is damaged (its manifest.json is none of a store)"),
+        (manifest_with(contents={"weights": 5}), None, "is damaged (its manifest.json is none of a store)"),
+        (manifest_with(inputs=[5]), None, "is damaged (its manifest.json is none of a store)"),
+        (manifest_with(stage="split"), None, "is damaged (it is that of split"),
+        (manifest_with(inputs={"split": "../" * 5}), None, "neither in the file nor in"),
+        (lambda artifacts: shutil.rmtree(artifacts / "split"), None, f"was made from split {SPLIT}, which is neither"),
+        (lambda artifacts: [shutil.rmtree(path) for path in artifacts.iterdir()], None, "it holds no artifact"),
+    ],
+)
+def test_an_export_that_was_tampered_with_adds_nothing(
+    outputs: Path, tmp_path: Path, change: Any, more: Any, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if change:
+        change(outputs / "artifacts")
+    elsewhere = tmp_path / "elsewhere"
+    assert call(elsewhere, "import", str(packed(outputs / "artifacts", tmp_path / "bad.tar", more))) == 1
+    assert told in capsys.readouterr().err
+    assert not list((elsewhere / "artifacts").iterdir())
+    assert not list(tmp_path.rglob("evil"))
+
+
+def test_a_packed_file_of_another_kind_or_cut_off_is_told(
+    outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, here = tmp_path / "good.tar", tmp_path / "elsewhere"
+    assert call(outputs, "export", str(good), TRAIN) == 0
+    assert call(outputs, "export", str(good), TRAIN) == 1
+    assert "is there already" in capsys.readouterr().err
+    content = good.read_bytes()
+    for name, data in (("gz", gzip.compress(content)), ("cut", content[: len(content) // 2]), ("none", b"")):
+        (tmp_path / name).write_bytes(data)
+        assert call(here, "import", str(tmp_path / name)) == 1
+        assert "is no export of a store" in capsys.readouterr().err or name == "cut"
+    assert call(here, "import", str(tmp_path)) == 1
+    assert call(here, "import", str(tmp_path / "nowhere")) == 1
+    assert "Traceback" not in capsys.readouterr().err
+    assert not list((here / "artifacts").iterdir())
+
+
+def test_what_came_in_is_new_and_a_record_that_cannot_be_read_stops_the_removal(
+    outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in [outputs / "artifacts", *(outputs / "artifacts").rglob("*")]:
+        os.utime(path, (0, 0))
+    file, here = tmp_path / "old.tar", tmp_path / "here"
+    assert call(outputs, "export", str(file), TRAIN) == call(here, "import", str(file)) == 0
+    assert call(here, "gc", "--delete") == 0
+    assert Store(here / "artifacts").find("train/x", TRAIN)
+    record = outputs / "runs" / "one" / "result.json"
+    record.write_text(record.read_text()[:20])
+    capsys.readouterr()
+    assert call(outputs, "gc", "--delete") == 1
+    assert f"{record} cannot be read, so what its run uses is not known; nothing was removed" in capsys.readouterr().err
+    assert Store(outputs / "artifacts").find("train/x", TRAIN)
+    assert call(outputs, "gc") == 0
+
+
+def test_a_manifest_that_cannot_be_read_is_no_traceback(
+    outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = outputs / "artifacts" / "train" / "x" / TRAIN / "manifest.json"
+    for text in ("{", "[]", "{}", '{"inputs": 5}', '{"inputs": {"split": 5}}'):
+        manifest.write_text(text)
+        for command in (["list"], ["gc"], ["verify"], ["export", str(tmp_path / "x.tar"), TRAIN]):
+            assert call(outputs, *command) == (command[0] in ("verify", "export"))
+        assert call(outputs, "predictions", f"train/x/{TRAIN}", str(tmp_path / "p.csv")) == 1
+        assert call(outputs, "adapter", f"train/x/{TRAIN}", str(tmp_path / "a")) == 1
+        assert "Traceback" not in capsys.readouterr().err

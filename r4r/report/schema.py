@@ -1,8 +1,12 @@
 """What a report takes for a whole record: a file that lacks any of it is named and left out, never half read."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+# what names a folder below the store's root, and none elsewhere
+StageName = Annotated[str, Field(pattern=r"^[^/.][^/]*(/[^/.][^/]*)*$")]
+Key = Annotated[str, Field(pattern=r"^[^/.][^/]*$")]
 
 
 class Part(BaseModel):
@@ -145,7 +149,7 @@ class Record(Part):
     overrides: list[str] = []
     choices: dict[str, str | list[str] | None] = {}
     reads: Reads | None = None
-    artifacts: dict[str, str] = {}
+    artifacts: dict[StageName, Key] = {}
     evaluated: str | None = None
     excluded: dict[str, list[int]] = {}
     training_pairs: dict[str, int | None] = {}

@@ -7,13 +7,14 @@ import threading
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import BackgroundTasks, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from r4r import __version__
@@ -23,11 +24,19 @@ from r4r.serve.aspects import add, strike
 from r4r.serve.cases import Rating, ServedCase
 from r4r.serve.guard import Guard, Refused
 from r4r.serve.pipeline import Pipeline
-from r4r.serve.wire import About, CaseAsked, ExplainAsked, Member, RateAsked, Review, Told
+from r4r.serve.wire import About, CaseAsked, ExplainAsked, Fault, Member, RateAsked, Review, Told, faults
 
 WAITING = 8  # requests for the model that may be under way at once; one of them is computed at a time
 KNOWN = 64  # cases that are not made anew
 LISTED = 50  # users, items or reviews in an answer
+FAULTS = {  # statuses that an answer may have in place of 200; the requests behind them are not written down
+    400: "the body is no JSON that can be read",
+    401: "the token is missing or wrong",
+    413: "the body is too large",
+    422: "what is asked cannot be: no such user, no such time, a field that is missing or of another kind, ...",
+    429: "too many requests of one client",
+    503: "the model is busy",
+}
 
 
 class Desk:
@@ -84,15 +93,15 @@ class Desk:
         return told
 
     def prepare(self, asked: CaseAsked) -> None:
-        """Have a case's prompt computed, so that the first edit is rated at once."""
+        """Have a case's prompt computed, so that the first edit is rated at once; not while others wait."""
         if self.pipeline.gives_reasons:
-            with self.pipeline.busy():
+            with suppress(Refused), self.turn():
                 case, reason, _ = self._case(asked)
                 self.pipeline.rate(case, reason or "")
 
     def _case(self, asked: CaseAsked) -> tuple[ServedCase, str | None, Rating]:
         """The case with the pipeline's own reason and rating."""
-        key = asked.model_dump_json()
+        key = repr(asked.model_dump())
         if key not in self._known:
             if asked.user_id:
                 case = self.pipeline.find(asked.user_id, asked.item_id, asked.at)
@@ -186,20 +195,28 @@ def create_app(pipeline: Pipeline, log: Path, hosts: Collection[str], token: str
         description="Reasons and ratings by a trained pipeline, and ratings under other reasons.",
         docs_url=None,  # these pages load scripts from elsewhere
         redoc_url=None,
+        responses={status: {"model": Fault, "description": why} for status, why in FAULTS.items()},
     )
+
+    def fault(told: str, status: int, headers: Mapping[str, str] | None = None) -> JSONResponse:
+        return JSONResponse({"detail": told.encode("utf-8", "backslashreplace").decode()}, status, headers)
 
     @app.exception_handler(R4RError)
     def faulty(request: Request, error: R4RError) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, 422)
+        return fault(str(error), 422)
+
+    @app.exception_handler(RequestValidationError)
+    def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+        return fault(faults(error.errors()), 422)
 
     @app.exception_handler(Refused)
     def refused(request: Request, error: Refused) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, error.status, error.headers)
+        return fault(str(error), error.status, error.headers)
 
     @app.exception_handler(Exception)
     def broken(request: Request, error: Exception) -> JSONResponse:
         traceback.print_exception(error, file=sys.stderr)
-        return JSONResponse({"detail": "the server has failed at this; its terminal says why"}, 500)
+        return fault("the server has failed at this; its terminal says why", 500)
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     def page() -> str:

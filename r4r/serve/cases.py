@@ -1,13 +1,19 @@
 """What a pipeline is asked about and what it says: plain values, which show themselves in a notebook."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from r4r.rows import Case
 
 SAID = "What the user says now"  # title of a history's entry that is no review
+
+
+def _no_truth(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("should be a number, and is true or false")
+    return value
 
 
 class RawReview(BaseModel):
@@ -21,7 +27,7 @@ class RawReview(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    rating: float
+    rating: Annotated[float, BeforeValidator(_no_truth)]
     review: str = ""
     title: str = ""
     timestamp: float | str | None = None

@@ -4,6 +4,7 @@ import argparse
 import ipaddress
 import os
 import secrets
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,9 +40,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Serve the pipeline of a finished run: a page to read, edit and question its reasons, and the same "
         "for programs (/openapi.json). Nothing is trained, and no teacher is asked.",
     )
-    parser.add_argument("result", type=Path, help="the run's folder, or its result.json")
+    parser.add_argument("result", help="the run's folder, or its result.json")
     parser.add_argument("--host", default="127.0.0.1", help="address to bind; beyond this machine a token is needed")
-    parser.add_argument("--port", type=int, default=8765)
+    parser.add_argument("--port", type=_port, default=8765, help="%(default)s; 0: any that is free")
     parser.add_argument(
         "--allow-host", action="append", default=[], metavar="NAME", help="a name that browsers find this server by"
     )
@@ -71,23 +72,39 @@ def _serve(given: argparse.Namespace) -> None:
         raise DataError(
             f"{log}: cannot be written ({error.strerror}); name another file with --interactions"
         ) from error
-    pipeline = load(run, given.artifacts, tuple(filter(None, given.plugins.split(","))))
-    hosts = {*LOOPBACK, *given.allow_host, _named(given.host)}
-    app = create_app(pipeline, log, hosts, token)
-    address = f"http://{_named(given.host)}:{given.port}/"
-    print(f"{address}{f'#token={token}' if token else ''}\ninteractions: {log}", flush=True)
-    try:
-        uvicorn.run(
-            app,
-            host=given.host,
-            port=given.port,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            limit_concurrency=CONNECTIONS,
+    with listening(given.host, given.port) as own:
+        pipeline = load(run, given.artifacts, tuple(filter(None, given.plugins.split(","))))
+        hosts = {*LOOPBACK, *given.allow_host, _named(given.host)}
+        app = create_app(pipeline, log, hosts, token)
+        address = f"http://{_named(given.host)}:{own.getsockname()[1]}/"
+        print(f"{address}{f'#token={token}' if token else ''}\ninteractions: {log}", flush=True)
+        settings = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, limit_concurrency=CONNECTIONS
         )
-    finally:
-        pipeline.close()
+        try:
+            uvicorn.Server(settings).run(sockets=[own])
+        finally:
+            pipeline.close()
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that is bound before the pipeline is loaded, which takes longer; port 0 is any that is free.
+
+    Raises:
+        R4RError: the address is none of this machine, or the port is taken or not allowed.
+    """
+    try:
+        kind, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(place[:2], family=kind)
+    except (OSError, UnicodeError) as error:  # a name that no host can have is told by the codec
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise R4RError(f"cannot listen on {host} port {port}: {why}; --host and --port name another") from error
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 2**16):
+        raise argparse.ArgumentTypeError(f"{text}: a port is a number from 0 to 65535")
+    return int(text)
 
 
 def token_for(host: str, given: str | None) -> str | None:

@@ -19,8 +19,11 @@ from r4r.configuration.schema import Config
 from r4r.errors import ConfigError, DataError, StoreError
 from r4r.report.records import RESULT, Run, gather
 from r4r.rows import Schema
-from r4r.stages.deliberation import Ratings
+from r4r.stages.deliberation import AveragedRatings, Ratings
+from r4r.stages.histories import Histories
+from r4r.stages.lessons import Thought
 from r4r.stages.stage import Job
+from r4r.stages.written import Written
 from r4r.store.artifact import Artifact, Store
 
 
@@ -112,6 +115,8 @@ def open_run(place: str | Path) -> Run:
     Raises:
         DataError: there is none, several are there, or it cannot be read.
     """
+    if not str(place).strip():  # such as a variable of the shell that is not set
+        raise DataError("no run is named; give its folder, or its result.json")
     path = Path(place).expanduser()
     if not path.exists():
         raise DataError(f"{path}: there is no such folder or file")
@@ -147,7 +152,8 @@ def finished_job(run: Run, artifacts: str | Path | None, plugins: Sequence[str])
 def _trusted(run: Run, plugins: Sequence[str]) -> dict[str, Any]:
     """The record's configuration; classes of modules beside r4r's run only where the caller names these."""
     config = deepcopy(dict(run.config))
-    strange = [str(name) for name in config.get("plugins") or () if name not in plugins]
+    named = config.get("plugins") or []
+    strange = [str(name) for name in (named if isinstance(named, list) else [named]) if name not in plugins]
     if strange:
         raise ConfigError(
             [f"{run.path} names code outside r4r: {', '.join(strange)}; where you trust it, list it in plugins"]
@@ -167,10 +173,27 @@ def ratings_of(job: FinishedJob) -> Ratings:
     """The stage of the run's predictions.
 
     Raises:
-        ConfigError: its method is no deliberation.
+        ConfigError: its method is no deliberation, or what was read in place of the reason cannot be made for others.
     """
-    final = construct(job.config.method, "method", job.config.plugins).stages(job)
-    if not isinstance(final, Ratings):
-        name = job.config.method.get("name")
-        raise ConfigError([f"method={name}: only runs of method=reason4rec and method=onestep can be loaded"])
+    final, name = construct(job.config.method, "method", job.config.plugins).stages(job), job.config.method.get("name")
+    if isinstance(final, AveragedRatings):
+        raise ConfigError(
+            [
+                f"method.reasons={len(final.parts)}: its ratings are means over several reasons, so there is no one to "
+                "edit; the same job with method.reasons=1 trains nothing anew, and can be loaded"
+            ]
+        )
+    if type(final) is not Ratings:
+        raise ConfigError(
+            [f"method={name}: only runs whose steps are a strategy's (reason4rec, onestep) can be loaded"]
+        )
+    plain = all(type(thought) is Thought and isinstance(thought.texts, Written) for thought in final.thoughts)
+    if not plain or type(final.shown) is not Histories:
+        control = job.config.control["name"]
+        raise ConfigError(
+            [
+                f"control={control}: what its ratings read in place of the pipeline's own texts is made for the run's "
+                "rows alone; a run with control=none can be loaded"
+            ]
+        )
     return final

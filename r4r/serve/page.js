@@ -26,10 +26,7 @@ async function ask(path, body) {
   if (answer.ok) return answer.json();
   $("token-form").hidden = answer.status !== 401;
   let why = answer.statusText;
-  try {
-    const { detail } = await answer.json();
-    why = Array.isArray(detail) ? detail.map((one) => `${one.loc.slice(1).join(".")}: ${one.msg}`).join("; ") : detail;
-  } catch { /* the answer is no JSON: its status says what there is to say */ }
+  try { why = (await answer.json()).detail; } catch { /* the answer is no JSON: its status says what there is to say */ }
   throw new Error(why);
 }
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from functools import cached_property
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -68,10 +69,10 @@ class Pasts:
     def find(self, user_id: str, item_id: str, at: Any = None) -> ServedCase:
         """As Pipeline.find."""
         for what, name, ids in (("user", user_id, self.users), ("item", item_id, self.items)):
-            if name not in ids:
+            if not isinstance(name, str) or name not in ids:
                 raise DataError(
-                    f"{what} {name!r} is not in the data of this run, which have {len(ids):,} (such as "
-                    f"{next(iter(ids), None)!r}); for a new one, give raw reviews to Pipeline.case"
+                    f"{what} {name!r} is not in the data of this run, which have {len(ids):,} {what}s (such as "
+                    f"{next(iter(ids), None)!r}); a new one is made from raw reviews (Pipeline.case)"
                 )
         of_user, of_item = self.users[user_id], self.items[item_id]
         own = self.rows.iloc[np.intersect1d(of_user, of_item)]
@@ -122,7 +123,7 @@ class Pasts:
     def new(self, user_reviews: Sequence[Any], item_reviews: Sequence[Any], title: str, at: Any = None) -> ServedCase:
         """As Pipeline.case."""
         moment = None if at is None else _time(at, "at")
-        name = heading(title, TITLE_CHARS, _unnoted)
+        name = heading(_text(title, "title"), TITLE_CHARS, _unnoted)
         if not name:
             raise DataError("title: is empty; the prompts name the item by it")
         users = self._reviews(user_reviews, "user_reviews", moment, "")
@@ -136,6 +137,8 @@ class Pasts:
 
     def _reviews(self, given: Sequence[Any], where: str, before: int | None, title: str) -> list[Past]:
         """Checked reviews from before a time, oldest first, not yet summarised."""
+        if not isinstance(given, Sequence) or isinstance(given, str):
+            raise DataError(f"{where}: should be a list of reviews, and is of type {type(given).__name__}")
         if len(given) > MOST_REVIEWS:
             raise DataError(f"{where}: holds {len(given):,} reviews; at most {MOST_REVIEWS:,} are taken")
         found = [self._review(one, f"{where}[{place}]", title) for place, one in enumerate(given)]
@@ -149,7 +152,8 @@ class Pasts:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             key = ".".join([where, *map(str, first["loc"])])
-            raise DataError(f"{key}: {first['msg'].replace('Input should', 'should')}") from error
+            why = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
+            raise DataError(f"{key}: {why}") from error
         rating = self.shown.scale.settled(raw.rating)
         if rating is None:
             raise DataError(f"{where}.rating={raw.rating:g}: is not on the scale of the data, {self.shown.scale}")
@@ -181,7 +185,7 @@ class Pasts:
         Raises:
             DataError: there are no words.
         """
-        text = one_line(clean(words, _unnoted))[:MOST_WORDS]
+        text = one_line(clean(_text(words, "a preference"), _unnoted))[:MOST_WORDS]
         if not text:
             raise DataError("a preference: has no words")
         if self.shown.summaries is None:
@@ -196,11 +200,21 @@ def _time(value: Any, where: str) -> int:
         DataError: the value is no time.
     """
     try:
-        if isinstance(value, int | float | str | date) and not isinstance(value, bool):
-            return timestamp(value, where)[0]
+        if isinstance(value, Integral | float | str | date) and not isinstance(value, bool):
+            return timestamp(int(value) if isinstance(value, Integral) else value, where)[0]  # numpy's, too
         raise Bad("is no time")
     except Bad as error:
         raise DataError(f"{where}={value!r}: {error}; give Unix time in seconds or an ISO 8601 date") from error
+
+
+def _text(value: Any, where: str) -> str:
+    """
+    Raises:
+        DataError: the value is no text.
+    """
+    if not isinstance(value, str):
+        raise DataError(f"{where}: should be text, and is of type {type(value).__name__}")
+    return value
 
 
 def _mean(value: float) -> float | None:

@@ -134,7 +134,7 @@ class Pipeline:
         Raises:
             DataError: as of `find`, for any of the pairs.
         """
-        cases = [self.find(*pair) if isinstance(pair, tuple) else pair for pair in pairs]
+        cases = [pair if isinstance(pair, ServedCase) else self.find(*_pair(pair)) for pair in pairs]
         return [
             Explanation(self.label, case, reason, rating)
             for case, reason, rating in zip(cases, self.reasons(cases), self.ratings(cases), strict=True)
@@ -159,11 +159,12 @@ class Pipeline:
 
         Raises:
             ConfigError: a reason is given, and the strategy rates without reasons.
+            DataError: the reason is longer than the model has room for, even where no history is shown.
         """
         if reason is None:
             return self.ratings([case])[0]
         with self._lock:
-            return self._rate_held(_bare(case), reason)
+            return self._rate_held(_bare(case), _reason(reason))
 
     def ratings(self, cases: Sequence[ServedCase | Case], reasons: Sequence[str | None] | None = None) -> list[Rating]:
         """The ratings of many cases, in their order.
@@ -174,7 +175,7 @@ class Pipeline:
         bare = [_bare(case) for case in cases]
         if not bare:
             return []
-        given = reasons if reasons is not None else [None] * len(bare)
+        given = [None] * len(bare) if reasons is None else [r if r is None else _reason(r) for r in reasons]
         if len(given) != len(bare):
             raise ValueError(f"{len(bare)} cases and {len(given)} reasons")
         with self._lock:
@@ -266,7 +267,10 @@ class Pipeline:
             answer = own.revised(answer, one_line(reason))
         head = own.head(answer)[0] if answer else ""
         prompt = own.prompt(self._thinking(case, answers))
-        return [*chat.prompt_ids(prompt), *rating_tokens(chat, head, self.scale).prefix]
+        encoded = [*chat.prompt_ids(prompt), *rating_tokens(chat, head, self.scale).prefix]
+        if reason is not None and len(encoded) + RATING_TOKENS > self._job.config.llm.max_length:
+            raise self._too_long(reason)
+        return encoded
 
     def _rating_prompt(self, case: Case, answers: Sequence[str], reason: str | None) -> list[int]:
         """Token ids of the question to an expert that rates without writing."""
@@ -275,8 +279,18 @@ class Pipeline:
         else:
             case = case.thinking(*_paragraphs(reason, len(self._final.thoughts)))
         ask, limit = self._final.expert.expert.prompt, self._job.config.llm.max_length
-        fit = fitted(self._job.chat, ask, [case], limit, RATING_TOKENS, TOO_LONG)
+        try:
+            fit = fitted(self._job.chat, ask, [case], limit, RATING_TOKENS, TOO_LONG)
+        except DataError as error:
+            raise error if reason is None else self._too_long(reason) from error
         return self._job.chat.prompt_ids(fit.prompts[0])
+
+    def _too_long(self, reason: str) -> DataError:
+        limit = self._job.config.llm.max_length
+        return DataError(
+            f"the reason, of {len(reason):,} characters, is too long: with it, the prompt is over the {limit:,} tokens "
+            "of llm.max_length; shorten it"
+        )
 
     def _rate_held(self, case: Case, reason: str) -> Rating:
         """The rating under a reason. The beginning of the prompt is computed once a case."""
@@ -302,6 +316,26 @@ class Pipeline:
     def _needs_reasons(self) -> None:
         if not self.gives_reasons:
             raise ConfigError([f"strategy={self._job.config.strategy.name} rates without a reason"])
+
+
+def _reason(given: Any) -> str:
+    """
+    Raises:
+        DataError: it is no text, such as a missing value of a table.
+    """
+    if not isinstance(given, str):
+        raise DataError(f"a reason should be text, and {given!r} is of type {type(given).__name__}")
+    return given
+
+
+def _pair(given: Any) -> Pair:
+    """
+    Raises:
+        DataError: it is no pair.
+    """
+    if not isinstance(given, tuple) or len(given) not in (2, 3):
+        raise DataError(f"{given!r}: should be (user_id, item_id), (user_id, item_id, at), or a case")
+    return given
 
 
 _NO_CASE = Case(-1, "", "", (), (), None, None)

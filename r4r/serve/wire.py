@@ -1,6 +1,7 @@
 """What the server is asked and what it answers, as JSON: the schemas of its OpenAPI description."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -12,6 +13,7 @@ MOST_RAW = 50  # reviews a side of someone new
 MOST_SAID = 20  # preferences of a case
 Text = Annotated[str, Field(max_length=4_000)]
 Name = Annotated[str, Field(max_length=500)]
+NAMED = 5  # faults in a sentence
 
 
 class Asked(BaseModel):
@@ -179,3 +181,21 @@ class Review(BaseModel):
     at: int
     rating: float
     split: str
+
+
+class Fault(BaseModel):
+    """Why a request is not answered."""
+
+    detail: str
+
+
+def faults(found: Sequence[Mapping[str, Any]]) -> str:
+    """What pydantic says against a request, in one line that does not repeat what was sent."""
+    shown = []
+    for one in found[:NAMED]:
+        if one["type"] == "json_invalid":
+            shown.append(f"the body is no JSON: {one['ctx']['error']} at character {one['loc'][-1]}")
+            continue
+        place = ".".join(str(part) for part in one["loc"] if part not in ("body", "query"))
+        shown.append(f"{place or 'the body'}: {str(one['msg']).removeprefix('Value error, ')}")
+    return "; ".join(shown) + ("; ..." if len(found) > NAMED else "")

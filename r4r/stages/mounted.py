@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from r4r.configuration.schema import Config
+from r4r.errors import ConfigError
 from r4r.files import conf_dir
 from r4r.pipeline.component import Component
 
@@ -56,12 +57,23 @@ def asked(config: Config, place: str) -> Asked:
 
 
 def mounted(config: Config, place: str) -> Mounted:
-    """The expert that the strategy or the method mounted at `experts.<place>`."""
+    """The expert that the strategy or the method mounted at `experts.<place>`.
+
+    Raises:
+        ConfigError: none is mounted there.
+    """
+    if place not in config.experts:
+        raise ConfigError([f"experts.{place}: is to be trained, and is not mounted; +expert@experts.{place}=... does"])
     return Mounted(config.experts[place], place)
 
 
 def _shipped(place: str) -> dict[str, Any]:
-    node = yaml.safe_load((Path(conf_dir()) / "expert" / f"{place}.yaml").read_text(encoding="utf-8"))
+    files = {file.stem: file for file in (Path(conf_dir()) / "expert").glob("*.yaml")}
+    if place not in files:
+        raise ConfigError(
+            [f"experts.{place}: is not mounted, and r4r has no expert of that name; it has {', '.join(sorted(files))}"]
+        )
+    node = yaml.safe_load(files[place].read_text(encoding="utf-8"))
     del node["defaults"]
     return node
 

@@ -142,6 +142,8 @@ def _damage(path: Path, stage: str, key: str, whole: bool) -> str | None:
         return f"its {MANIFEST} cannot be read"
     if not isinstance(manifest, dict) or manifest.pop("sha256", None) != _digest_of(manifest):
         return f"its {MANIFEST} is not as it was written"
+    if not _is_of_this_form(manifest):
+        return f"its {MANIFEST} is none of a store"
     if (manifest["stage"], manifest["key"]) != (stage, key):
         return f"it is that of {manifest['stage']} {manifest['key']}"
     contents = manifest["contents"]
@@ -166,6 +168,18 @@ def _damage(path: Path, stage: str, key: str, whole: bool) -> str | None:
         if not same:
             return f"the content of {name} is not what was written"
     return None
+
+
+def _is_of_this_form(manifest: dict[str, Any]) -> bool:
+    """Whether what reads a manifest finds there what it looks for, whoever has written it."""
+    contents, inputs = manifest.get("contents"), manifest.get("inputs", {})
+    return (
+        isinstance(contents, dict)
+        and all(isinstance(told, dict) and {"bytes", "sha256"} <= told.keys() for told in contents.values())
+        and isinstance(inputs, dict)
+        and all(isinstance(key, str) for key in inputs.values())
+        and {"stage", "key"} <= manifest.keys()
+    )
 
 
 def _digest_of(manifest: dict[str, Any]) -> str:

@@ -58,39 +58,40 @@ def entries(root: Path) -> Iterator[Entry]:
             key, _, rest = name.partition(".")
             if len(key) != 16 or set(key) - set("0123456789abcdef"):
                 continue
-            kinds = {"": "whole", "lock": "lock", "partial": "partial"}
+            kinds = {"": "whole" if name in folders else "damaged", "lock": "lock", "partial": "partial"}
             state = kinds.get(rest, "damaged")
             yield Entry(Path(folder) / name, stage, key, state)
         folders[:] = sorted(name for name in folders if len(name.partition(".")[0]) != 16)
 
 
-def users(outputs: Path) -> dict[tuple[str, str], list[str]]:
-    """(stage, key) -> folders of the runs whose records name the artifact."""
+def users(outputs: Path) -> tuple[dict[tuple[str, str], list[str]], list[Path]]:
+    """(stage, key) -> folders of the runs whose records name the artifact; and the files that are no records."""
     found: dict[tuple[str, str], list[str]] = {}
+    unread: list[Path] = []
     for file in sorted(outputs.rglob("result.json")):
         try:
             artifacts = json.loads(file.read_bytes()).get("artifacts") or {}
             named = [(str(stage), str(key)) for stage, key in artifacts.items()]
         except (OSError, ValueError, AttributeError):
-            print(f"{file}: no record, left out", file=sys.stderr)
+            print(f"{file}: is no record that can be read; what its run uses is not known", file=sys.stderr)
+            unread.append(file)
             continue
         for artifact in named:
             found.setdefault(artifact, []).append(str(file.parent.relative_to(outputs)))
-    return found
+    return found, unread
 
 
 def show(store: Store, outputs: Path) -> None:
     """Print every artifact: its size and the runs that use it."""
-    used, total = users(outputs), 0
+    used, total = users(outputs)[0], 0
     for entry in entries(store.root):
         if entry.state == "lock":
             continue
         size = entry.size()
         total += size
         runs = used.get((entry.stage, entry.key), [])
-        note = (
-            entry.state if entry.state != "whole" else f"{len(runs)} runs: {', '.join(runs[:3])}" if runs else "no run"
-        )
+        count = f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
+        note = entry.state if entry.state != "whole" else f"{count}: {', '.join(runs[:3])}" if runs else "no run"
         print(f"{_human(size):>9}  {entry.name:45} {note}{', ...' if len(runs) > 3 else ''}")
     print(f"{_human(total)} in {store.root}")
 
@@ -114,8 +115,17 @@ def verify(store: Store) -> int:
 
 
 def collect(store: Store, outputs: Path, days: float, delete: bool) -> None:
-    """Name, and with `delete` remove, what no run's record uses and nothing has changed for so many days."""
-    used, total = users(outputs), 0
+    """Name, and with `delete` remove, what no run's record uses and nothing has changed for so many days.
+
+    Raises:
+        StoreError: something is to be removed, and a record cannot be read: it may use any of it.
+    """
+    (used, unread), total = users(outputs), 0
+    if unread and delete:
+        raise StoreError(
+            f"{unread[0]} cannot be read, so what its run uses is not known; nothing was removed. Mend or remove the "
+            f"{'record' if len(unread) == 1 else f'{len(unread)} records'} first"
+        )
     for entry in list(entries(store.root)):
         why = {"damaged": "set aside", "partial": "unfinished", "lock": "left by a kill"}.get(
             entry.state, "no run uses it"
@@ -162,14 +172,29 @@ def export(store: Store, names: Sequence[str], file: Path) -> None:
         entry = waiting.pop()
         _sound(store, entry)
         chosen[entry.key] = entry
-        for name, key in json.loads((entry.path / MANIFEST).read_bytes())["inputs"].items():
+        for name, key in _inputs(entry.path).items():
             if key not in whole:
                 raise StoreError(f"{entry.name} was made from {name} {key}, which is not in {store.root}")
             waiting += [whole[key]] if key not in chosen else []
-    with tarfile.open(file, "x") as tar:
-        for key in sorted(chosen):
-            tar.add(chosen[key].path, arcname=chosen[key].name)
+    try:
+        with tarfile.open(file, "x:") as tar:
+            try:
+                for key in sorted(chosen):
+                    tar.add(chosen[key].path, arcname=chosen[key].name)
+            except BaseException:  # such as a full disk: half an export is none
+                file.unlink()
+                raise
+    except FileExistsError:
+        raise StoreError(f"{file}: is there already; name a file to be made") from None
     print(f"{file}: {len(chosen)} artifacts, {_human(file.stat().st_size)}")
+
+
+def _inputs(artifact: Path) -> dict[str, str]:
+    """Key of each artifact that one was made from, by its stage; none where its manifest cannot be read."""
+    try:
+        return dict(json.loads((artifact / MANIFEST).read_bytes()).get("inputs", {}))
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
 
 
 def _named(whole: dict[str, Entry], name: str) -> Entry:
@@ -190,7 +215,7 @@ def predictions(store: Store, outputs: Path, name: str, file: Path) -> None:
     if folder is None:
         chosen = [_named(whole, name)]
     else:
-        found = {key: stage for (stage, key), runs in users(folder).items() if runs}
+        found = {key: stage for (stage, key), runs in users(folder)[0].items() if runs}
         chosen = [whole[key] for key, stage in found.items() if stage.startswith("predict/") and key in whole]
         if not chosen:
             raise StoreError(f"{folder}: no predictions of this run are in {store.root}")
@@ -210,7 +235,7 @@ def _before(whole: dict[str, Entry], entry: Entry) -> set[str]:
         key = waiting.pop()
         if key in whole and key not in seen:
             seen.add(key)
-            waiting += json.loads((whole[key].path / MANIFEST).read_bytes())["inputs"].values()
+            waiting += _inputs(whole[key].path).values()
     return seen
 
 
@@ -229,30 +254,57 @@ def take_in(store: Store, file: Path) -> None:
     """Add the artifacts of an exported file that are not here yet, each read and checked first.
 
     Raises:
-        StoreError: the file is no export, or an artifact in it is damaged; then nothing is added.
+        StoreError: the file is no export, or an artifact in it is damaged, or was made from one that is neither in it
+            nor here; then nothing is added.
     """
     store.root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=store.root, prefix=".import-") as folder:
         there = Store(Path(folder))
         try:
-            with tarfile.open(file) as tar:
-                tar.extractall(folder, filter="data")
-        except (tarfile.TarError, EOFError) as error:
+            with tarfile.open(file, "r:") as tar:
+                tar.extractall(folder, members=_plain(tar), filter="data")
+        except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:  # of the headers' numbers, too
             raise StoreError(f"{file}: is no export of a store ({error})") from error
         found = [entry for entry in entries(there.root) if entry.state == "whole"]
+        if not found:
+            raise StoreError(f"{file}: is no export of a store (it holds no artifact)")
+        keys, folders = {entry.key for entry in found}, {entry.path for entry in found}
+        for path in there.root.rglob("*"):
+            if path.is_file() and not path.name.startswith(".") and folders.isdisjoint(path.parents):
+                name = path.relative_to(there.root)
+                raise StoreError(f"{file}: {name} is of no artifact; nothing was taken in")
         for entry in found:
             damage = there.damage(entry.stage, entry.key, whole=True)
             if damage:
                 raise StoreError(f"{file}: {entry.name} is damaged ({damage}); nothing was taken in")
+            for stage, key in _inputs(entry.path).items():
+                if key not in keys and not store.find(stage, key):
+                    raise StoreError(
+                        f"{file}: {entry.name} was made from {stage} {key}, which is neither in the file nor in "
+                        f"{store.root}; nothing was taken in"
+                    )
         added = 0
         for entry in found:
             with store.locked(entry.stage, entry.key):
                 if store.find(entry.stage, entry.key) is None:
                     if store.path(entry.stage, entry.key).exists():
                         store.set_aside(entry.stage, entry.key)
+                    os.utime(entry.path)  # it is new here: gc leaves it for a week
                     os.replace(entry.path, store.path(entry.stage, entry.key))
                     added += 1
     print(f"{len(found)} artifacts in {file}: {added} added, {len(found) - added} were here")
+
+
+def _plain(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members of an export.
+
+    Raises:
+        TarError: one is no plain file or folder: a link may lead anywhere, and a sparse file be of any size.
+    """
+    for member in tar:
+        if not (member.isdir() or member.isreg()) or member.issparse():
+            raise tarfile.TarError(f"{member.name!r} is neither a plain file nor a folder")
+        yield member
 
 
 def _human(size: float) -> str:

@@ -54,6 +54,8 @@ def hand_adapter(artifact: Artifact, folder: Path, base: str | None) -> Path:
         raise StoreError(f"{artifact.path}: is no trained expert; r4r-store list shows these as train/NAME/KEY")
     if folder.exists():
         raise StoreError(f"{folder}: is there already; name a folder to be made")
+    if base is not None and not base.strip():
+        raise StoreError("--base: is empty; it takes a model's name on a hub, or its folder")
     settings = json.loads((source / CONFIG).read_text(encoding="utf-8"))
     told = str(settings["base_model_name_or_path"])
     named = base or told.removeprefix("path:")
