@@ -165,7 +165,7 @@ def test_named_models_can_be_swept_over() -> None:
 
 def test_a_small_recipe_on_a_large_model_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     preflight(["llm.source=hub:a/b"])
-    assert "llm.source=hub:a/b with recipe=small" in capsys.readouterr().err
+    assert "llm.source=hub:a/b with recipe=world" in capsys.readouterr().err
     preflight(["llm.source=hub:a/b", "recipe=small"])
     assert capsys.readouterr().err == ""
 

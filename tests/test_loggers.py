@@ -87,7 +87,7 @@ def test_the_group_of_several_presets_is_the_first(overrides: list[str], presets
     ("overrides", "presets", "tags"),
     [
         (["experiment=[table4,smoke]"], ["table4", "smoke"], ["table4", "smoke", "mf", "simulated", "tiny"]),
-        (["++logger.tags=[mine,mf]"], None, ["mf", "simulated", "smollm2_135m", "mine"]),
+        (["++logger.tags=[mine,mf]"], None, ["mf", "simulated_medium", "world_3m", "mine"]),
     ],
 )
 def test_tags_say_what_a_run_is(overrides: list[str], presets: Any, tags: list[str]) -> None:

@@ -188,7 +188,7 @@ def test_choices_that_a_whole_sweep_was_given_make_its_table() -> None:
     assert values(made) == {"MF": 0.6, "LLM few-shot": 0.7, "Reason4Rec": 0.5}
     assert {key: value for key, (value, _) in made.setting.items()} == dict(text.split("=") for text in SWEEP)
     assert not made.variants
-    assert "llm=llama3_8b (preset: smollm2_135m)" in made.notes[0]
+    assert "llm=llama3_8b (preset: world_3m)" in made.notes[0]
 
 
 def test_settings_below_a_choice_count_as_well() -> None:
@@ -213,7 +213,7 @@ def test_set_takes_any_setting_that_a_row_has(tmp_path: Path) -> None:
     given = ("experts.predictor.epochs=7",)
     write(tmp_path / "runs", record({"Reason4Rec": (0.2, 0.3)}, given=given))
     argv = ["table4", "--records", str(tmp_path / "runs"), "--out", str(tmp_path)]
-    with pytest.raises(DataError, match=r"experts\.predictor\.epochs=7 \(preset: 2\)"):
+    with pytest.raises(DataError, match=r"experts\.predictor\.epochs=7 \(preset: 3\)"):
         cli.report(argv)
     assert cli.report([*argv, "--set", *given]) == 0
     assert "| Reason4Rec | **0.2000 ± 0.0100 se** |" in (tmp_path / "table4.md").read_text(encoding="utf-8")
@@ -255,7 +255,7 @@ def test_options_of_the_users_own_make_a_table_too(tmp_path: Path) -> None:
     text = "name: mine\nsource: path:/somewhere\nmax_length: 512\nbatch_tokens: 4096\nsystem: ''\n"
     (tmp_path / "llm" / "mine.yaml").write_text(text, encoding="utf-8")
     known = block("table2", *mine, ask=Ask(config_dir=str(tmp_path)))
-    assert known.setting["llm"] == ("mine", "smollm2_135m")
+    assert known.setting["llm"] == ("mine", "world_3m")
 
 
 def test_records_without_choices_are_compared_by_their_settings() -> None:

@@ -115,7 +115,7 @@ def test_no_prompt_or_format_of_the_experts_is_in_it(seen: list[str]) -> None:
     forbidden = [
         "###", "Positive Aspects", "Negative Aspects", "Preference Elements", "Predicted Rating",
         "Average Past Ratings", "Output Format", "Rating:", "Analysis:", "The user cares about",
-        "The user listens mainly", "The album is praised",
+        "The user listens mainly", "The album is praised", "important to them",
         *(verdict for forms in VERDICTS.values() for verdict in forms),
     ]  # fmt: skip
     for text in seen:

@@ -82,6 +82,7 @@ LONGEST = 900  # tokens of a row
 PROBES = {
     "copying": "drill_copy", "intersection": "drill_both", "polarity": "drill_clause", "questions on a list": "list",
     "questions on a review": "review", "verdict": "suit", "both histories": "meeting",
+    "each feature of a record": "drill_check", "each feature, from both histories": "ledger",
 }  # fmt: skip
 
 
@@ -325,10 +326,15 @@ def main(argv: list[str] | None = None) -> None:
     while run.record["seen"] < told.tokens:
         chapter = run.chapter()
         run.record["chapters"].append(chapter)
-        if len(run.record["chapters"]) % told.probe_every == 0 or run.record["seen"] >= told.tokens:
+        if len(run.record["chapters"]) % told.probe_every == 0:
             chapter["probes"] = probe(run.model, run.tokenizer, run.words, told.probe_rows)
         run.save()
         print(json.dumps(chapter), flush=True)
+    last = run.record["chapters"][-1]
+    if set(last.get("probes", ())) != set(PROBES):
+        last["probes"] = probe(run.model, run.tokenizer, run.words, told.probe_rows)
+        run.save()
+        print(json.dumps(last["probes"]), flush=True)
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ def _recipe_note(cfg: DictConfig, overrides: Sequence[str]) -> list[str]:
     asked = any(text.lstrip("+").startswith("recipe=") for text in overrides)
     if recipe == "paper" or asked or not source.startswith(("hub:", "path:")):
         return []
-    made_for = "which is made for the bundled model (lr 1e-3)"
+    made_for = "which is made for a small bundled model (lr 1e-3 and above)"
     return [f"llm.source={source} with recipe={recipe}, {made_for}; the paper's is recipe=paper"]
 
 
