@@ -213,7 +213,7 @@ def test_set_takes_any_setting_that_a_row_has(tmp_path: Path) -> None:
     given = ("experts.predictor.epochs=7",)
     write(tmp_path / "runs", record({"Reason4Rec": (0.2, 0.3)}, given=given))
     argv = ["table4", "--records", str(tmp_path / "runs"), "--out", str(tmp_path)]
-    with pytest.raises(DataError, match=r"experts\.predictor\.epochs=7 \(preset: 3\)"):
+    with pytest.raises(DataError, match=r"experts\.predictor\.epochs=7 \(preset: 2\)"):
         cli.report(argv)
     assert cli.report([*argv, "--set", *given]) == 0
     assert "| Reason4Rec | **0.2000 ± 0.0100 se** |" in (tmp_path / "table4.md").read_text(encoding="utf-8")
