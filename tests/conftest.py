@@ -21,6 +21,7 @@ from served_job import shared, smoked
 from r4r.configuration import preflight
 from r4r.configuration.composing import make_loader
 from r4r.configuration.schema import LLMConfig, TrainerConfig
+from r4r.files import forget_empty_folders
 from r4r.lm.base import LanguageModel
 from r4r.report.records import Run
 from r4r.run import main
@@ -59,12 +60,16 @@ def _composed_once() -> Iterator[None]:
     learn its own mode, which no file sets."""
     loader, whole = make_loader(), Hydra.get_mode
 
+    def shared_loader(own: str | None = None) -> Any:
+        forget_empty_folders()
+        return make_loader(own) if own else loader
+
     def get_mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
         asked = any("hydra.mode" in override for override in overrides)
         return whole(hydra, config_name, overrides) if asked else None
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preflight, "make_loader", lambda own=None: make_loader(own) if own else loader)
+        patch.setattr(preflight, "make_loader", shared_loader)
         patch.setattr(Hydra, "get_mode", get_mode)
         yield
 

@@ -65,7 +65,7 @@ def test_a_job_from_end_to_end(r4r: Any, outputs: Path, capsys: pytest.CaptureFi
         assert label in printed
     (record,) = records(outputs)
     assert (record["status"], record["error"], record["seed"], record["method"]) == ("ok", None, 7, "mf")
-    assert record["dataset"] == record["config"]["dataset"]["name"] == "simulated"
+    assert record["dataset"] == record["config"]["dataset"]["name"] == "simulated_medium"
     assert "seed=7" in record["overrides"]
     assert record["metrics"][0]["label"] == "MF"
     count = record["metrics"][0]["n"]
@@ -256,7 +256,7 @@ def test_a_wandb_run_says_which_job_it_is(r4r: Any, outputs: Path, monkeypatch: 
     assert r4r("-m", "method=mf", *argv, "method.max_epochs=3,4") == 0
     assert r4r("method=mf", *argv, "method.max_epochs=3", "name=mine") == 0
     assert r4r("method=mf", *argv, "method.max_epochs=3", "target=split") == 0
-    small = "simulated-mf-s7 dataset.world.users=20 dataset.world.items=10 trainer=cpu method.max_epochs="
+    small = "simulated_medium-mf-s7 dataset.world.users=20 dataset.world.items=10 trainer=cpu method.max_epochs="
     assert [run.name for run in runs] == [f"{small}3", f"{small}4", "mine", f"{small}3 target=split"]
     made = records(outputs)  # runs/ before sweeps/
     assert [run.notes for run in [*runs[2:], *runs[:2]]] == [" ".join(record["overrides"]) for record in made]
