@@ -163,6 +163,13 @@ def test_named_models_can_be_swept_over() -> None:
     assert preflight(argv) == argv
 
 
+def test_real_reviews_take_a_model_of_real_english(capsys: pytest.CaptureFixture[str]) -> None:
+    assert composed("dataset=yelp").llm.name == "smollm2_135m"
+    assert composed("dataset=yelp", "llm=tiny").llm.name == "tiny"
+    preflight(["dataset=yelp", "llm=world_3m"])
+    assert "llm=world_3m: has read nothing but reviews of invented records; for dataset=yelp" in capsys.readouterr().err
+
+
 def test_a_small_recipe_on_a_large_model_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     preflight(["llm.source=hub:a/b"])
     assert "llm.source=hub:a/b with recipe=world" in capsys.readouterr().err

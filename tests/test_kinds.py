@@ -40,7 +40,10 @@ def test_a_teacher_takes_the_settings_of_its_kind_alone(kind: str) -> None:
             "dataset.world: a data set with source=amazon2014 has",
         ),
         (["dataset.reviews=x.csv"], "dataset.reviews: a simulated data set has no such setting (source=amazon2014"),
-        (["reason_source=history", "reason_source.max_hinted=3"], "(reason_source=filtered, reason_source=iterated have it)"),
+        (
+            ["reason_source=history", "reason_source.max_hinted=3"],
+            "(reason_source=filtered, reason_source=iterated have it)",
+        ),
         (["method=means", "method.dim=3"], "(method=daml, method=mf, method=narre have it)"),
         (["experts.predictor.max_new_tokens=5"], "experts.predictor has no such setting (expert="),
         (

@@ -85,7 +85,7 @@ def preflight(argv: list[str], further: Further | None = None, loader: ConfigLoa
 
 def notes(cfg: DictConfig, overrides: Sequence[str]) -> list[str]:
     """What is worth a second look in a job that can run."""
-    return [*_recipe_note(cfg, overrides), *_unread_note(cfg)]
+    return [*_recipe_note(cfg, overrides), *_unread_note(cfg), *_world_note(cfg)]
 
 
 def _unread_note(cfg: DictConfig) -> list[str]:
@@ -97,6 +97,19 @@ def _unread_note(cfg: DictConfig) -> list[str]:
     return [
         f"{owner}: trains one adapter for several tasks; how {', '.join(sorted(set(names)))} are trained is not read"
         for owner, names in places.items()
+    ]
+
+
+def _world_note(cfg: DictConfig) -> list[str]:
+    """A sentence where real reviews meet the carried model, which has read of invented records alone."""
+    model, data = OmegaConf.select(cfg, "llm.name"), OmegaConf.select(cfg, "dataset.name")
+    invented = OmegaConf.select(cfg, "dataset.source") == "simulated"
+    carried = str(OmegaConf.select(cfg, "llm.source")).startswith("package:")
+    if invented or not carried or ignored(cfg, [f"llm={model}"]):
+        return []
+    return [
+        f"llm={model}: has read nothing but reviews of invented records; for dataset={data} take llm=smollm2_135m, "
+        "or a model of your own"
     ]
 
 
