@@ -188,7 +188,7 @@ def test_choices_that_a_whole_sweep_was_given_make_its_table() -> None:
     assert values(made) == {"MF": 0.6, "LLM few-shot": 0.7, "Reason4Rec": 0.5}
     assert {key: value for key, (value, _) in made.setting.items()} == dict(text.split("=") for text in SWEEP)
     assert not made.variants
-    assert "llm=llama3_8b (preset: world_3m)" in made.notes[0]
+    assert "llm=llama3_8b (preset: smollm2_135m)" in made.notes[0]
 
 
 def test_settings_below_a_choice_count_as_well() -> None:

@@ -101,8 +101,11 @@ def distance(table: Table, row: Row, setting: Setting, run: Run, ask: Ask, refer
     groups |= {"recipe"} if any(name.startswith("experts") for name in reads) else set()
     where = Composition(table.name, setting, ask.experiment, ask.given, ask.config_dir)
     preset = _options(where)
-    theirs = {group: as_text(run.choices.get(group, preset.get(group))) for group in SWEPT}
     fixed = {override.partition("=")[0] for override in ask.given}
+    data = str(run.choices.get("dataset", ""))
+    if data and "dataset" not in fixed and _exists(where, "dataset", data):  # which may choose a base model
+        preset = {**_options(where, (("dataset", data),)), "dataset": preset.get("dataset")}
+    theirs = {group: as_text(run.choices.get(group, preset.get(group))) for group in SWEPT}
     named = tuple(
         (group, option)
         for group, option in theirs.items()
@@ -206,9 +209,9 @@ def _exists(where: Composition, group: str, option: str) -> bool:
     return _loader(where.config_dir).repository.config_exists(f"{group}/{option}")
 
 
-def _options(where: Composition) -> Mapping[str, Any]:
+def _options(where: Composition, named: tuple[tuple[str, str], ...] = ()) -> Mapping[str, Any]:
     """Each group's option."""
-    return {str(group): option for group, option in _composed(where, ()).hydra.runtime.choices.items()}
+    return {str(group): option for group, option in _composed(where, named).hydra.runtime.choices.items()}
 
 
 @cache
