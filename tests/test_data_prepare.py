@@ -277,7 +277,6 @@ def data_dir() -> Path:
 
 def preset(name: str, **changes) -> DatasetConfig:
     loaded = yaml.safe_load((ROOT / "conf" / "dataset" / f"{name}.yaml").read_text(encoding="utf-8"))
-    loaded.pop("defaults", None)  # what else of a job it chooses
     return DatasetConfig(**{**loaded, **changes})
 
 

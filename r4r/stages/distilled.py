@@ -50,15 +50,15 @@ class SoftLabels(Stage):
 
     def build(self, work: Work) -> dict[str, Any]:
         chat, own, known = work.job.chat, self.rater.expert.expert, self.reasoned
+        place, scale = self.rater.expert.place, known.shown.scale
         rows = known.pairs.rows(work)
         cases = with_thoughts(work, known.shown.cases(work, rows), known.thoughts)
         fit = fitted(chat, own.prompt, cases, self.llm["max_length"], RATING_TOKENS, known.shown.overflow)
-        prefix = rating_tokens(chat, scale=known.shown.scale).prefix
+        prefix = rating_tokens(chat, scale=scale).prefix
         encoded = [[*chat.prompt_ids(prompt), *prefix] for prompt in fit.prompts]
         reasons = {case.row_id: "\n".join(case.thoughts) for case in fit.cases}
-        use_adapter(work.job, self.rater.expert.place, work.of(self.rater.trained))
+        use_adapter(work.job, place, work.of(self.rater.trained))
         row_ids = [case.row_id for case in fit.cases]
-        place, scale = self.rater.expert.place, known.shown.scale
         return fit.facts | rate_rows(work, place, row_ids, encoded, reasons, "soft labels", scale)
 
 

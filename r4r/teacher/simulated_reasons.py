@@ -131,7 +131,10 @@ def verdict_of(reason: str) -> int | None:
 
 
 def paragraph(rng: random.Random, evidence: Evidence, grade: int, leaked: float | None = None) -> str:
-    """At most 50 words: what the user wants, what the album offers and which of it matters to them, the verdict."""
+    """What the user wants, what the album offers and which of it matters to them, the verdict.
+
+    At most 50 words, 54 where it gives the rating away.
+    """
     parts = [_wants(rng, evidence.wants[:3])]
     likes, faults = (
         _and([keyword(a, kind).lower() + (f", {MATTERS}," if a in evidence.wants else "") for a in aspects[:2]])
