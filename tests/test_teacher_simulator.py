@@ -170,8 +170,8 @@ def test_the_reason_names_the_match():
         for told in (good, bad)
     ]
     liked, disliked = answers(SimulatedTeacher(1.0, 0), prompts, 1.0)
-    assert "clever lyrics" in liked
-    assert "weak lyrics" in disliked
+    assert "clever lyrics, important to them" in liked
+    assert "weak lyrics, important to them" in disliked
     assert list(grades([liked, disliked])) == [4, 2]
 
 
@@ -184,7 +184,8 @@ def test_raw_reviews_and_empty_sides_are_read_too():
         item_history=history_block([("Blue Harbor", None, "Soulful voice throughout. Their cover is ugly.")]),
     )
     (reason,) = answers(SimulatedTeacher(1.0, 0), [prompt], 1.0)
-    assert all(word in reason for word in ("vocals", "soulful vocals", "ugly artwork"))
+    assert "soulful vocals, important to them" in reason
+    assert "ugly artwork." in reason  # which the user does not speak of
     empty = render(
         "reasoner", category="Music", title="X", user_history=history_block([]), item_history=history_block([])
     )
