@@ -1,7 +1,8 @@
 """How far a Reasoner follows teacher and planted truth: `python experiments/world_model/reasons.py RUN`.
 
 RUN is the folder of a finished job on a simulated data set. Printed: precision and recall of the aspects that parts of
-a reason name, the teacher's reason for the same pair as reference; and how verdicts and planted match correlate.
+a reason name, the teacher's reason for the same pair as reference; how verdicts and planted match correlate; and what a
+line on item mean and verdict, fitted to the experts' pairs, makes of the test pairs, beside the Predictor's ratings.
 """
 
 import re
@@ -42,6 +43,27 @@ def texts(run: Run, stage: str, column: str) -> pd.Series:
     return pd.read_parquet(r4r.open_artifact(run, stage).path / "data.parquet").set_index("row_id")[column]
 
 
+def by_a_line(rows: pd.DataFrame, learnt: pd.Series, test: pd.Series, predicted: pd.Series) -> None:
+    """
+    Args:
+        learnt, test: the Reasoner's texts by row_id, of the experts' pairs and of the test pairs.
+        predicted: the Predictor's ratings of the test pairs, by row_id.
+    """
+    means = rows[rows["split"] == "train"].groupby("item_id")["rating"].mean()
+    known = rows.set_index("row_id")
+
+    def table(texts: pd.Series) -> tuple[np.ndarray, pd.Series]:
+        own = known.loc[texts.index]
+        item = own["item_id"].map(means).fillna(means.mean())
+        return np.column_stack([np.ones(len(own)), item, texts.map(verdict_of).fillna(3)]), own["rating"]
+
+    line = np.linalg.lstsq(*table(learnt), rcond=None)[0]
+    shown, rating = table(test)
+    print(f"by a line on item mean and verdict: MAE {np.abs(shown @ line - rating).mean():.3f} on the test pairs")
+    print(f"test ratings and verdicts correlate {correlation(pd.Series(shown[:, 2], rating.index), rating)}")
+    print(f"test ratings and the Predictor's correlate {correlation(predicted[rating.index], rating)}")
+
+
 def correlation(one: pd.Series, other: pd.Series) -> str:
     """With the standard error of Fisher's z, about."""
     return f"{np.corrcoef(one, other)[0, 1]:.2f} (se {1 / np.sqrt(len(one) - 3):.2f}, {len(one)} pairs)"
@@ -67,6 +89,7 @@ def main() -> None:
     for name, found in (("teacher", taught), ("Reasoner, its training pairs", own), ("Reasoner, test pairs", test)):
         verdict = found.map(verdict_of).astype(float).dropna()
         print(f"{name}: verdict and planted match correlate {correlation(verdict, match[verdict.index])}")
+    by_a_line(rows, own, test, texts(run, "predict/test", "mean"))
 
 
 if __name__ == "__main__":
