@@ -19,9 +19,9 @@ from r4r.configuration.schema import Config
 from r4r.errors import ConfigError, DataError, StoreError
 from r4r.report.records import RESULT, Run, gather
 from r4r.rows import Schema
-from r4r.stages.deliberation import AveragedRatings, Ratings
 from r4r.stages.histories import Histories
 from r4r.stages.lessons import Thought
+from r4r.stages.ratings import AveragedRatings, Ratings
 from r4r.stages.stage import Job
 from r4r.stages.written import Written
 from r4r.store.artifact import Artifact, Store

@@ -20,10 +20,11 @@ from r4r.rows import Case
 from r4r.serve.cases import Explanation, Rating, RawReview, ServedCase
 from r4r.serve.finished import FinishedJob, ratings_of
 from r4r.serve.past import Pasts
-from r4r.stages.deliberation import Ratings, Written
 from r4r.stages.histories import fitted, one_line
+from r4r.stages.ratings import Ratings
 from r4r.stages.reward import RATING_TOKENS
 from r4r.stages.train import use_adapter
+from r4r.stages.written import Written
 
 REMEMBERED = 64  # cases whose answers are kept
 HELD = 4  # cases whose rating prompts stay computed, so that another reason is rated from where it departs

@@ -38,11 +38,11 @@ from r4r.methods.exp3rt.teacher import (
 from r4r.pipeline.stage import Stage
 from r4r.progress import say
 from r4r.rows import LESSONS, REVIEWS, TEXTS
-from r4r.stages.deliberation import Ratings
 from r4r.stages.identity import llm_identity
 from r4r.stages.lessons import Pairs, StepLessons, Thought, with_thoughts
 from r4r.stages.mounted import Asked, asked
 from r4r.stages.pools import pools_stage
+from r4r.stages.ratings import Ratings
 from r4r.stages.split import evaluated_rows, split_stage
 from r4r.stages.stage import Work
 from r4r.stages.teach import ReviewQuestions, review_questions

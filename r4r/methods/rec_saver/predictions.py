@@ -18,13 +18,13 @@ from r4r.reasons.rating import parse_rating
 from r4r.rows import PREDICTIONS, REASONS, REVIEWS, TEXTS, Schema
 from r4r.stages.ask import estimate
 from r4r.stages.ask_all import ask_all
-from r4r.stages.deliberation import Ratings
 from r4r.stages.histories import histories, one_line, rows_of_pool
 from r4r.stages.identity import llm_identity, prompt_texts, teacher_identity
 from r4r.stages.items import Described, described
 from r4r.stages.lessons import Pairs, StepLessons
 from r4r.stages.mounted import Asked, asked
 from r4r.stages.pools import expert_pairs, pools_stage
+from r4r.stages.ratings import Ratings
 from r4r.stages.reasons import Teaching
 from r4r.stages.split import split_stage
 from r4r.stages.stage import Work

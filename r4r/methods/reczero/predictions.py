@@ -12,7 +12,6 @@ from r4r.pipeline.stage import Stage
 from r4r.progress import say
 from r4r.reasons.rating import parse_rating
 from r4r.rows import PREDICTIONS, REVIEWS, TEXTS
-from r4r.stages.deliberation import Written
 from r4r.stages.estimate import Estimate
 from r4r.stages.further import Frozen, Prompts, furthered
 from r4r.stages.histories import Histories, histories
@@ -23,6 +22,7 @@ from r4r.stages.pools import pools_stage
 from r4r.stages.split import evaluated_rows, split_stage
 from r4r.stages.stage import Work
 from r4r.stages.train import Training
+from r4r.stages.written import Written
 from r4r.store.artifact import write_table
 
 UNPARSABLE = "unparsable: largest error"  # in the row's name, since public code counts such answers as right
