@@ -38,6 +38,7 @@ FAMILIES: dict[str, Callable[[Source], Row | None]] = {
     "drill_clause": lambda s: reading.drill_clause(s.rng),
     "drill_suit": lambda s: matching.drill_suit(s.rng),
     "drill_check": lambda s: ledger.drill_check(s.rng),
+    "drill_stars": lambda s: ledger.drill_stars(s.rng, s.world, s.most),
     "list": lambda s: lists.one_list(s.rng, s.words),
     "both": lambda s: lists.two_lists(s.rng, s.words),
     "pairs": lambda s: lists.pairs(s.rng, s.words),

@@ -72,6 +72,36 @@ STAGES: dict[int, dict[str, float]] = {
         "review": 2.5, "suit": 1.5, "weigh": 0.7, "stars": 4, "person": 1, "record": 1, "ledger": 4, "meeting": 7,
         "page": 0.1,
     },
+    18_800_000: {
+        "drill_copy": 0.1, "drill_both": 0.1, "drill_find": 0.1, "drill_noun": 0.1, "drill_clause": 0.5,
+        "drill_suit": 0.5, "drill_check": 0.5, "drill_stars": 5, "list": 0.1, "both": 0.1, "pairs": 0.1,
+        "numbers": 0.2, "nouns": 0.1, "review": 2, "suit": 1, "weigh": 0.3, "stars": 5, "person": 0.7, "record": 0.7,
+        "ledger": 3, "meeting": 4, "page": 0.1,
+    },
+    20_500_000: {
+        "drill_copy": 0.1, "drill_both": 0.1, "drill_find": 0.1, "drill_noun": 0.1, "drill_clause": 0.3,
+        "drill_suit": 0.3, "drill_check": 0.3, "drill_stars": 14, "list": 0.1, "both": 0.1, "pairs": 0.1,
+        "numbers": 0.2, "nouns": 0.1, "review": 1, "suit": 1, "weigh": 0.5, "stars": 4, "person": 0.5, "record": 0.5,
+        "ledger": 2, "meeting": 2, "page": 0.1,
+    },
+    21_500_000: {
+        "drill_copy": 0.1, "drill_both": 0.1, "drill_find": 0.1, "drill_noun": 0.1, "drill_clause": 0.3,
+        "drill_suit": 0.3, "drill_check": 0.3, "drill_stars": 6, "list": 0.1, "both": 0.1, "pairs": 0.1,
+        "numbers": 0.2, "nouns": 0.1, "review": 1.5, "suit": 0.5, "weigh": 0.5, "stars": 4, "person": 0.3,
+        "record": 0.3, "ledger": 6, "meeting": 4, "page": 0.1,
+    },
+    22_500_000: {
+        "drill_copy": 0.1, "drill_both": 0.1, "drill_find": 0.1, "drill_noun": 0.1, "drill_clause": 0.3,
+        "drill_suit": 0.3, "drill_check": 0.3, "drill_stars": 6, "list": 0.1, "both": 0.1, "pairs": 0.1,
+        "numbers": 0.2, "nouns": 0.1, "review": 1.5, "suit": 0.5, "weigh": 0.5, "stars": 8, "person": 0.3,
+        "record": 0.3, "ledger": 4, "meeting": 4, "page": 0.1,
+    },
+    24_700_000: {
+        "drill_copy": 0.1, "drill_both": 0.1, "drill_find": 0.1, "drill_noun": 0.1, "drill_clause": 0.5,
+        "drill_suit": 0.3, "drill_check": 0.7, "drill_stars": 3, "list": 0.1, "both": 0.1, "pairs": 0.1,
+        "numbers": 0.2, "nouns": 0.1, "review": 2.5, "suit": 0.5, "weigh": 0.3, "stars": 7, "person": 0.5,
+        "record": 0.5, "ledger": 6, "meeting": 6, "page": 0.1,
+    },
 }  # fmt: skip
 NOTES = {0: 3, 1_000_000: 6, 14_000_000: 2, 15_300_000: 5}  # tokens seen -> notes a side at most, from there on
 PAGE_WEIGHT, REST_WEIGHT = 0.3, 0.1
@@ -83,6 +113,7 @@ PROBES = {
     "copying": "drill_copy", "intersection": "drill_both", "polarity": "drill_clause", "questions on a list": "list",
     "questions on a review": "review", "verdict": "suit", "both histories": "meeting",
     "each feature of a record": "drill_check", "each feature, from both histories": "ledger",
+    "counts, verdicts and ratings of matches": "drill_stars", "of a match with its notes": "stars",
 }  # fmt: skip
 
 
