@@ -4,7 +4,8 @@ import random
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from matching import ENDS, ESSAY, FRAMES, HOW_FAR, Style, ask_stars, care, essay, marking, sides, told_of, verdict
+from matching import ENDS, ESSAY, HOW_FAR, care, essay, sides, told_of, verdict
+from wording import FRAMES, Style, ask_stars, marking
 from worlds import NAMES, SUITS, Book, Row, balance, good_and_bad, grade, listed, wants
 
 from r4r.lexicon import NEGATIVE, POSITIVE, keyword

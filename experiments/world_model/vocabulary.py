@@ -10,6 +10,7 @@ from typing import Any
 import lists
 import matching
 import reading
+import wording
 import worlds
 
 from r4r import lexicon
@@ -58,7 +59,7 @@ YOUNGER = ("reczero", "recone")  # methods that came after the tokenizer was mad
 def words() -> list[str]:
     """Every word of the lexicon, the simulated reviews, the corpus's questions, the prompts and everyday English."""
     found: set[str] = set(ENGLISH)
-    for module in (lexicon, review_text, simulator, worlds, lists, reading, matching):
+    for module in (lexicon, review_text, simulator, worlds, lists, reading, wording, matching):
         for text in _strings(module):
             found |= set(WORD.findall(text.lower()))
     for prompt in prompts(YOUNGER):
