@@ -6,7 +6,7 @@ from r4r.configuration.targets import close_names
 from r4r.errors import ConfigError, R4RError
 from r4r.pipeline.stage import Stage
 from r4r.progress import expect, say
-from r4r.stages.estimate import counts, described, minutes
+from r4r.stages.estimate import counts, described, minutes, yardstick
 from r4r.stages.stage import Job
 
 
@@ -19,7 +19,7 @@ def plan(work: Job, finals: Mapping[str, Stage]) -> None:
         print(f"engine {engine.described(work.config.llm) if name == 'vllm' else f'hf: {why}'}")
     stages = list({(stage.name, stage.key): stage for final in finals.values() for stage in final.upstream()}.values())
     known = counts(work.config, stages, work.store)
-    hits, unknown, whole = 0, [], 0.0
+    hits, unknown, whole, here = 0, [], 0.0, True
     code: dict[str, list[str]] = {}  # file that is not r4r's released own -> stages whose keys hold its digest
     for stage in stages:
         for file in stage.unreleased:
@@ -29,10 +29,11 @@ def plan(work: Job, finals: Mapping[str, Stage]) -> None:
             hits += 1
             print(f"hit    {stage.name:24} {stage.key}")
             continue
-        words, seconds = described(stage, known, work.store)
-        whole += seconds or 0.0
-        unknown += [stage.name] if seconds is None else []
-        print(f"build  {stage.name:24} {stage.key}  {words}".rstrip())
+        found = described(stage, known, work.store)
+        whole += found.seconds or 0.0
+        here = here and found.here
+        unknown += [stage.name] if found.seconds is None else []
+        print(f"build  {stage.name:24} {stage.key}  {found.words}".rstrip())
         if damage:
             print(f"       what lies there is damaged: {damage}; it would be set aside")
     changed = [file for file in code if file.startswith("r4r/")]
@@ -46,9 +47,7 @@ def plan(work: Job, finals: Mapping[str, Stage]) -> None:
         print(line)
     if len(stages) > hits:
         rest = f"; no rate yet for {len(unknown)} of them: {', '.join(unknown)}" if unknown else ""
-        print(
-            f"{minutes(whole)} in all by this machine's earlier builds{rest}" if whole else "no earlier build to go by"
-        )
+        print(f"{minutes(whole)} in all {_by(here)}{rest}" if whole else "no earlier build to go by")
     print(f"{hits} stages in the store, {len(stages) - hits} to build; nothing was done (plan=true)")
 
 
@@ -57,27 +56,34 @@ def announce(work: Job, finals: Sequence[Stage]) -> None:
     stages = list({(stage.name, stage.key): stage for final in finals for stage in final.upstream()}.values())
     known = counts(work.config, stages, work.store)
     expected: dict[tuple[str, str], float | None] = {}
-    asked = []
+    elsewhere, asked = set(), []
     for stage in stages:
         which = stage.name, stage.key
         if work.store.find(*which):
             expected[which] = 0.0
             continue
-        words, expected[which] = described(stage, known, work.store)
-        if work.config.teacher.is_api and "call" in words:
-            asked.append(f"      {stage.name}: {words}")
-    expect(expected)
+        found = described(stage, known, work.store)
+        expected[which] = found.seconds
+        if not found.here:
+            elsewhere.add(which)
+        if work.config.teacher.is_api and "call" in found.words:
+            asked.append(f"      {stage.name}: {found.words}")
+    expect(expected, elsewhere)
     build = [seconds for seconds in expected.values() if seconds != 0.0]
     if not build:
         return
     unknown = sum(seconds is None for seconds in build)
     whole = sum(seconds or 0.0 for seconds in build)
-    words = f"{minutes(whole)} by this machine's earlier builds" if unknown < len(build) else ""
+    words = f"{minutes(whole)} {_by(not elsewhere)}" if unknown < len(build) else ""
     rest = f"no rate yet for {unknown} of them" if unknown else ""
     told = f"{len(build)} {'stage' if len(build) == 1 else 'stages'} to build, {len(stages) - len(build)} in the store"
     say(f"plan  {told}; {', '.join(filter(None, [words, rest]))}")
     for line in asked:
         say(line)
+
+
+def _by(here: bool) -> str:
+    return "by this machine's earlier builds" if here else f"by what it took on {yardstick()['machine']}"
 
 
 def find_target(target: str, finals: Sequence[Stage]) -> list[Stage]:

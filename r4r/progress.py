@@ -3,7 +3,7 @@
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,6 +18,7 @@ from r4r.ranks import this_rank
 
 console = Console(stderr=True, highlight=False, quiet=this_rank().rank > 0)
 LOG_EVERY_S = 20.0  # how often a bar speaks where there is no terminal
+ENOUGH_S = 10.0  # of stages, to compare two machines by
 LOG = "job.log"  # in the job's folder
 QUIET, USUAL, ALL = 0, 1, 2  # levels of `verbose`
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -31,25 +32,36 @@ class Watch:
         verbose: QUIET: nothing but results and errors; USUAL: on a terminal bars, else a line a stage; ALL: more.
         log: the job's log, which has every line whatever `verbose` says.
         expected: seconds that each stage of the plan takes, by name and key; None where no earlier build tells.
+        elsewhere: the stages of which another machine's builds tell.
         finished: the stages that are done, or were in the store.
         begun: when the stage that is being built began, by `time.monotonic`.
+        took: seconds that each stage took which this job built.
     """
 
     verbose: int = USUAL
     log: TextIO | None = None
     expected: Mapping[tuple[str, str], float | None] = field(default_factory=dict)
+    elsewhere: Collection[tuple[str, str]] = ()
     finished: set[tuple[str, str]] = field(default_factory=set)
     begun: dict[tuple[str, str], float] = field(default_factory=dict)
+    took: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def left(self) -> float | None:
         """Seconds that the job still takes, as far as is known; None where nothing is."""
         waiting = {stage: s for stage, s in self.expected.items() if stage not in self.finished and s is not None}
         if not waiting:
             return None
-        now = time.monotonic()
+        now, slower = time.monotonic(), self.slower()
         return sum(
-            max(0.0, s - (now - self.begun[stage] if stage in self.begun else 0.0)) for stage, s in waiting.items()
+            max(0.0, s * (slower if stage in self.elsewhere else 1.0) - (now - self.begun.get(stage, now)))
+            for stage, s in waiting.items()
         )
+
+    def slower(self) -> float:
+        """How many times as long as on another machine the stages took so far of which that one tells."""
+        done = [stage for stage in self.elsewhere if stage in self.took]
+        told = sum(self.expected[stage] or 0.0 for stage in done)
+        return sum(self.took[stage] for stage in done) / told if told >= ENOUGH_S else 1.0
 
     def told(self) -> str:
         """How far the job is, in words; empty where it has no plan."""
@@ -91,9 +103,13 @@ def watching(verbose: int = USUAL, folder: Path | None = None) -> Iterator[None]
                 log.close()
 
 
-def expect(seconds: Mapping[tuple[str, str], float | None]) -> None:
-    """Note how long each stage of the job is expected to take, those in the store included (0)."""
-    _watch.expected = dict(seconds)
+def expect(seconds: Mapping[tuple[str, str], float | None], elsewhere: Collection[tuple[str, str]] = ()) -> None:
+    """Note how long each stage of the job is expected to take, those in the store included (0).
+
+    Args:
+        elsewhere: the stages of which another machine's builds tell.
+    """
+    _watch.expected, _watch.elsewhere = dict(seconds), elsewhere
 
 
 def say(text: str, level: int = USUAL) -> None:
@@ -134,6 +150,7 @@ def begin_stage(name: str, key: str) -> None:
 def end_stage(name: str, key: str, seconds: float) -> None:
     """Say that a stage is built, and how long the job still takes."""
     _watch.finished.add((name, key))
+    _watch.took[name, key] = seconds
     took = f"in {span(seconds)}{_watch.told()}"
     begun = sys.stderr.isatty() or _watch.verbose >= ALL  # and so its beginning was told
     _show(f"done  {name} {took}" if begun else f"build {name} {key} {took}", USUAL)

@@ -1,5 +1,6 @@
 """What is known before a job does anything: a base model that cannot be used, and the memory that one takes."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,18 @@ def test_a_model_that_cannot_be_trained_is_refused_before_the_teacher_is_asked(
     assert not (tmp_path / "out" / "artifacts" / "teacher_summaries").exists()
     assert r4r(*job, "method=means", "~references.mf") == 2  # its overrides of llm are read by no method
     assert r4r("experiment=smoke", "method=means", f"paths.outputs={tmp_path / 'out'}") == 0
+
+
+def test_the_default_job_has_a_time_before_this_machine_has_built_anything(
+    r4r: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = ["plan=true", "logger=none", f"paths.outputs={tmp_path}"]
+    assert r4r(*job) == 0
+    told = capsys.readouterr().out
+    assert "no rate yet" not in told, "experiments/bench/yardstick.py was made of another job or base model"
+    assert re.search(r"^about \d+ min in all by what it took on two CPU cores$", told, re.MULTILINE)
+    assert r4r(*job, "llm=tiny") == 0  # the yardstick is of one base model
+    assert "no rate yet for" in capsys.readouterr().out
 
 
 def test_a_plan_says_which_gpus_have_room(

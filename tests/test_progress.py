@@ -71,6 +71,19 @@ def test_levels_and_the_log(clock: Clock, tmp_path: Path, capsys: pytest.Capture
     assert logged == told * 2  # whatever is shown, and a second run goes on behind the first
 
 
+def test_another_machines_figures_are_taken_by_how_this_one_compares(
+    clock: Clock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = {("train/x", "a"): 20.0, ("write/x", "b"): 40.0, ("predict/x", "c"): 7.0}
+    for elsewhere, left in (({("train/x", "a"), ("write/x", "b")}, "87 s"), ((), "47 s")):
+        with watching(1, tmp_path):
+            expect(stages, elsewhere)
+            begin_stage("train/x", "a")
+            clock.now += 40.0
+            end_stage("train/x", "a", 40.0)
+        assert f"in 40 s (1 of 3 stages, about {left} left)" in capsys.readouterr().err
+
+
 def test_a_job_that_ends_badly_says_so_in_its_log_without_what_caused_it(tmp_path: Path) -> None:
     def work() -> None:
         with watching(1, tmp_path):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import ledger
+import liking
 import lists
 import matching
 import reading
@@ -38,6 +39,7 @@ FAMILIES: dict[str, Callable[[Source], Row | None]] = {
     "drill_clause": lambda s: reading.drill_clause(s.rng),
     "drill_suit": lambda s: matching.drill_suit(s.rng),
     "drill_check": lambda s: ledger.drill_check(s.rng),
+    "drill_liking": lambda s: liking.drill_liking(s.rng),
     "drill_stars": lambda s: ledger.drill_stars(s.rng, s.world, s.most),
     "list": lambda s: lists.one_list(s.rng, s.words),
     "both": lambda s: lists.two_lists(s.rng, s.words),

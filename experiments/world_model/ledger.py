@@ -4,8 +4,9 @@ import random
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from matching import ENDS, ESSAY, HOW_FAR, care, essay, sides, told_of, verdict
-from wording import FRAMES, Style, ask_stars, marking
+from liking import saying
+from matching import ENDINGS, ENDS, ESSAY, HOW_FAR, care, essay, sides, told_of, verdict
+from wording import FRAMES, Style, any_words, ask_stars, marking
 from worlds import NAMES, SUITS, Book, Row, balance, good_and_bad, grade, listed, wants
 
 from r4r.lexicon import NEGATIVE, POSITIVE, keyword
@@ -32,6 +33,7 @@ TO_DO = ("Question", "Your turn", "What is asked", "To do", "Now")
 ASKED_OF_MATCH = {  # what a table of matches asks for
     "count": "How many wanted features are good, how many bad",
     "how far": "How far it suits",
+    "in words": "What to say of it",
     "expected": "The rating to expect",
     "stars": "The stars that were given",
     "its": "What others give the record",
@@ -141,7 +143,11 @@ def drill_stars(rng: random.Random, world: Book, most: int) -> Row | None:
     if "mine" in asked:
         layout = IN_A_TABLE[rng.randrange(3)]
     with_averages = not {"expected", "stars", "its", "mine"}.isdisjoint(asked)
-    with_verdict = "how far" not in asked and rng.random() < 0.3
+    with_verdict = "how far" not in asked and rng.random() < 0.4
+    trusted = rng.random() < 0.5  # whether the verdicts follow from the matches
+    in_words = {mark: rng.choice(forms) for mark, forms in ENDS.items()}
+    if rng.random() < 0.4:
+        in_words = {mark: " ".join(rng.sample(any_words(), rng.randint(1, 3))) for mark in ENDS}
     turns = []
     for n in rng.sample(range(len(world.reviews)), 8):
         match = Match.of(world, n, most)
@@ -150,15 +156,17 @@ def drill_stars(rng: random.Random, world: Book, most: int) -> Row | None:
         match = match._replace(good=match.good[: rng.randint(0, 3)], bad=match.bad[: rng.randint(0, 3)])
         fits, misses = match.met()
         parts = told_of(rng, match.wanted, match.good, match.bad, yes_no)
-        suits = SUITS[grade(fits, misses)]
         if with_verdict:
-            parts.append(rng.choice(ENDS[grade(fits, misses)]) if rng.random() < 0.5 else f"It suits them {suits}.")
+            mark = grade(fits, misses) if trusted else rng.randint(1, 5)
+            told = (rng.choice(ENDS[mark]), saying(rng, mark), f"It suits them {SUITS[mark]}.")
+            parts.append(rng.choice(told))
         if with_averages:
             own = layout.format(mine=f"{match.mine:.1f}", its=f"{match.its:.1f}")
             parts.insert(rng.choice((0, len(parts))), f"{own[0].upper()}{own[1:]}.")
         answers = {
             "count": f"{fits} {misses}",
-            "how far": suits,
+            "how far": SUITS[grade(fits, misses)],
+            "in words": in_words[grade(fits, misses)],
             "expected": expected(match.mine if "{mine}" in layout else MEAN, match.its, fits, misses),
             "stars": str(match.rating),
             "its": f"{match.its:.1f}",
@@ -174,18 +182,18 @@ def stars(rng: random.Random, world: Book, n: int, most: int) -> Row | None:
     if match is None:
         return None
     user, item = world.before(n, most)
+    with_notes = rng.random() < 0.6
+    if not with_notes:  # what is said is then all that is known
+        match = match._replace(good=match.good[:2], bad=match.bad[:2])
     fits, misses = match.met()
-    text = (
-        essay(rng, match.wanted, match.good, match.bad)
-        if rng.random() < 0.85
-        else verdict(rng, match.wanted, match.good, match.bad)[1] + "."
-    )
+    # A verdict may be wrong: the features that it is said of count.
+    text = essay(rng, match.wanted, match.good, match.bad, rng.choice(ENDINGS))
     title, headed = world.reviews[n]["title"], rng.random() < 0.6
     frame, joint = rng.choice(FRAMES), rng.choice(("\n", "\n\n"))
     parts = [(rng.choice(IN_NUMBERS), averages(rng, user, item)), (rng.choice(IN_WORDS), text)]
     rng.shuffle(parts)
     blocks = [f"{frame.format(x=heading)}\n{said}" if headed else said for heading, said in parts]
-    if rng.random() < 0.7:
+    if with_notes:
         blocks.insert(0, sides(rng, Style.draw(rng, raw=0.0), user, item, title))
     turns = [
         (rng.choice(THEIRS), f"{match.mine:.1f}"),

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from liking import saying
 from reading import BAD_LABELS, GOOD_LABELS, WISH_LABELS
 from wording import FRAMES, Style, ask_stars, marking
 from worlds import NAMES, SUITS, Book, Row, good_and_bad, grade, listed, met, wants
@@ -32,31 +33,39 @@ BY_PERSON = (
 )
 ON_RECORD = ("Notes on {x}", "What others say of {x}", "Others on {x}", "On the record {x}", "What is said of {x}")
 ENDS: dict[int, tuple[str, ...]] = {
-    1: ("It suits them not at all.", "They will not stand it.", "A bad match for them.", "They would hate it."),
-    2: ("It suits them hardly.", "They may well regret it.", "Rather not for them.", "It would let them down."),
+    1: (
+        "It suits them not at all.", "They will not stand it.", "A bad match for them.", "They would hate it.",
+        "It is the worst thing for them.", "So they will not like it at all.", "All in all: no, never.",
+    ),
+    2: (
+        "It suits them hardly.", "They may well regret it.", "Rather not for them.", "It would let them down.",
+        "More bad than good for them.", "So they will be less than happy with it.", "All in all: rather no.",
+    ),
     3: (
-        "It suits them partly.",
-        "They may go either way.",
-        "Neither good nor bad for them.",
-        "They may feel mixed about it.",
+        "It suits them partly.", "They may go either way.", "Neither good nor bad for them.",
+        "They may feel mixed about it.", "As much for it as against it.", "So they will be of two minds about it.",
+        "All in all: yes and no.",
     ),
     4: (
-        "It suits them mostly.",
-        "They should be pleased.",
-        "Rather a good match for them.",
-        "It would make them happy.",
+        "It suits them mostly.", "They should be pleased.", "Rather a good match for them.",
+        "It would make them happy.", "More good than bad for them.", "So they will be quite happy with it.",
+        "All in all: rather yes.",
     ),
     5: (
-        "It suits them very much.",
-        "They cannot go wrong with it.",
-        "A great match for them.",
-        "They would enjoy all of it.",
+        "It suits them very much.", "They cannot go wrong with it.", "A great match for them.",
+        "They would enjoy all of it.", "It is the best thing for them.", "So they will be very happy with it.",
+        "All in all: yes, always.",
     ),
-}  # what may follow a match, by its grade
+}  # what may follow a match, by its grade  # fmt: skip
+ENDINGS = ("follows", "any", "none")  # of an essay: by the match, whatever it is like, not there
 
 
 HAS = ("The record has {x}.", "It is known for {x}.", "Others like the {x}.")
 LACKS = ("It also has {x}.", "Others complain of {x}.", "It is let down by {x}.")
+HAS_AND_LACKS = (
+    "It has {x} but also {y}.", "Others like {x} yet complain of {y}.", "The record has {x}, though {y}.",
+    "With {x} but {y}.", "For it: {x}; against it: {y}.",
+)  # fmt: skip
 
 
 def one_side(rng: random.Random, notes: Sequence[dict[str, Any]], person: bool) -> Row | None:
@@ -207,21 +216,27 @@ def _joined(names: Sequence[str]) -> str:
 def told_of(
     rng: random.Random, wanted: Sequence[str], good: Sequence[str], bad: Sequence[str], yes_no: tuple[str, str]
 ) -> list[str]:
-    """What a record does well and badly, a sentence each, with what is said of features that are wanted or not."""
+    """What a record does well and badly, with what is said of features that are wanted or not.
+
+    A sentence for each side, or one for both.
+    """
     joint = rng.choice(("; ", ", ", " and ")) if any(yes_no) else " and "
-    sentences = []
-    for names, kind, says in ((good, POSITIVE, HAS), (bad, NEGATIVE, LACKS)):
+    sides = []
+    for names, kind in ((good, POSITIVE), (bad, NEGATIVE)):
         told = []
         for name in names:
             said = yes_no[0] if name in wanted else yes_no[1]
             told.append(keyword(name, kind).lower() + (f", {said}" if said else ""))
-        if told:
-            sentences.append(rng.choice(says).format(x=joint.join(told)))
-    return sentences
+        sides.append(joint.join(told))
+    if all(sides) and rng.random() < 0.5:
+        return [rng.choice(HAS_AND_LACKS).format(x=sides[0], y=sides[1])]
+    return [rng.choice(says).format(x=side) for side, says in zip(sides, (HAS, LACKS), strict=True) if side]
 
 
-def essay(rng: random.Random, wanted: Sequence[str], good: Sequence[str], bad: Sequence[str]) -> str:
-    """Whether a record suits a person, in sentences: both sides, where they meet, what follows."""
+def essay(
+    rng: random.Random, wanted: Sequence[str], good: Sequence[str], bad: Sequence[str], ending: str = ENDINGS[0]
+) -> str:
+    """Whether a record suits a person, in sentences: both sides, where they meet, one of ENDINGS."""
     fits, misses = [n for n in wanted if n in good], [n for n in wanted if n in bad]
     mark = grade(len(fits), len(misses))
     one_by_one = rng.random() < 0.6
@@ -243,7 +258,9 @@ def essay(rng: random.Random, wanted: Sequence[str], good: Sequence[str], bad: S
         parts.append(rng.choice(("It meets the wish for {x}.", "So {x} will please.")).format(x=_joined(fits)))
     if misses and not one_by_one:
         parts.append(rng.choice(("It misses on {x}.", "But {x} will not please.")).format(x=_joined(misses)))
-    parts.append(rng.choice(ENDS[mark]))
+    if ending != "none":
+        said = mark if ending == "follows" else rng.randint(1, 5)
+        parts.append(rng.choice(ENDS[said]) if rng.random() < 0.5 else saying(rng, said))
     return " ".join(part[0].upper() + part[1:] for part in parts)
 
 

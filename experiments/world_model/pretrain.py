@@ -102,6 +102,12 @@ STAGES: dict[int, dict[str, float]] = {
         "numbers": 0.2, "nouns": 0.1, "review": 2.5, "suit": 0.5, "weigh": 0.3, "stars": 7, "person": 0.5,
         "record": 0.5, "ledger": 6, "meeting": 6, "page": 0.1,
     },
+    28_100_000: {
+        "drill_copy": 0.1, "drill_both": 0.1, "drill_find": 0.1, "drill_noun": 0.1, "drill_clause": 0.5,
+        "drill_suit": 0.3, "drill_check": 0.5, "drill_liking": 1.5, "drill_stars": 5, "list": 0.1, "both": 0.1,
+        "pairs": 0.1, "numbers": 0.2, "nouns": 0.1, "review": 1.5, "suit": 0.5, "weigh": 0.3, "stars": 7, "person": 0.3,
+        "record": 0.3, "ledger": 6, "meeting": 7, "page": 0.1,
+    },
 }  # fmt: skip
 NOTES = {0: 3, 1_000_000: 6, 14_000_000: 2, 15_300_000: 5}  # tokens seen -> notes a side at most, from there on
 PAGE_WEIGHT, REST_WEIGHT = 0.3, 0.1
@@ -113,7 +119,8 @@ PROBES = {
     "copying": "drill_copy", "intersection": "drill_both", "polarity": "drill_clause", "questions on a list": "list",
     "questions on a review": "review", "verdict": "suit", "both histories": "meeting",
     "each feature of a record": "drill_check", "each feature, from both histories": "ledger",
-    "counts, verdicts and ratings of matches": "drill_stars", "of a match with its notes": "stars",
+    "counts, verdicts and ratings of matches": "drill_stars", "words of liking": "drill_liking",
+    "of a match with its notes": "stars",
 }  # fmt: skip
 
 

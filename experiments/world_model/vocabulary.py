@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import liking
 import lists
 import matching
 import reading
@@ -59,7 +60,7 @@ YOUNGER = ("reczero", "recone")  # methods that came after the tokenizer was mad
 def words() -> list[str]:
     """Every word of the lexicon, the simulated reviews, the corpus's questions, the prompts and everyday English."""
     found: set[str] = set(ENGLISH)
-    for module in (lexicon, review_text, simulator, worlds, lists, reading, wording, matching):
+    for module in (lexicon, review_text, simulator, worlds, lists, reading, wording, liking, matching):
         for text in _strings(module):
             found |= set(WORD.findall(text.lower()))
     for prompt in prompts(YOUNGER):

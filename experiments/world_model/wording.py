@@ -53,7 +53,7 @@ def marking(rng: random.Random) -> tuple[str, str]:
     if kind < 0.35:
         return rng.choice(MATTERS)
     if kind < 0.65:
-        return " ".join(rng.sample(_any_words(), rng.randint(1, 3))), ""
+        return " ".join(rng.sample(any_words(), rng.randint(1, 3))), ""
     who, whom, ending = rng.choice(PERSONS)
     verb = rng.choice(VERBS)
     verb = verb.replace("look", "looks") if ending and verb.startswith("look") else verb + ending
@@ -69,7 +69,7 @@ def marking(rng: random.Random) -> tuple[str, str]:
 
 
 @cache
-def _any_words() -> list[str]:
+def any_words() -> list[str]:
     """Plain words, those of the experts' own labels left out."""
     return [w for w in vocabulary.words() if w.isascii() and w.isalpha() and w.islower() and w not in OF_LABELS]
 
@@ -82,7 +82,7 @@ def ask_stars(rng: random.Random, title: str, stars: int) -> tuple[str, str]:
     answer = f"{stars}" if rng.random() < 0.5 else f"{stars}.0"
     if rng.random() < 0.6:
         lead = rng.choice(("Stars", "It gets", "They give", "", "", ""))
-        lead = lead or " ".join(rng.sample(_any_words(), rng.randint(1, 3))).title()
+        lead = lead or " ".join(rng.sample(any_words(), rng.randint(1, 3))).title()
         lead += rng.choice((":", ":", " ="))
         told = rng.choice(("[1 to 5]", "[number, 1 to 5]", "[1-5]", "[from 1 up to 5]", "..."))
         question += rng.choice((" ", "\n")) + rng.choice(("Write:", "[Write]", "[Answer so]", "Form:", "[Form]"))
@@ -107,7 +107,7 @@ def _labels(rng: random.Random) -> tuple[tuple[str, str, str], bool]:
         noun, at = rng.choice(LABEL_NOUNS), rng.randrange(len(GOOD_WORDS))
         noun = noun.title() if rng.random() < 0.5 else noun
         return (f"{GOOD_WORDS[at]} {noun}", f"{BAD_WORDS[at]} {noun}", f"{rng.choice(WISH_WORDS)} {noun}"), True
-    good, bad, wish = (" ".join(rng.sample(_any_words(), rng.randint(1, 3))).title() for _ in range(3))
+    good, bad, wish = (" ".join(rng.sample(any_words(), rng.randint(1, 3))).title() for _ in range(3))
     return (good, bad, wish), False
 
 

@@ -1,10 +1,15 @@
-"""What a build would take, for `plan=true`: rows from the configuration or the store, time from this machine's past."""
+"""What a build would take: rows from the configuration or the store, time from this machine's past.
+
+Before this machine has built a stage, it goes by what the stage took on another one (`yardstick.json`).
+"""
 
 import json
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
@@ -14,6 +19,7 @@ from r4r.store.artifact import MANIFEST, Store
 if TYPE_CHECKING:
     from r4r.configuration.schema import Config
 
+YARDSTICK = Path(__file__).with_name("yardstick.json")  # made by experiments/bench/yardstick.py
 RECENT = 20  # builds of a stage that an estimate goes by, the newest ones
 ROW_FACTS = ("texts", "examples", "predictions", "kept", "pairs")  # what manifests call the rows of their stage
 TOKEN_FACTS = ("tokens_in", "tokens_out", "train_tokens", "teacher_tokens_in", "teacher_tokens_out")
@@ -56,11 +62,26 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Past:
-    """Earlier builds of a stage on this machine, summed."""
+    """Earlier builds of a stage, summed."""
 
     rows: int
     tokens: int
     seconds: float
+    here: bool = True  # on this machine
+
+
+class Expected(NamedTuple):
+    """What a build would take.
+
+    Attributes:
+        words: for the stage's line in the plan.
+        seconds: None where nothing tells.
+        here: whether this machine's past tells.
+    """
+
+    words: str
+    seconds: float | None = None
+    here: bool = True
 
 
 def counts(config: "Config", stages: list[Stage], store: Store) -> Counts:
@@ -87,36 +108,64 @@ def counts(config: "Config", stages: list[Stage], store: Store) -> Counts:
     return Counts(history, evaluated, experts, reward, min(pools.summaries, train))
 
 
-def described(stage: Stage, known: Counts, store: Store) -> tuple[str, float | None]:
-    """Words for a stage's line in the plan, and the seconds that it would take; None without an earlier rate."""
+def described(stage: Stage, known: Counts, store: Store) -> Expected:
+    """What a stage would take, by earlier builds."""
     past = earlier(stage, store)
     told = stage.estimate
+    where = "" if past is None or past.here else f" on {yardstick()['machine']}"
     if isinstance(told, str):
         if past is None:
-            return f"{told}; no rate yet".lstrip("; "), None
-        return f"{told}; {minutes(past.seconds)} last time".lstrip("; "), past.seconds
+            return Expected(f"{told}; no rate yet".lstrip("; "))
+        took = f"{minutes(past.seconds)}{where or ' last time'}"
+        return Expected(f"{told}; {took}".lstrip("; "), past.seconds, past.here)
     rows = told.rows(known)
     if rows is None:
-        return f"{told.unit}: as many as the data has{told.note}", None
+        return Expected(f"{told.unit}: as many as the data has{told.note}")
     whole = rows * told.passes
     words = f"{rows:,} {told.unit}" + (f" x {told.passes}" if told.passes > 1 else "")
     if past is None or not past.rows:
-        return f"{words}{told.note}; no rate yet", None
+        return Expected(f"{words}{told.note}; no rate yet")
     seconds = past.seconds / past.rows * whole
     tokens = f", about {past.tokens / past.rows * whole:,.0f} tokens" if past.tokens else ""
-    return f"{words}{tokens}{told.note}, {minutes(seconds)}", seconds
+    return Expected(f"{words}{tokens}{told.note}, {minutes(seconds)}{where}", seconds, past.here)
 
 
 def earlier(stage: Stage, store: Store) -> Past | None:
-    """What builds of the stage's name took on this kind of machine with the same base model. Where the stage gives no
-    number of rows, the last of them alone."""
+    """What builds of the stage's name took on this kind of machine with the same base model, or else on another one.
+    Where the stage gives no number of rows, the last of them alone."""
     found = sorted(_builds(stage, store), key=lambda build: build[0])
     if not found:
-        return None
+        return _elsewhere(stage)
     if isinstance(stage.estimate, str):
         return found[-1][1]
     pasts = [past for _, past in found]
     return Past(sum(p.rows for p in pasts), sum(p.tokens for p in pasts), sum(p.seconds for p in pasts))
+
+
+@cache
+def yardstick() -> dict[str, Any]:
+    """What the stages of one job took on one machine: its name, its base model, and by stage rows, tokens, seconds."""
+    found: dict[str, Any] = json.loads(YARDSTICK.read_bytes())
+    return found
+
+
+def _elsewhere(stage: Stage) -> Past | None:
+    took, llm = yardstick()["stages"].get(stage.name), stage.config.get("llm")
+    return Past(*took, here=False) if took and llm in (None, yardstick()["llm"]) else None
+
+
+def what_it_took(folder: Path) -> Past:
+    """By an artifact's own files.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError, yaml.YAMLError: it is no artifact, or a damaged one.
+    """
+    manifest = json.loads((folder / MANIFEST).read_bytes())
+    settings = yaml.safe_load((folder / "config.yaml").read_bytes())
+    passes = settings["expert"].get("epochs", 1) if isinstance(settings.get("expert"), dict) else 1
+    rows = next((int(manifest[name]) for name in ROW_FACTS if isinstance(manifest.get(name), int)), 0) * passes
+    tokens = sum(int(manifest.get(name) or 0) for name in TOKEN_FACTS)
+    return Past(rows, tokens, float(manifest["wall_s"]))
 
 
 def _builds(stage: Stage, store: Store) -> Iterator[tuple[float, Past]]:
@@ -126,17 +175,12 @@ def _builds(stage: Stage, store: Store) -> Iterator[tuple[float, Past]]:
     for path in sorted(there, key=lambda path: path.stat().st_mtime)[-RECENT:]:
         try:
             manifest = json.loads((path / MANIFEST).read_bytes())
-            settings = yaml.safe_load((path / "config.yaml").read_bytes())
-            seconds, at = float(manifest["wall_s"]), (path / MANIFEST).stat().st_mtime
-            here = _kind(manifest["device"])
-        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):  # no artifact, or a damaged one
+            llm = yaml.safe_load((path / "config.yaml").read_bytes()).get("llm")
+            past, at, here = what_it_took(path), (path / MANIFEST).stat().st_mtime, _kind(manifest["device"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):  # no artifact, or damaged
             continue
-        if not here or settings.get("llm") != stage.config.get("llm"):
-            continue
-        passes = settings["expert"].get("epochs", 1) if isinstance(settings.get("expert"), dict) else 1
-        rows = next((int(manifest[name]) for name in ROW_FACTS if isinstance(manifest.get(name), int)), 0) * passes
-        tokens = sum(int(manifest.get(name) or 0) for name in TOKEN_FACTS)
-        yield at, Past(rows, tokens, seconds)
+        if here and llm == stage.config.get("llm"):
+            yield at, past
 
 
 def _kind(device: Any) -> bool:
