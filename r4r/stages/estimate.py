@@ -151,7 +151,10 @@ def yardstick() -> dict[str, Any]:
 
 def _elsewhere(stage: Stage) -> Past | None:
     took, llm = yardstick()["stages"].get(stage.name), stage.config.get("llm")
-    return Past(*took, here=False) if took and llm in (None, yardstick()["llm"]) else None
+    if not took or llm not in (None, yardstick()["llm"]):
+        return None
+    rows, tokens, seconds = took
+    return Past(rows, tokens, seconds, here=False)
 
 
 def what_it_took(folder: Path) -> Past:
