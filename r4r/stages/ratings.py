@@ -38,7 +38,7 @@ class Ratings(Stage):
         answers: where the last step writes before it rates, its texts; else None.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     expert: Asked
     trained: Training
@@ -64,23 +64,18 @@ class Ratings(Stage):
         if self.answers is not None:
             table = work.of(self.answers).table(TEXTS)
             texts = dict(zip(table["row_id"].tolist(), table["text"], strict=True))
-        encoded, unfinished, facts = [], 0, {}
-        if self.answers is None:
-            fit = fitted(
-                work.job.chat,
-                self.expert.expert.prompt,
-                cases,
-                self.llm["max_length"],
-                RATING_TOKENS,
-                self.shown.overflow,
-            )
-            cases, facts = fit.cases, fit.facts
+        encoded, unfinished = [], 0
+        # as much room as the answer was given, so that it follows the prompt that it was written for
+        reserve = RATING_TOKENS if self.answers is None else self.answers.max_new_tokens
+        ask, overflow = self.expert.expert.prompt, self.shown.overflow
+        fit = fitted(work.job.chat, ask, cases, self.llm["max_length"], reserve, overflow)
+        cases, facts = fit.cases, fit.facts
         for case in cases:
             ids, finished = self._encode(work.job.chat, case, texts.get(case.row_id, ""))
             encoded.append(ids)
             unfinished += not finished
         if self.answers is not None:
-            facts = {"answers_without_rating": unfinished}
+            facts["answers_without_rating"] = unfinished
             reasons = {row_id: self.expert.expert.read(text) for row_id, text in texts.items()}
             if unfinished:
                 say(f"  {unfinished} of {len(cases)} answers never came to a rating; it was asked for where they end")
