@@ -173,49 +173,36 @@ def drill_stars(rng: random.Random, world: Book, most: int) -> Row | None:
             "mine": f"{match.mine:.1f}",
         }
         turns.append((" ".join(parts) or "Nothing is known.", "; ".join(answers[what] for what in asked)))
-    page = "; ".join(ASKED_OF_MATCH[what] for what in asked)
-    if rng.random() < 0.4:  # notes above, of which no line speaks
-        n = rng.randrange(len(world.reviews))
-        page = f"{sides(rng, Style.draw(rng, raw=0.0), *world.before(n, most), world.reviews[n]['title'])}\n{page}"
-    return Row("drill_stars", turns, page) if turns else None
+    return Row("drill_stars", turns, "; ".join(ASKED_OF_MATCH[what] for what in asked)) if turns else None
 
 
 def stars(rng: random.Random, world: Book, n: int, most: int) -> Row | None:
-    """Averages and what is thought of a match, below the notes or without them: what follows, and the stars given.
-
-    Then the same of other matches, so that a row holds several decisions.
-    """
-    frame, joint, headed = rng.choice(FRAMES), rng.choice(("\n", "\n\n")), rng.random() < 0.6
-    in_numbers, in_words, to_do = (rng.choice(headings) for headings in (IN_NUMBERS, IN_WORDS, TO_DO))
-
-    def block(heading: str, text: str) -> str:
-        return f"{frame.format(x=heading)}\n{text}" if headed else text
-
-    turns = []
-    for m in (n, *rng.sample(range(len(world.reviews)), rng.randint(1, 3))):
-        match = Match.of(world, m, most)
-        if match is None:
-            continue
-        user, item = world.before(m, most)
-        title = world.reviews[m]["title"]
+    """Averages and what is thought of the match, with or without the notes: what follows, and the stars given."""
+    match = Match.of(world, n, most)
+    if match is None:
+        return None
+    user, item = world.before(n, most)
+    with_notes = rng.random() < 0.6
+    if not with_notes:  # what is said is then all that is known
         match = match._replace(good=match.good[:2], bad=match.bad[:2])
-        fits, misses = match.met()
-        # A verdict may be wrong: the features that it is said of count.
-        text = essay(rng, match.wanted, match.good, match.bad, rng.choice(ENDINGS))
-        parts = [block(in_numbers, averages(rng, user, item)), block(in_words, text)]
-        rng.shuffle(parts)
-        if not turns and rng.random() < 0.7:
-            parts.insert(0, sides(rng, Style.draw(rng, raw=0.0), user, item, title))
-        asked = [
-            (rng.choice(THEIRS), f"{match.mine:.1f}"),
-            (rng.choice(OF_RECORD), f"{match.its:.1f}"),
-            (rng.choice(COUNT_MET), f"{fits} {misses}"),
-            (rng.choice(HOW_FAR), SUITS[grade(fits, misses)]),
-            (rng.choice(EXPECT), expected(match.mine, match.its, fits, misses)),
-        ]
-        asked = rng.sample(asked, rng.choice((0, 0, 1, 2)))
-        asked.insert(rng.randint(0, len(asked)), ask_stars(rng, title, match.rating))
-        if rng.random() < 0.5:  # what is to be expected holds less chance than what was given
-            asked.append((rng.choice(EXPECT), expected(match.mine, match.its, fits, misses)))
-        turns += [(joint.join([*parts, block(to_do, asked[0][0])]), asked[0][1]), *asked[1:]]
-    return Row("stars", turns) if turns else None
+    fits, misses = match.met()
+    # A verdict may be wrong: the features that it is said of count.
+    text = essay(rng, match.wanted, match.good, match.bad, rng.choice(ENDINGS))
+    title, headed = world.reviews[n]["title"], rng.random() < 0.6
+    frame, joint = rng.choice(FRAMES), rng.choice(("\n", "\n\n"))
+    parts = [(rng.choice(IN_NUMBERS), averages(rng, user, item)), (rng.choice(IN_WORDS), text)]
+    rng.shuffle(parts)
+    blocks = [f"{frame.format(x=heading)}\n{said}" if headed else said for heading, said in parts]
+    if with_notes:
+        blocks.insert(0, sides(rng, Style.draw(rng, raw=0.0), user, item, title))
+    turns = [
+        (rng.choice(THEIRS), f"{match.mine:.1f}"),
+        (rng.choice(OF_RECORD), f"{match.its:.1f}"),
+        (rng.choice(COUNT_MET), f"{fits} {misses}"),
+        (rng.choice(HOW_FAR), SUITS[grade(fits, misses)]),
+        (rng.choice(EXPECT), expected(match.mine, match.its, fits, misses)),
+    ]
+    turns = rng.sample(turns, rng.randint(1, 5))
+    turns.insert(0 if rng.random() < 0.5 else rng.randint(0, len(turns)), ask_stars(rng, title, match.rating))
+    question = f"{frame.format(x=rng.choice(TO_DO))}\n{turns[0][0]}" if headed else turns[0][0]
+    return Row("stars", [(joint.join([*blocks, question]), turns[0][1]), *turns[1:]])

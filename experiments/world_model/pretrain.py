@@ -108,12 +108,6 @@ STAGES: dict[int, dict[str, float]] = {
         "pairs": 0.1, "numbers": 0.2, "nouns": 0.1, "review": 1.5, "suit": 0.5, "weigh": 0.3, "stars": 7, "person": 0.3,
         "record": 0.3, "ledger": 6, "meeting": 7, "page": 0.1,
     },
-    32_000_000: {
-        "drill_copy": 0.1, "drill_both": 0.1, "drill_find": 0.1, "drill_noun": 0.1, "drill_clause": 0.5,
-        "drill_suit": 0.2, "drill_check": 0.4, "drill_liking": 0.3, "drill_stars": 4, "list": 0.1, "both": 0.1,
-        "pairs": 0.1, "numbers": 0.1, "nouns": 0.1, "review": 2, "suit": 0.4, "weigh": 0.2, "stars": 10, "person": 0.3,
-        "record": 0.3, "ledger": 3, "meeting": 3, "page": 0.1,
-    },
 }  # fmt: skip
 NOTES = {0: 3, 1_000_000: 6, 14_000_000: 2, 15_300_000: 5}  # tokens seen -> notes a side at most, from there on
 PAGE_WEIGHT, REST_WEIGHT = 0.3, 0.1
