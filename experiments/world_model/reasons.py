@@ -1,12 +1,13 @@
 """How far a Reasoner follows teacher and planted truth: `python experiments/world_model/reasons.py RUN`.
 
 RUN is the folder of a finished job on a simulated data set. Printed: precision and recall of the aspects that parts of
-a reason name, the teacher's reason for the same pair as reference; how verdicts and planted match correlate; and what a
-line on item mean and verdict, fitted to the experts' pairs, makes of the test pairs, beside the Predictor's ratings.
+a reason name, the teacher's reason for the same pair as reference; how verdicts and planted match correlate; and what
+lines on item mean and verdict, or item mean and marks, fitted to the experts' pairs, make of the test pairs.
 """
 
 import re
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -39,15 +40,26 @@ def marked(part: str, text: str) -> set[str]:
     return {name.lower() for name in MARK.findall(found[1])} if found else set()
 
 
+def verdict(text: str) -> float:
+    return verdict_of(text) or 3
+
+
+def marks(text: str) -> float:
+    """How many good features matter to the user, less how many bad ones."""
+    good, bad = (len(marked(part, text)) for part in OF_ITEM)
+    return good - bad
+
+
 def texts(run: Run, stage: str, column: str) -> pd.Series:
     return pd.read_parquet(r4r.open_artifact(run, stage).path / "data.parquet").set_index("row_id")[column]
 
 
-def by_a_line(rows: pd.DataFrame, learnt: pd.Series, test: pd.Series, predicted: pd.Series) -> None:
-    """
+def by_a_line(rows: pd.DataFrame, learnt: pd.Series, test: pd.Series, read: Callable[[str], float]) -> float:
+    """MAE on the test pairs of a line on item mean and what is read from a reason.
+
     Args:
-        learnt, test: the Reasoner's texts by row_id, of the experts' pairs and of the test pairs.
-        predicted: the Predictor's ratings of the test pairs, by row_id.
+        learnt, test: the Reasoner's texts by row_id, of the experts' pairs, which the line is fitted to, and of the
+            test pairs.
     """
     means = rows[rows["split"] == "train"].groupby("item_id")["rating"].mean()
     known = rows.set_index("row_id")
@@ -55,13 +67,11 @@ def by_a_line(rows: pd.DataFrame, learnt: pd.Series, test: pd.Series, predicted:
     def table(texts: pd.Series) -> tuple[np.ndarray, pd.Series]:
         own = known.loc[texts.index]
         item = own["item_id"].map(means).fillna(means.mean())
-        return np.column_stack([np.ones(len(own)), item, texts.map(verdict_of).fillna(3)]), own["rating"]
+        return np.column_stack([np.ones(len(own)), item, texts.map(read)]), own["rating"]
 
     line = np.linalg.lstsq(*table(learnt), rcond=None)[0]
     shown, rating = table(test)
-    print(f"by a line on item mean and verdict: MAE {np.abs(shown @ line - rating).mean():.3f} on the test pairs")
-    print(f"test ratings and verdicts correlate {correlation(pd.Series(shown[:, 2], rating.index), rating)}")
-    print(f"test ratings and the Predictor's correlate {correlation(predicted[rating.index], rating)}")
+    return float(np.abs(shown @ line - rating).mean())
 
 
 def correlation(one: pd.Series, other: pd.Series) -> str:
@@ -87,9 +97,17 @@ def main() -> None:
         said, there = sum(len(a) for a, _ in pairs), sum(len(b) for _, b in pairs)
         print(f"| {label} | {right / max(said, 1):.2f} | {right / max(there, 1):.2f} |")
     for name, found in (("teacher", taught), ("Reasoner, its training pairs", own), ("Reasoner, test pairs", test)):
-        verdict = found.map(verdict_of).astype(float).dropna()
-        print(f"{name}: verdict and planted match correlate {correlation(verdict, match[verdict.index])}")
-    by_a_line(rows, own, test, texts(run, "predict/test", "mean"))
+        told = found.map(verdict_of).astype(float).dropna()
+        print(f"{name}: verdict and planted match correlate {correlation(told, match[told.index])}")
+    rating, predicted = (
+        rows.set_index("row_id").loc[test.index, "rating"],
+        texts(run, "predict/test", "mean")[test.index],
+    )
+    print(f"MAE of the Predictor: {np.abs(predicted - rating).mean():.3f}")
+    for label, read in (("verdict", verdict), ("marks", marks)):
+        print(f"MAE of a line on item mean and {label}: {by_a_line(rows, own, test, read):.3f}")
+    for label, found in (("verdicts", test.map(verdict)), ("marks", test.map(marks)), ("Predictor's", predicted)):
+        print(f"test ratings and {label} correlate {correlation(found, rating)}")
 
 
 if __name__ == "__main__":
