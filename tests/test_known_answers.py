@@ -7,7 +7,7 @@ model of a few thousand weights learns none of it.
 
 import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ from hydra import compose, initialize_config_dir
 
 from r4r.configuration.checks import validate
 from r4r.configuration.preflight import preflight
+from r4r.configuration.schema import Config
 from r4r.files import conf_dir
 from r4r.findings import of_candidates
 from r4r.reasons.filter import Pair, generate_then_filter
+from r4r.rows import REVIEWS, SUMMARIES
 from r4r.run import run
 from r4r.stages.histories import histories
 from r4r.stages.mounted import asked
@@ -46,6 +48,11 @@ def script() -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def configured(*overrides: str) -> Config:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return validate(compose("config", overrides=preflight([*overrides])))
 
 
 def answers(folder: Path, *overrides: str) -> dict[str, Any]:
@@ -123,6 +130,24 @@ def test_a_reward_model_that_reads_well_lets_the_filter_prefer_reasons_that_agre
     errors = script().verdicts(table)
     assert errors["error_accepted"] <= 0.1 < errors["error_rejected"]
     assert errors["error_review"] == 0.0
+
+
+def test_the_small_model_learns_to_read_reviews_from_a_few_summaries(r4r: Callable[..., int], tmp_path: Path) -> None:
+    """The base model that r4r carries, taught by 64 of them."""
+    job = ["dataset=simulated", "dataset.pools.summaries=64", "dataset.world.users=48", "dataset.world.items=20"]
+    job += ["logger=none", "trainer.threads=1", f"paths.outputs={tmp_path}"]
+    assert r4r(*job, "target=summaries") == 0
+    store = Store(tmp_path / "artifacts")
+
+    def table(stage: str, contract: Any) -> pd.DataFrame:
+        [folder] = (store.root / stage).glob("*")
+        found = store.find(stage, folder.name)
+        assert found is not None
+        return found.table(contract)
+
+    planted = planted_world(configured(*job)).reviews(table("split", REVIEWS))
+    found = script().agreement(table("summaries", SUMMARIES), planted)
+    assert min(measure for kind in found.values() for measure in kind.values()) > 0.6, found
 
 
 @pytest.mark.parametrize("name", RESULTS)
