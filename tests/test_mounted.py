@@ -96,6 +96,7 @@ def test_a_swapped_expert_is_trained_writes_and_rates(
 ) -> None:
     if "summarizer" not in swapped:
         store_of_a_finished_job(tmp_path)
+        told.clear()  # of that job, where it was not there yet
     swaps = [f"expert@experts.{place}=own_{place}" for place in swapped]
     job = ["experiment=smoke", f"strategy={strategy}", "references={}", f"paths.outputs={tmp_path}", *swaps]
     assert r4r("--config-dir", str(own / "conf"), *job, "plugins=[own_experts]") == 0
