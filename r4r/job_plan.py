@@ -6,7 +6,8 @@ from r4r.configuration.targets import close_names
 from r4r.errors import ConfigError, R4RError
 from r4r.pipeline.stage import Stage
 from r4r.progress import expect, say
-from r4r.stages.estimate import counts, described, minutes, yardstick
+from r4r.stages.estimate import counts, described, minutes
+from r4r.stages.past import took_elsewhere, yardstick
 from r4r.stages.stage import Job
 
 
@@ -18,7 +19,7 @@ def plan(work: Job, finals: Mapping[str, Stage]) -> None:
         name, why = work.engine_choice()
         print(f"engine {engine.described(work.config.llm) if name == 'vllm' else f'hf: {why}'}")
     stages = list({(stage.name, stage.key): stage for final in finals.values() for stage in final.upstream()}.values())
-    known = counts(work.config, stages, work.store)
+    known, elsewhere = counts(work.config, stages, work.store), took_elsewhere(work.config, stages)
     hits, unknown, whole, here = 0, [], 0.0, True
     code: dict[str, list[str]] = {}  # file that is not r4r's released own -> stages whose keys hold its digest
     for stage in stages:
@@ -29,7 +30,7 @@ def plan(work: Job, finals: Mapping[str, Stage]) -> None:
             hits += 1
             print(f"hit    {stage.name:24} {stage.key}")
             continue
-        found = described(stage, known, work.store)
+        found = described(stage, known, work.store, elsewhere)
         whole += found.seconds or 0.0
         here = here and found.here
         unknown += [stage.name] if found.seconds is None else []
@@ -54,27 +55,27 @@ def plan(work: Job, finals: Mapping[str, Stage]) -> None:
 def announce(work: Job, finals: Sequence[Stage]) -> None:
     """Say, before anything is done and any teacher is paid, what is to be built and how long that takes."""
     stages = list({(stage.name, stage.key): stage for final in finals for stage in final.upstream()}.values())
-    known = counts(work.config, stages, work.store)
+    known, elsewhere = counts(work.config, stages, work.store), took_elsewhere(work.config, stages)
     expected: dict[tuple[str, str], float | None] = {}
-    elsewhere, asked = set(), []
+    not_here, asked = set(), []
     for stage in stages:
         which = stage.name, stage.key
         if work.store.find(*which):
             expected[which] = 0.0
             continue
-        found = described(stage, known, work.store)
+        found = described(stage, known, work.store, elsewhere)
         expected[which] = found.seconds
         if not found.here:
-            elsewhere.add(which)
+            not_here.add(which)
         if work.config.teacher.is_api and "call" in found.words:
             asked.append(f"      {stage.name}: {found.words}")
-    expect(expected, elsewhere)
+    expect(expected, not_here)
     build = [seconds for seconds in expected.values() if seconds != 0.0]
     if not build:
         return
     unknown = sum(seconds is None for seconds in build)
     whole = sum(seconds or 0.0 for seconds in build)
-    words = f"{minutes(whole)} {_by(not elsewhere)}" if unknown < len(build) else ""
+    words = f"{minutes(whole)} {_by(not not_here)}" if unknown < len(build) else ""
     rest = f"no rate yet for {unknown} of them" if unknown else ""
     told = f"{len(build)} {'stage' if len(build) == 1 else 'stages'} to build, {len(stages) - len(build)} in the store"
     say(f"plan  {told}; {', '.join(filter(None, [words, rest]))}")

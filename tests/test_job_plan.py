@@ -34,8 +34,27 @@ def test_the_default_job_has_a_time_before_this_machine_has_built_anything(
     told = capsys.readouterr().out
     assert "no rate yet" not in told, "experiments/bench/yardstick.py was made of another job or base model"
     assert re.search(r"^about \d+ min in all by what it took on two CPU cores$", told, re.MULTILINE)
-    assert r4r(*job, "llm=tiny") == 0  # the yardstick is of one base model
-    assert "no rate yet for" in capsys.readouterr().out
+    for other in ("llm=tiny", "teacher=openai"):  # neither the whole time nor that of a stage is another job's
+        assert r4r(*job, other) == 0
+        told = capsys.readouterr().out
+        assert "two CPU cores" not in told
+        assert "no earlier build to go by" in told
+
+
+def test_a_stage_has_no_time_by_what_another_base_model_took(
+    r4r: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = ["experiment=smoke", f"paths.outputs={tmp_path}"]
+    assert r4r(*job, "target=summaries") == 0
+
+    def line(*overrides: str) -> str:
+        capsys.readouterr()
+        assert r4r(*job, "plan=true", *overrides) == 0
+        return next(line for line in capsys.readouterr().out.splitlines() if line.startswith("build  summaries"))
+
+    assert re.search(r"about [\d,]+ tokens, under a minute$", line("seed=7"))
+    assert line("llm=smollm2_135m").endswith("no rate yet")
+    assert line("llm=world_3m").endswith("under a minute on two CPU cores")
 
 
 def test_a_plan_says_which_gpus_have_room(

@@ -6,24 +6,22 @@ RUN is the folder of a finished job, MACHINE a few words for what it ran on. A f
 import json
 import sys
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 import r4r
-from r4r.stages.estimate import what_it_took
+from r4r.stages.past import files_of, job_kind, what_it_took
 
 
 def main(run: str, machine: str) -> None:
-    record = r4r.open_record(run)
-    llm: Any = None
-    stages = {}
-    for name in sorted(record.artifacts):
-        folder = Path(r4r.open_artifact(record, name).path)
-        llm = llm or yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")).get("llm")
-        past = what_it_took(folder)
-        stages[name] = [past.rows, past.tokens, round(past.seconds, 1)]
-    print(json.dumps({"machine": machine, "llm": llm, "stages": stages}, indent=1))
+    job = r4r.open_record(run)
+    lines = []
+    for name in sorted(job.artifacts):
+        folder = Path(r4r.open_artifact(job, name).path)
+        manifest, settings = files_of(folder)
+        past = what_it_took(manifest, settings)
+        took = [settings["class"], past.rows, past.tokens, round(past.seconds, 1)]
+        lines.append(f"  {json.dumps(name)}: {json.dumps(took)}")  # a line a stage
+    about = [f'"machine": {json.dumps(machine)}', f'"job": {json.dumps(job_kind(job.record["config"]))}']
+    print("{\n " + ",\n ".join(about) + ',\n "stages": {\n' + ",\n".join(lines) + "\n }\n}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import liking
 import lists
 import matching
 import reading
+import stars
 from worlds import FIRST_SEED, PROBE_SEED, Book, Row, book
 
 __all__ = ["FAMILIES", "FIRST_SEED", "PROBE_SEED", "Row", "book", "draw"]
@@ -40,7 +41,7 @@ FAMILIES: dict[str, Callable[[Source], Row | None]] = {
     "drill_suit": lambda s: matching.drill_suit(s.rng),
     "drill_check": lambda s: ledger.drill_check(s.rng),
     "drill_liking": lambda s: liking.drill_liking(s.rng),
-    "drill_stars": lambda s: ledger.drill_stars(s.rng, s.world, s.most),
+    "drill_stars": lambda s: stars.drill_stars(s.rng, s.world, s.most),
     "list": lambda s: lists.one_list(s.rng, s.words),
     "both": lambda s: lists.two_lists(s.rng, s.words),
     "pairs": lambda s: lists.pairs(s.rng, s.words),
@@ -53,7 +54,7 @@ FAMILIES: dict[str, Callable[[Source], Row | None]] = {
     "record": lambda s: matching.one_side(s.rng, s.world.before(s.any_review(), s.most)[1], person=False),
     "meeting": lambda s: matching.two_sides(s.rng, s.world, s.any_review(), s.most),
     "ledger": lambda s: ledger.ledger(s.rng, s.world, s.any_review(), s.most),
-    "stars": lambda s: ledger.stars(s.rng, s.world, s.any_review(), s.most),
+    "stars": lambda s: stars.stars(s.rng, s.world, s.any_review(), s.most),
     "page": lambda s: reading.page(s.rng, s.world, s.any_review()),
 }
 

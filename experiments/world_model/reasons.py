@@ -99,10 +99,9 @@ def main() -> None:
     for name, found in (("teacher", taught), ("Reasoner, its training pairs", own), ("Reasoner, test pairs", test)):
         told = found.map(verdict_of).astype(float).dropna()
         print(f"{name}: verdict and planted match correlate {correlation(told, match[told.index])}")
-    rating, predicted = (
-        rows.set_index("row_id").loc[test.index, "rating"],
-        texts(run, "predict/test", "mean")[test.index],
-    )
+        print(f"{name}: marks and planted match correlate {correlation(found.map(marks), match[found.index])}")
+    rating = rows.set_index("row_id").loc[test.index, "rating"]
+    predicted = texts(run, "predict/test", "mean")[test.index]
     print(f"MAE of the Predictor: {np.abs(predicted - rating).mean():.3f}")
     for label, read in (("verdict", verdict), ("marks", marks)):
         print(f"MAE of a line on item mean and {label}: {by_a_line(rows, own, test, read):.3f}")
