@@ -70,6 +70,16 @@ def test_so_it_does_for_other_strategies(strategy: str, finished: Run, tmp_path:
         assert other.rate(case, "").mean != pytest.approx(own.mean, abs=1e-7)
 
 
+def test_so_it_does_where_a_prompt_that_it_rates_behind_was_shortened(finished: Run, tmp_path: Path) -> None:
+    shorter = ["++llm.max_length=700", "dataset.history.overflow=drop_oldest"]
+    longer = ["dataset.history.prompt=10", "++dataset.history.raw_tokens=60", "dataset.world.reviews_per_user=9"]
+    models = Path(finished.config["paths"]["cache"])
+    run = do(tmp_path, models, "strategy=onestep", *shorter, *longer)
+    manifest = r4r.open_artifact(run, "predict/test").path / "manifest.json"
+    assert json.loads(manifest.read_bytes())["prompts_shortened"] > 0
+    assert_same_as_the_job(r4r.load(run))
+
+
 def test_a_reason_from_elsewhere_moves_the_rating(pipeline: Pipeline) -> None:
     case = pipeline.find(*pairs(pipeline, predicted(pipeline.run).index)[0])
     own, reason = pipeline.rate(case), "The user cares about melody. It is criticised for its weak melody."

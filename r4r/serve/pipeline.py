@@ -261,15 +261,17 @@ class Pipeline:
         chat, own = self._job.chat, self._final.expert.expert
         if reason is not None:
             self._needs_reasons()
-        if self._final.answers is None:
+        writer = self._final.answers
+        if writer is None:
             return [*self._rating_prompt(case, answers, reason), *rating_tokens(chat, "", self.scale).prefix]
-        answer = answers[-1]
+        answer, limit = answers[-1], self._job.config.llm.max_length
         if reason is not None and one_line(reason) != own.read(answer):
             answer = own.revised(answer, one_line(reason))
         head = own.head(answer)[0] if answer else ""
-        prompt = own.prompt(self._thinking(case, answers))
-        encoded = [*chat.prompt_ids(prompt), *rating_tokens(chat, head, self.scale).prefix]
-        if reason is not None and len(encoded) + RATING_TOKENS > self._job.config.llm.max_length:
+        # shortened as the prompt that the answer was written for
+        fit = fitted(chat, own.prompt, [self._thinking(case, answers)], limit, writer.max_new_tokens, TOO_LONG)
+        encoded = [*chat.prompt_ids(fit.prompts[0]), *rating_tokens(chat, head, self.scale).prefix]
+        if reason is not None and len(encoded) + RATING_TOKENS > limit:
             raise self._too_long(reason)
         return encoded
 
