@@ -117,6 +117,7 @@ def test_an_answer_is_rated_behind_the_shortened_prompt_that_it_was_written_for(
 ) -> None:
     job = ["experiment=smoke", "method=onestep", "~references.mf", "dataset.history.prompt=10"]
     job += ["++llm.max_length=700", "dataset.history.overflow=drop_oldest", "++dataset.history.raw_tokens=60"]
+    job += ["timing=paper", "timing.rows=2", "timing.warmup=1"]  # a prediction that is timed is shortened alike
     assert r4r(*job, f"paths.outputs={tmp_path}") == 0
     written, rated = (
         json.loads(next((tmp_path / "artifacts" / stage / "test").glob("*/manifest.json")).read_bytes())

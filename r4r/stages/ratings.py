@@ -1,6 +1,6 @@
 """What the last step gives: a rating of each row, at once or in the answer that it writes (paper 3.4)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from r4r.pipeline.stage import Stage
 from r4r.progress import say
 from r4r.rows import PREDICTIONS, REVIEWS, TEXTS, Case
 from r4r.stages.estimate import Estimate
-from r4r.stages.histories import Histories, fitted
+from r4r.stages.histories import Fitted, Histories, fitted
 from r4r.stages.lessons import Thought, with_thoughts
 from r4r.stages.mounted import Asked
 from r4r.stages.rate import rate_rows
@@ -65,10 +65,7 @@ class Ratings(Stage):
             table = work.of(self.answers).table(TEXTS)
             texts = dict(zip(table["row_id"].tolist(), table["text"], strict=True))
         encoded, unfinished = [], 0
-        # as much room as the answer was given, so that it follows the prompt that it was written for
-        reserve = RATING_TOKENS if self.answers is None else self.answers.max_new_tokens
-        ask, overflow = self.expert.expert.prompt, self.shown.overflow
-        fit = fitted(work.job.chat, ask, cases, self.llm["max_length"], reserve, overflow)
+        fit = self._fitted(work.job.chat, self.expert.expert.prompt, cases, self._room)
         cases, facts = fit.cases, fit.facts
         for case in cases:
             ids, finished = self._encode(work.job.chat, case, texts.get(case.row_id, ""))
@@ -84,6 +81,15 @@ class Ratings(Stage):
         use_adapter(work.job, self.expert.place, work.of(self.trained))
         row_ids = [case.row_id for case in cases]
         return facts | rate_rows(work, self.expert.place, row_ids, encoded, reasons, self.label, self.shown.scale)
+
+    @property
+    def _room(self) -> int:
+        """Tokens behind the prompt: as many as the answer was given, so that it is rated behind the prompt that it was
+        written for."""
+        return RATING_TOKENS if self.answers is None else self.answers.max_new_tokens
+
+    def _fitted(self, chat: Chat, ask: Callable[[Case], str], cases: Sequence[Case], room: int) -> Fitted:
+        return fitted(chat, ask, cases, self.llm["max_length"], room, self.shown.overflow)
 
     def _encode(self, chat: Chat, case: Case, answer: str) -> tuple[list[int], bool]:
         """Token ids up to where the rating's value stands, and whether the answer had come to it."""
@@ -103,12 +109,18 @@ class Ratings(Stage):
             return cases[place].thinking(*(own_read(text) for own_read, text in zip(read, texts, strict=False)))
 
         def round_of(stage: Written) -> Round:
-            ask = stage.expert.expert.prompt
-            return Round(stage.expert.place, lambda place, texts: ask(known(place, texts)), stage.max_new_tokens)
+            ask, room = stage.expert.expert.prompt, stage.max_new_tokens
+
+            def prompt(place: int, texts: Sequence[str]) -> str:
+                return self._fitted(chat, ask, [known(place, texts)], room).prompts[0]
+
+            return Round(stage.expert.place, prompt, room)
 
         def encode(place: int, texts: Sequence[str]) -> tuple[list[int], bool]:
             answer = texts[-1] if self.answers is not None else ""
-            ids, finished = self._encode(chat, known(place, texts[: len(read)]), answer)
+            own = [known(place, texts[: len(read)])]
+            [case] = self._fitted(chat, self.expert.expert.prompt, own, self._room).cases
+            ids, finished = self._encode(chat, case, answer)
             return ids, finished and self.answers is not None
 
         return Inference([round_of(stage) for stage in writers], self.expert.place, encode, self.shown.scale)
