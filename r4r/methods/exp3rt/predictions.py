@@ -189,12 +189,12 @@ class ProfiledRatings(Ratings):
         assert self.answers is not None
         cases, chat = with_thoughts(work, self.shown.cases(work, rows), self.thoughts), work.job.chat
         use_adapter(work.job, self.expert.place, work.of(self.trained))
-        prompts = [self.expert.expert.prompt(case) for case in cases]
-        own = Round(self.expert.place, lambda place, texts: prompts[place], self.answers.max_new_tokens)
+        fit = self._fitted(chat, self.expert.expert.prompt, cases, self._room)
+        own = Round(self.expert.place, lambda place, texts: fit.prompts[place], self.answers.max_new_tokens)
         return Inference(
             [own],
             self.expert.place,
-            lambda place, texts: self._encode(chat, cases[place], texts[-1]),
+            lambda place, texts: self._encode(chat, fit.cases[place], texts[-1]),
             self.shown.scale,
         )
 
