@@ -45,6 +45,18 @@ def test_help_is_light() -> None:
         assert word in done.stdout
 
 
+def test_a_job_that_trains_nothing_does_not_wait_for_lightning(outputs: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['r4r', 'experiment=smoke', 'plan=true']\n"
+        "from r4r.run import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        "print('LOADED', sorted({'torch', 'pytorch_lightning'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert "LOADED ['torch']" in done.stdout
+
+
 def test_the_module_runs_as_a_command_and_names_every_misspelling(outputs: Path) -> None:
     argv = [sys.executable, "-m", "r4r.run", "metod=mf", "seed=x"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)

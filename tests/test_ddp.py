@@ -24,6 +24,7 @@ from r4r.lm.base import LanguageModel
 from r4r.ranks import Rank, this_rank
 from r4r.training import ranks
 from r4r.training.fit import fit
+from r4r.training.module import ExpertModule
 from r4r.training.plan import Pass, count_passes, cut, share
 
 Load = Callable[..., LanguageModel]
@@ -35,7 +36,7 @@ class Killed(Exception):
     pass
 
 
-class Vanishing(Predictor):
+class Vanishing(ExpertModule):
     """The second of its processes is killed at the second step, as by a machine without memory."""
 
     def training_step(self, batch: Pass, batch_idx: int) -> torch.Tensor:
@@ -47,7 +48,6 @@ class Vanishing(Predictor):
 def train(
     lm: LanguageModel,
     folder: Path,
-    expert: type[Predictor] = Predictor,
     dies_at: int = 0,
     texts: list[tuple[int, str, str]] = TEXTS,
     **settings: Any,
@@ -59,7 +59,7 @@ def train(
     folder.mkdir(exist_ok=True)
     chosen: dict[str, Any] = {"accelerator": "cpu", "threads": 1, "checkpoint_every_s": 0, "micro_batch_tokens": 128}
     trainer = TrainerConfig(**(chosen | settings))
-    own = expert(**SETTINGS)
+    own = Predictor(**SETTINGS)
     return fit(own, lm, "predictor", own.objective.encode(lm, texts), folder, trainer, 3, log)
 
 
@@ -150,16 +150,18 @@ def test_two_processes_train_the_adapter_of_one(load_tiny: Load, tmp_path: Path)
 
 
 def test_a_process_that_is_killed_ends_the_training_and_a_restart_goes_on(
-    load_tiny: Load, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    load_tiny: Load, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def member(expert: type[Predictor]) -> None:
-        facts = train(load_tiny(), tmp_path, expert, strategy="ddp", devices="auto")
+    def member() -> None:
+        facts = train(load_tiny(), tmp_path, strategy="ddp", devices="auto")
         assert facts["resumed_at_step"] == 1
 
-    assert in_processes(2, lambda: member(Vanishing)) == [1, -signal.SIGKILL]
+    with monkeypatch.context() as patched:
+        patched.setattr("r4r.training.fit.ExpertModule", Vanishing)
+        assert in_processes(2, member) == [1, -signal.SIGKILL]
     assert "another process of this training has ended; started again" in capfd.readouterr().err
     assert not (tmp_path / "adapter").exists()
-    assert in_processes(2, lambda: member(Predictor)) == [0, 0]
+    assert in_processes(2, member) == [0, 0]
     assert (tmp_path / "adapter").exists()
 
 

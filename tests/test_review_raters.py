@@ -20,7 +20,8 @@ from r4r.methods.daml import nearness
 from r4r.methods.mf import MF
 from r4r.methods.mf import Batches as MFBatches
 from r4r.methods.review_documents import PAD, Library, Targets, word_matrix
-from r4r.methods.review_rater import CHUNK_WORDS, Batches, Known, ReviewMethod, ReviewRater, WordConvolution
+from r4r.methods.review_rater import Batches, Known, ReviewMethod, ReviewRater
+from r4r.methods.word_convolution import CHUNK_WORDS, WordConvolution
 from r4r.rows import PREDICTIONS, conform
 from r4r.run import run
 from r4r.stages.stage import Job
@@ -87,7 +88,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     words = torch.randint(2, 50, (30, 20)) * (torch.arange(20) < torch.randint(0, 21, (30, 1)))
     assert words.numel() < CHUNK_WORDS
     whole = mine.largest(words, vectors)
-    monkeypatch.setattr("r4r.methods.review_rater.CHUNK_WORDS", 32)
+    monkeypatch.setattr("r4r.methods.word_convolution.CHUNK_WORDS", 32)
     assert torch.equal(mine.largest(words, vectors), whole)
 
 
@@ -103,7 +104,7 @@ def test_nearness_is_one_over_one_plus_distance() -> None:
 def test_gradient_reaches_every_parameter(name: str) -> None:
     method = small(name)
     model, targets = fresh(method, talk())
-    loss = model.training_step(method.collate(targets, range(len(targets))), 0)
+    loss = model.loss(method.collate(targets, range(len(targets))))
     loss.backward()
     for place, parameter in model.named_parameters():
         assert parameter.grad is not None, place
@@ -119,7 +120,7 @@ def test_32_rows_can_be_learnt_by_heart(name: str) -> None:
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     for _ in range(150):
         optimizer.zero_grad()
-        loss = model.training_step(batch, 0)
+        loss = model.loss(batch)
         loss.backward()
         optimizer.step()
     assert loss < 0.05
@@ -135,10 +136,10 @@ def test_reviews_alone_tell_what_ids_cannot(name: str) -> None:
     batch = method.collate(targets, range(32))
     batch = batch._replace(user=torch.zeros_like(batch.user), item=torch.zeros_like(batch.item))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    first = model.training_step(batch, 0).item()
+    first = model.loss(batch).item()
     for _ in range(60):
         optimizer.zero_grad()
-        loss = model.training_step(batch, 0)
+        loss = model.loss(batch)
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.5 * first
@@ -195,7 +196,7 @@ def test_nothing_known_gives_a_number_and_a_gradient(name: str) -> None:
     table = conform(predict(method, rows, pd.concat([wanted, rows])), PREDICTIONS, name)
     assert table["mean"].between(1, 5).all()
     model, targets = fresh(method, rows)
-    model.training_step(method.collate(targets, [0, 1]), 0).backward()
+    model.loss(method.collate(targets, [0, 1])).backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
@@ -253,7 +254,7 @@ def test_the_leak_pays_in_training_and_not_in_test() -> None:
         for _ in range(40):
             for batch in Batches(targets, method.collate, 48, 0):
                 optimizer.zero_grad()
-                model.training_step(batch, 0).backward()
+                model.loss(batch).backward()
                 optimizer.step()
         unread = Targets(targets.library, test)
         with torch.no_grad():

@@ -20,7 +20,7 @@ from r4r.lm.base import LanguageModel, Lora
 from r4r.lm.engine import HF
 from r4r.lm.loss import Example, response_loss
 from r4r.lm.memory import Shape, shape_of
-from r4r.training import expert as expert_module
+from r4r.training import module
 from r4r.training.fit import CHECKPOINT, fit
 from r4r.training.memory import tokens_for
 from r4r.training.objectives import sft
@@ -385,7 +385,7 @@ def test_paged_states_are_resumed_as_ordinary_ones(
 
     train(load_tiny(), tmp_path / "unbroken")
     monkeypatch.setattr(
-        expert_module,
+        module,
         "make_optimizer",
         lambda name, weights, lr, on_gpu, scaled: Paged(weights, lr=lr, weight_decay=0.0),
     )

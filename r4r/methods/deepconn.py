@@ -8,7 +8,8 @@ from pydantic import Field
 from torch import nn
 
 from r4r.methods.review_documents import DocumentBatch, Targets, TextSettings, document_batch
-from r4r.methods.review_rater import Known, ReviewMethod, ReviewRater, TrainingSettings, WordConvolution
+from r4r.methods.review_rater import Known, ReviewMethod, ReviewRater, TrainingSettings
+from r4r.methods.word_convolution import WordConvolution
 
 Count = Annotated[int, Field(ge=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]

@@ -12,14 +12,14 @@ from torch import nn
 from r4r.errors import DataError
 from r4r.methods import point_predictions
 from r4r.methods.baseline import Baseline, Given
-from r4r.methods.rating_module import RatingModule, fit
+from r4r.methods.rating_model import RatingModel
 from r4r.scale import PAPER, Scale
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # user index, item index, rating; each of shape (batch,)
 Count = Annotated[int, Field(ge=1)]
 
 
-class Factors(RatingModule):
+class Factors(RatingModel):
     """The model. Index 0 of either table is a user or item that train does not know: zero, so mu and the other bias."""
 
     def __init__(
@@ -107,6 +107,8 @@ class MF(Baseline):
         Raises:
             DataError: train or valid is empty.
         """
+        from r4r.methods.rating_module import fit  # Lightning takes seconds to import
+
         train, valid = rows[rows["split"] == "train"], rows[rows["split"] == "valid"]
         for name, part in (("train", train), ("valid", valid)):
             if part.empty:

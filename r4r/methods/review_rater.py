@@ -1,4 +1,4 @@
-"""What the review-based raters share: the convolution over words, the rating head's biases, training and the stage."""
+"""What the review-based raters share: the rating head's biases, batches, training and the stage."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -7,7 +7,6 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pytorch_lightning as pl
 import torch
 from pydantic import Field
 from torch import nn
@@ -17,12 +16,10 @@ from r4r.errors import DataError, ModelError
 from r4r.files import fingerprint
 from r4r.methods import point_predictions
 from r4r.methods.baseline import Baseline, Given
-from r4r.methods.rating_module import RatingModule, fit
+from r4r.methods.rating_model import RatingModel
 from r4r.methods.review_documents import PAD, Library, Targets, TextSettings, word_matrix
 from r4r.progress import bar
 from r4r.scale import PAPER, Scale
-
-CHUNK_WORDS = 2**14  # word positions whose filter values are in memory at once, where only the largest is kept
 
 
 class TrainingSettings(Section):
@@ -46,77 +43,6 @@ class Known(NamedTuple):
     star: float = 1.0
 
 
-class WordConvolution(nn.Module):
-    """Filters over windows of words, by lookup: value(t) = bias + sum_k W_k e(word t+k).
-
-    W_k e is computed once for each distinct word of the batch and then looked up at every place where the word stands:
-    the same numbers as a convolution over the embedded texts, for a fraction of its work. Windows are centred on real
-    words; what lies outside of the text is zero.
-    """
-
-    def __init__(self, dim: int, filters: int, width: int):
-        super().__init__()
-        self.width, self.before = width, (width - 1) // 2
-        self.weight = nn.Parameter(torch.empty(width, dim, filters))
-        self.bias = nn.Parameter(torch.zeros(filters))
-        bound = (6 / (width * dim + filters)) ** 0.5  # Glorot and Bengio 2010
-        nn.init.uniform_(self.weight, -bound, bound)
-
-    def forward(self, words: torch.Tensor, vectors: nn.Embedding, scale: torch.Tensor | None = None) -> torch.Tensor:
-        """Values at every word, (texts, words, filters); `scale` (texts, words) multiplies the word vectors."""
-        table, windows = self._table(words, vectors)
-        factors = None if scale is None else self._widened(scale)
-        length = words.shape[1]
-        total: torch.Tensor = self.bias
-        for k in range(self.width):
-            part = nn.functional.embedding(windows[:, k : k + length], table[k])
-            total = total + (part if factors is None else part * factors[:, k : k + length, None])
-        return total
-
-    def largest(self, words: torch.Tensor, vectors: nn.Embedding) -> torch.Tensor:
-        """ReLU and max-pooling over the words of each text, (texts, filters); zero for a text without words.
-
-        Only the largest value of a filter passes a gradient on, so that the others are computed without one, a chunk of
-        texts of about equal length at a time.
-        """
-        table, windows = self._table(words, vectors)
-        lengths = (words != PAD).sum(dim=1)
-        with torch.no_grad():
-            place = torch.zeros(len(words), self.bias.shape[0], dtype=torch.long, device=words.device)
-            order = lengths.argsort()
-            for texts in _chunks(order, lengths[order].tolist()):
-                length = max(1, int(lengths[texts[-1]]))
-                near = windows[texts, : length + self.width - 1]
-                values = nn.functional.embedding(near[:, :length], table[0].detach())
-                for k in range(1, self.width):
-                    values += nn.functional.embedding(near[:, k : k + length], table[k].detach())
-                values.masked_fill_((words[texts, :length] == PAD)[:, :, None], -torch.inf)
-                place[texts] = values.max(dim=1).indices
-        best = self.bias + sum(table[k].gather(0, windows.gather(1, place + k)) for k in range(self.width))
-        return best.relu() * (lengths > 0)[:, None]
-
-    def _table(self, words: torch.Tensor, vectors: nn.Embedding) -> tuple[torch.Tensor, torch.Tensor]:
-        """W_k e of the distinct words, (width, distinct, filters), padding being the first; words as indices into it,
-        (texts, words + width - 1)."""
-        seen = torch.zeros(vectors.num_embeddings, dtype=torch.bool, device=words.device)
-        seen[words.flatten()] = True
-        seen[PAD] = True
-        local = (seen.cumsum(0) - 1)[words]
-        return vectors(seen.nonzero().squeeze(1)) @ self.weight, self._widened(local)
-
-    def _widened(self, values: torch.Tensor) -> torch.Tensor:
-        return nn.functional.pad(values, (self.before, self.width - 1 - self.before))
-
-
-def _chunks(order: torch.Tensor, lengths: Sequence[int]) -> Iterator[torch.Tensor]:
-    """Runs of texts, shortest first, whose padded size stays within CHUNK_WORDS (or that are one text)."""
-    start = 0
-    for end in range(1, len(lengths) + 1):
-        if end == len(lengths) or (end + 1 - start) * lengths[end] > CHUNK_WORDS:
-            yield order[start:end]
-            start = end
-
-
 def id_table(count: int, dim: int, sd: float) -> nn.Embedding:
     """Vectors of users or items; index 0, one that train does not know, is and stays zero."""
     table = nn.Embedding(count + 1, dim, padding_idx=0)
@@ -126,7 +52,7 @@ def id_table(count: int, dim: int, sd: float) -> nn.Embedding:
     return table
 
 
-class ReviewRater(RatingModule):
+class ReviewRater(RatingModel):
     """A rating from ids and reviews: mean + b_u + b_i + what a subclass's `match` says, trained by squared error."""
 
     def __init__(self, known: Known, training: TrainingSettings):
@@ -286,9 +212,11 @@ def _fit(
     Returns:
         Facts for the manifest: epochs, best epoch and its validation RMSE, parameters, seconds an epoch.
     """
+    from r4r.methods.rating_module import Watch, fit  # Lightning takes seconds to import
+
     settings, started = model.training_settings, time.monotonic()
     with bar(f"train {title}", settings.epochs * len(train)) as advance:
-        watch = _Watch(advance, title, log)
+        watch = Watch(advance, title, log)
         fit(model, train, valid, settings.epochs, settings.patience, "gpu" if device.type == "cuda" else "cpu", [watch])
     return {
         "best_epoch": model.best_epoch + 1,
@@ -297,20 +225,3 @@ def _fit(
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "epoch_s": round((time.monotonic() - started) / max(1, train.epoch), 2),
     }
-
-
-class _Watch(pl.Callback):
-    """Tells the bar of every step, and the log of every epoch."""
-
-    def __init__(self, advance: Callable[[int, str], None], title: str, log: Callable[[dict[str, float]], None]):
-        self.advance, self.title, self.report, self.note = advance, title, log, ""  # Lightning sets `log` itself
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        self.advance(1, self.note)
-
-    def on_validation_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
-        rmse = float(trainer.callback_metrics["valid_rmse"])
-        self.note = f"epoch {trainer.current_epoch + 1}, validation RMSE {rmse:.3f}"
-        self.report(
-            {f"{self.title.lower()}/valid/rmse": rmse, f"{self.title.lower()}/epoch": trainer.current_epoch + 1}
-        )

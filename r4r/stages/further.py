@@ -25,7 +25,6 @@ from r4r.stages.reward import RewardScorer, TargetReviews, reward_model_stage, t
 from r4r.stages.stage import Work
 from r4r.stages.train import Training, training
 from r4r.store.artifact import write_table
-from r4r.training.fit import fit
 
 PREFERENCES: Schema = {"row_id": "int64", "prompt": "str", "chosen": "str", "rejected": "str", "margin": "float64"}
 PROMPTS: Schema = {"row_id": "int64", "prompt": "str"}
@@ -153,6 +152,8 @@ class Furthered(Training):
         return Estimate(lambda known: known.experts, "pairs at most", epochs)
 
     def build(self, work: Work) -> dict[str, Any]:
+        from r4r.training.fit import fit  # Lightning takes seconds to import
+
         lm, own = work.job.lm, self.expert.expert
         objective, place = own.objective, self.expert.place
         services: dict[str, Any] = {}

@@ -17,7 +17,6 @@ from r4r.stages.mounted import Mounted, mounted
 from r4r.stages.stage import Job, Work
 from r4r.store.artifact import Artifact, write_table
 from r4r.training.expert import Expert
-from r4r.training.fit import fit
 
 Texts = list[tuple[int, str, Any]]
 """(row_id, prompt, response) of each training example; or in the response's place what else its objective learns."""
@@ -125,6 +124,8 @@ def use_adapter(job: Job, name: str, artifact: Artifact) -> None:
 
 
 def _fit(work: Work, place: str, expert: Expert, texts: Texts, held_out: Texts, seed: int) -> dict[str, Any]:
+    from r4r.training.fit import fit  # Lightning takes seconds to import
+
     if "engine" in vars(work.job):
         work.job.engine.rest()  # the training has the GPU to itself
     lm = work.job.lm

@@ -1,1 +1,1 @@
-"""How the adapters of the experts are trained: a LightningModule an expert, an objective, and Lightning's Trainer."""
+"""How the adapters of the experts are trained: experts, their objectives, and the LightningModule that trains them."""

@@ -10,8 +10,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers.logger import Logger
 
 from r4r.progress import bar
-from r4r.training.expert import Expert
 from r4r.training.memory import is_out_of_memory
+from r4r.training.module import ExpertModule
 
 Log = Callable[[dict[str, float]], None]
 
@@ -39,7 +39,7 @@ class Checkpoints(pl.Callback):
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         self.in_step = False
-        assert isinstance(module, Expert)
+        assert isinstance(module, ExpertModule)
         if not batch.is_last or trainer.global_step >= len(module.steps):
             return
         if trainer.world_size > 1 and trainer.global_step % module.objective.repeats:
@@ -63,7 +63,7 @@ class Bar(pl.Callback):
         self.open = ExitStack()
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        assert isinstance(module, Expert)
+        assert isinstance(module, ExpertModule)
         steps = len(module.steps) if trainer.max_steps == -1 else min(trainer.max_steps, len(module.steps))
         self.advance = self.open.enter_context(bar(f"train {module.adapter}", steps, module.first_step))
 
@@ -86,7 +86,7 @@ class JobLog(Logger):
     name = "r4r"  # type: ignore[assignment]
     version = None  # type: ignore[assignment]
 
-    def __init__(self, log: Log, module: Expert):
+    def __init__(self, log: Log, module: ExpertModule):
         super().__init__()
         self.log, self.module = log, module
 

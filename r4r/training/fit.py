@@ -19,6 +19,7 @@ from r4r.training import memory, ranks
 from r4r.training.callbacks import Checkpoints, JobLog
 from r4r.training.expert import Expert
 from r4r.training.meter import Steps
+from r4r.training.module import ExpertModule
 from r4r.training.objectives.base import Around
 from r4r.training.trainer import go_on_from, make_trainer
 from r4r.training.weights import begin_with, check_moved
@@ -72,7 +73,7 @@ def fit(
         torch.cuda.reset_peak_memory_stats(lm.device)
     measures = Steps(folder)
     held_out = _sample(valid, len(examples), trainer.valid_rows, seed)
-    expert.prepare(lm, adapter, examples, held_out, seed, measures)
+    module = ExpertModule(expert, lm, adapter, examples, held_out, seed, measures)
     reference = None
     if start is not None:
         begin_with(lm, adapter, start)
@@ -80,15 +81,15 @@ def fit(
         lm.load_adapter(reference, start)
         with lm.using(adapter):
             pass
-        expert.master.requires_grad_(True)
+        module.master.requires_grad_(True)
     objective.begin(Around(lm, adapter, reference, seed, services))
     try:
-        steps, resumed_at = _train(expert, lm, folder, trainer, log)
+        steps, resumed_at = _train(module, folder, trainer, log)
     except BaseException:
         ranks.part()
         raise
     finally:
-        expert.settle()
+        module.settle()
         if reference:
             lm.drop_adapter(reference)
     if not steps:
@@ -104,18 +105,18 @@ def fit(
     return {
         "examples": len(examples),
         "steps": steps,
-        "epochs": round(steps / expert.steps_an_epoch, 2),
+        "epochs": round(steps / module.steps_an_epoch, 2),
         "resumed_at_step": resumed_at or None,
         "processes": here.size,
-        "passes_a_step": expert.passes,
-        "train_tokens": round(expert.tokens),
-        "padding": round(1 - expert.real / expert.padded, 3) if expert.padded else None,
+        "passes_a_step": module.passes,
+        "train_tokens": round(module.tokens),
+        "padding": round(1 - module.real / module.padded, 3) if module.padded else None,
         "train_seconds": round(seconds, 1),
-        "train_tokens_per_s": round((expert.tokens - expert.resumed_tokens) / seconds, 1),
+        "train_tokens_per_s": round((module.tokens - module.resumed_tokens) / seconds, 1),
         "train_peak_gib": memory.peak_gib(lm.device),
-        "first_loss": None if expert.first_loss is None else round(expert.first_loss, 4),
-        "last_loss": None if expert.last_loss is None else round(expert.last_loss, 4),
-        "stopped": "all steps done" if steps == len(expert.steps) else expert.stopped,
+        "first_loss": None if module.first_loss is None else round(module.first_loss, 4),
+        "last_loss": None if module.last_loss is None else round(module.last_loss, 4),
+        "stopped": "all steps done" if steps == len(module.steps) else module.stopped,
     }
 
 
@@ -125,32 +126,32 @@ def _sample(valid: Sequence[Any], examples: int, most: int, seed: int) -> list[A
 
 
 def _train(
-    expert: Expert, lm: LanguageModel, folder: Path, settings: TrainerConfig, log: Callable[[dict[str, float]], None]
+    module: ExpertModule, folder: Path, settings: TrainerConfig, log: Callable[[dict[str, float]], None]
 ) -> tuple[int, int]:
     """All steps that are still to do; where memory runs out, in passes of half the size from there on.
 
     Returns:
         Steps done in all, and those of them that an earlier call did.
     """
-    here, objective = this_rank(), expert.objective
+    here, objective = this_rank(), module.objective
     budget, found = settings.micro_batch_tokens, ""
     if budget is None:
-        budget, found = memory.micro_batch_tokens(lm)
-    passes = expert.plan_passes(budget, here.rank, here.size)
-    if lm.device.type == "cuda" and found:
+        budget, found = memory.micro_batch_tokens(module.lm)
+    passes = module.plan_passes(budget, here.rank, here.size)
+    if module.lm.device.type == "cuda" and found:
         say(f"  passes of {budget} tokens at most ({found})")
-    resumed_at, expert.resumed_tokens = _done(folder)
-    while not _run(expert, lm, folder, settings, passes, log):
+    resumed_at, module.resumed_tokens = _done(folder)
+    while not _run(module, folder, settings, passes, log):
         memory.release()
-        longest = max(size for example in expert.examples for size in objective.sizes(example))
+        longest = max(size for example in module.examples for size in objective.sizes(example))
         before = passes
         while passes == before and budget > longest:
             budget = max(longest, budget // 2)
-            passes = expert.plan_passes(budget, here.rank, here.size)
+            passes = module.plan_passes(budget, here.rank, here.size)
         if passes == before:
-            raise TrainingError(memory.sentence(expert.adapter, longest))
+            raise TrainingError(memory.sentence(module.adapter, longest))
         say(f"  memory ran out; going on with passes of {budget} tokens at most, {passes} a step")
-    return expert.trained_steps, resumed_at
+    return module.trained_steps, resumed_at
 
 
 def _done(folder: Path) -> tuple[int, float]:
@@ -163,8 +164,7 @@ def _done(folder: Path) -> tuple[int, float]:
 
 
 def _run(
-    expert: Expert,
-    lm: LanguageModel,
+    module: ExpertModule,
     folder: Path,
     settings: TrainerConfig,
     passes: int,
@@ -179,19 +179,19 @@ def _run(
     path = folder / CHECKPOINT
     checkpoints = Checkpoints(path, settings.checkpoint_every_s)
     trainer = make_trainer(
-        settings, expert, lm, passes, here, [checkpoints], JobLog(log, expert) if here.rank == 0 else None
+        settings, module, passes, here, [checkpoints], JobLog(log, module) if here.rank == 0 else None
     )
-    go_on_from(trainer, expert, _done(folder)[0])
+    go_on_from(trainer, module, _done(folder)[0])
     try:
         with warnings.catch_warnings(), as_interrupts(), ranks.telling_of_others():
             warnings.simplefilter("ignore")  # Lightning's advice on workers and the like does not fit here
-            trainer.fit(expert, ckpt_path=path if path.exists() else None, weights_only=True)
+            trainer.fit(module, ckpt_path=path if path.exists() else None, weights_only=True)
     except Exception as error:
         if not memory.is_out_of_memory(error) or here.size > 1 or checkpoints.in_step:
             raise
         return False
     finally:
-        lm.causal.eval()
-    expert.trained_steps = trainer.global_step
-    expert.stopped = "max_steps" if trainer.global_step == trainer.max_steps else "a callback stopped it"
+        module.lm.causal.eval()
+    module.trained_steps = trainer.global_step
+    module.stopped = "max_steps" if trainer.global_step == trainer.max_steps else "a callback stopped it"
     return True

@@ -11,23 +11,21 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from r4r.configuration.schema import TrainerConfig
 from r4r.errors import TrainingError
-from r4r.lm.base import LanguageModel
 from r4r.ranks import Rank
 from r4r.training.callbacks import Bar
-from r4r.training.expert import Expert
+from r4r.training.module import ExpertModule
 from r4r.training.ranks import environment
 
 
 def make_trainer(
     settings: TrainerConfig,
-    expert: Expert,
-    lm: LanguageModel,
+    module: ExpertModule,
     passes: int,
     here: Rank,
     callbacks: Sequence[pl.Callback],
     logger: Logger | None,
 ) -> pl.Trainer:
-    """Lightning's Trainer as configured, with what an expert brings.
+    """Lightning's Trainer as configured, with what an expert's training brings.
 
     Args:
         passes: of a step, whose gradients are accumulated.
@@ -45,27 +43,27 @@ def make_trainer(
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "log_every_n_steps": 1,
-        "limit_val_batches": 1.0 if expert.has_valid else 0,
+        "limit_val_batches": 1.0 if module.valid else 0,
     }
     if isinstance(given.get("profiler"), dict):
         given["profiler"] = build("profiler", given["profiler"])
-    several = here.size > 1
+    several, device = here.size > 1, module.lm.device
     strategy = build("strategy", settings.strategy) if isinstance(settings.strategy, dict) else settings.strategy
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     try:
         return pl.Trainer(
             **defaults | given,
-            accelerator="gpu" if lm.device.type == "cuda" else "cpu",
-            devices=here.local_size if several else [lm.device.index or 0] if lm.device.type == "cuda" else 1,
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            devices=here.local_size if several else [device.index or 0] if device.type == "cuda" else 1,
             num_nodes=here.machines,
             strategy=("ddp" if strategy == "auto" else strategy) if several else "auto",
             precision=settings.precision,  # type: ignore[arg-type]  # Lightning says which it knows
             callbacks=[*callbacks, *own],
             plugins=[environment(here), *plugins],
             logger=logger or False,
-            max_epochs=expert.epochs,
+            max_epochs=module.epochs,
             accumulate_grad_batches=passes,
-            gradient_clip_val=expert.max_grad_norm,
+            gradient_clip_val=module.max_grad_norm,
             reload_dataloaders_every_n_epochs=1,  # each epoch has an order of its own
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
@@ -75,11 +73,11 @@ def make_trainer(
         raise TrainingError(f"trainer: Lightning refuses these settings: {str(error).splitlines()[0]}") from error
 
 
-def go_on_from(trainer: pl.Trainer, expert: Expert, step: int) -> None:
+def go_on_from(trainer: pl.Trainer, module: ExpertModule, step: int) -> None:
     """Set the counters of a fresh Trainer to a number of steps done."""
-    expert.first_step = step
+    module.first_step = step
     progress: Any = trainer.fit_loop.epoch_progress.current
-    progress.ready = progress.started = progress.processed = progress.completed = step // expert.steps_an_epoch
+    progress.ready = progress.started = progress.processed = progress.completed = step // module.steps_an_epoch
     trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = step
     trainer.fit_loop.epoch_loop._batches_that_stepped = step  # what loggers take for the step
 
