@@ -22,13 +22,22 @@ for entry in said.case.user:
 print(f"the reason: {said.reason}")
 print(f"the rating: {said.rating.mean:.2f}, likeliest {said.rating.mode:g}")
 
+listens = "The user listens mainly for melody, emotion and lyrics. The album is praised for its"
+fan = (
+    f"{listens} catchy melody, important to them, and clever lyrics, important to them, but criticised for its "
+    "sluggish rhythm. Overall, they would probably love it."
+)
+critic = (
+    f"{listens} good value but criticised for its forgettable melody, important to them, and weak lyrics, important to "
+    "them. Overall, they would probably be disappointed by it."
+)
 print("\nthe same under other reasons")
 for name, reason in (
     ("as written", None),
     ("none", ""),
     ("another pair's", pipeline.shuffled(said.case)),
-    ("a fan's", "The album has all that the user cares about. They would love it."),
-    ("a critic's", "The album has nothing that the user cares about. They would strongly dislike it."),
+    ("a fan's", fan),
+    ("a critic's", critic),
 ):
     rating = pipeline.rate(said.case, reason)
     print(f"  {name}: {rating.mean:.2f}, {rating.mean - said.rating.mean:+.2f}")
