@@ -192,7 +192,9 @@ def _loggable(value: Any) -> Any:
         from PIL import Image
 
         return wandb.Image(Image.open(io.BytesIO(value)))
-    return wandb.Table(dataframe=value) if isinstance(value, pd.DataFrame) else value
+    if isinstance(value, pd.DataFrame):  # W&B itself would look up each cell by itself, which takes seconds
+        return wandb.Table(columns=list(value.columns), data=value.astype(object).to_numpy().tolist())
+    return value
 
 
 def score_metrics(record: Mapping[str, Any], sweep_metric: str) -> dict[str, float]:
