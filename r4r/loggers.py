@@ -194,7 +194,7 @@ def _loggable(value: Any) -> Any:
         return wandb.Image(Image.open(io.BytesIO(value)))
     if isinstance(value, pd.DataFrame):  # W&B itself would look up each cell by itself, which takes seconds
         columns: list[str | int] = list(value.columns)
-        return wandb.Table(columns=columns, data=value.astype(object).to_numpy().tolist())
+        return wandb.Table(columns=columns, data=value.astype(object).to_numpy())
     return value
 
 
