@@ -34,6 +34,10 @@ def test_the_default_job_has_a_time_before_this_machine_has_built_anything(
     told = capsys.readouterr().out
     assert "no rate yet" not in told, "experiments/bench/yardstick.py was made of another job or base model"
     assert re.search(r"^about \d+ min in all by what it took on two CPU cores$", told, re.MULTILINE)
+    assert r4r(*job, "method=grpo") == 0  # its Reasoner is trained twice, and each training has a rate of its own
+    trained = re.findall(r"^build  train/reasoner  .*", capsys.readouterr().out, re.MULTILINE)
+    assert [line.endswith("on two CPU cores") for line in trained] == [True, False]
+    assert trained[1].endswith("no rate yet")
     for other in ("llm=tiny", "teacher=openai"):  # neither the whole time nor that of a stage is another job's
         assert r4r(*job, other) == 0
         told = capsys.readouterr().out

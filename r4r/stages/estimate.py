@@ -91,7 +91,7 @@ def described(stage: Stage, known: Counts, store: Store, elsewhere: Mapping[str,
     Args:
         elsewhere: as `took_elsewhere`.
     """
-    past, told = earlier(stage, store) or elsewhere.get(stage.name), stage.estimate
+    past, told = earlier(stage, store) or elsewhere.get(stage.key), stage.estimate
     where = "" if past is None or past.here else f" on {yardstick()['machine']}"
     if isinstance(told, str):
         if past is None:

@@ -62,14 +62,14 @@ def job_kind(config: Mapping[str, Any]) -> list[str | None]:
 
 
 def took_elsewhere(config: "Config", stages: Sequence[Stage]) -> dict[str, Past]:
-    """What stages like a job's took on another machine, by name; nothing where that was a job of another kind."""
+    """What stages like a job's took on another machine, by key; nothing where that was a job of another kind."""
     if job_kind(config.model_dump(mode="json")) != yardstick()["job"]:
         return {}
     found = {}
     for stage in stages:
         kind, rows, tokens, seconds = yardstick()["stages"].get(stage.name, [None] * 4)
         if kind == stage.config["class"]:
-            found[stage.name] = Past(rows, tokens, seconds, here=False)
+            found[stage.key] = Past(rows, tokens, seconds, here=False)
     return found
 
 
