@@ -19,6 +19,7 @@ from r4r.lm.loss import Example, response_loss
 from r4r.lm.rate import SharedPrefix, rate, rate_next
 from r4r.lm.rating_tokens import rating_tokens
 from r4r.scale import PAPER, Scale
+from r4r.training.likelihood import frozen_logps
 
 REFUSED = {
     "qwen3_next": "mixture of experts",
@@ -30,6 +31,7 @@ REFUSED = {
 QUICK = ["granite", "gemma2", "phi3", "lfm2"]
 HISTORY = "please predict the rating of the user " * 9
 TEXTS = ["music", HISTORY + "Analysis: a", HISTORY + "Analysis: the vocals"]
+WHICH = [(1, 2), (2, 1), (1, 1), (1, 3)]  # prompt, length of the answer
 HALVES = Scale(lowest=1, highest=5, step=0.5)
 
 
@@ -108,6 +110,12 @@ def test_a_family_is_read_written_and_trained_as_its_own_code_does(
             weight.add_(0.01)
     response_loss(lm, [Example(tuple(prompts[1]), tuple(lm.chat.reply_ids("the vocals")))]).backward()
     assert all(weight.grad is not None and bool(weight.grad.any()) for weight in weights)
+    # answers to one prompt, side by side in a row, are as likely as each by itself
+    answers = [Example(tuple(prompts[n]), tuple(lm.chat.reply_ids("the vocals " * k))) for n, k in WHICH]
+    with lm.using("expert"):
+        together = frozen_logps(lm, answers, budget=10_000)
+        for one, apart in zip(answers, together, strict=True):
+            torch.testing.assert_close(frozen_logps(lm, [one], budget=10_000)[0], apart, rtol=0, atol=1e-4)
     # merged into the weights, the adapter answers as beside them
     with torch.inference_mode(), lm.using("expert"):
         apart = rate_next(lm, prompts)

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_training import Killed, adapter, farthest
 from torch import Tensor
 
@@ -15,6 +17,7 @@ from r4r.errors import TrainingError
 from r4r.experts.reasoner import Reasoner
 from r4r.lm.base import LanguageModel, Lora
 from r4r.lm.loss import Example, response_loss
+from r4r.lm.memory import Shape
 from r4r.training.fit import fit
 from r4r.training.likelihood import frozen_logps, likelihood
 from r4r.training.objectives.base import Objective, encode
@@ -23,6 +26,7 @@ from r4r.training.objectives.dpo import DPO, preference_loss
 from r4r.training.objectives.grpo import GRPO, advantages, policy_loss
 from r4r.training.objectives.rollouts import Answer
 from r4r.training.objectives.sft import SFT
+from r4r.training.packing import answers_a_row
 from r4r.training.switching import set_aside
 
 Load = Callable[..., LanguageModel]
@@ -104,6 +108,45 @@ def test_likelihoods_are_those_of_sft(tiny: LanguageModel) -> None:
     rows = frozen_logps(tiny, examples, budget=64)
     for row, logps, example in zip(rows, found.logps.tolist(), examples, strict=True):
         assert row == pytest.approx(logps[: len(example.response)], abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def adapted(load_tiny: Load) -> tuple[LanguageModel, list[Any]]:
+    """A model with an adapter that changes what it says, and the adapter's weights."""
+    lm = load_tiny()
+    weights = lm.new_adapter("reasoner", Lora(r=4, alpha=8), False, 0)
+    with torch.no_grad():
+        for weight in weights:
+            weight.add_(0.02)
+    return lm, weights
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["music", "the melody of " * 9]), st.integers(1, 6)), min_size=1, max_size=7))
+def test_answers_that_share_a_prompt_are_learnt_as_each_by_itself(
+    adapted: tuple[LanguageModel, list[Any]], drawn: list[tuple[str, int]]
+) -> None:
+    lm, weights = adapted
+    examples = encode(lm, [(n, prompt, f"{n} the vocals" * length) for n, (prompt, length) in enumerate(drawn)])
+
+    def gradients(batches: list[list[Any]]) -> list[Tensor]:
+        for weight in weights:
+            weight.grad = None
+        for batch in batches:
+            (-likelihood(lm, batch).logps).sum().backward()
+        return [weight.grad.clone() for weight in weights if weight.grad is not None]
+
+    together, apart = gradients([examples]), gradients([[example] for example in examples])
+    assert len(together) == len(weights)
+    scale = max(float(gradient.abs().max()) for gradient in apart)
+    for one, other in zip(together, apart, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-4 * scale)
+
+
+def test_answers_stand_side_by_side_where_that_is_cheaper() -> None:
+    small = Shape(linear=2_000_000, rest=0, cached=0, layers=5, hidden=192, intermediate=512, vocabulary=5000)
+    assert answers_a_row(330, [72] * 8, small) == 8  # the prompt is most of it
+    assert answers_a_row(10, [4000] * 8, small) == 1  # attention among strangers would cost more than the prompt
 
 
 # adapters that stand aside

@@ -140,7 +140,7 @@ class Furthered(Training):
         reviews: the targets' own reviews, where a reward compares with them.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     start: Training | None
     raters: Mapping[str, Frozen]

@@ -9,8 +9,9 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
 from r4r.lm.base import LanguageModel
-from r4r.lm.batches import pad, plan_batches
+from r4r.lm.batches import plan_batches
 from r4r.lm.loss import Example
+from r4r.training.packing import answer_states
 
 CHUNK = 256  # tokens whose entropies are computed at once: each has a row as wide as the vocabulary
 
@@ -32,14 +33,12 @@ class Likelihood(NamedTuple):
 def likelihood(
     lm: LanguageModel, examples: Sequence[Example], temperature: float = 1.0, entropy: bool = False
 ) -> Likelihood:
-    """Log-probabilities of the examples' responses, with a graph to the active adapter's weights."""
-    ids, _ = pad([(*e.prompt, *e.response) for e in examples], "right", lm.device)
-    hidden = lm.hidden(input_ids=ids, use_cache=False).last_hidden_state
-    rows = [n for n, e in enumerate(examples) for _ in e.response]
-    places = [len(e.prompt) - 1 + place for e in examples for place in range(len(e.response))]
+    """Log-probabilities of the examples' responses, with a graph to the active adapter's weights.
+
+    A prompt of several examples is computed once.
+    """
     labels = torch.tensor([token for e in examples for token in e.response], device=lm.device)
-    chosen = hidden[torch.tensor(rows, device=lm.device), torch.tensor(places, device=lm.device)]
-    logits = lm.logits(chosen) / temperature
+    logits = lm.logits(answer_states(lm, examples)) / temperature
     flat = -cross_entropy(logits, labels, reduction="none")
     lengths = [len(e.response) for e in examples]
     logps = pad_sequence(list(flat.split(lengths)), batch_first=True)
