@@ -163,6 +163,10 @@ class Experts:
         ]
 
     def needs_reasons(self) -> None:
+        """
+        Raises:
+            ConfigError: no step writes.
+        """
         if not self.writers:
             raise ConfigError([f"strategy={self.job.config.strategy.name} rates without a reason"])
 

@@ -64,12 +64,12 @@ def users(outputs: Path) -> tuple[dict[tuple[str, str], list[str]], list[Path]]:
     for file in sorted(outputs.rglob("result.json")):
         try:
             artifacts = json.loads(file.read_bytes()).get("artifacts") or {}
-            named = [(str(stage), str(key)) for stage, key in artifacts.items()]
+            own = [(str(stage), str(key)) for stage, key in artifacts.items()]
         except (OSError, ValueError, AttributeError):
             print(f"{file}: is no record that can be read; what its run uses is not known", file=sys.stderr)
             unread.append(file)
             continue
-        for artifact in named:
+        for artifact in own:
             found.setdefault(artifact, []).append(str(file.parent.relative_to(outputs)))
     return found, unread
 
@@ -83,6 +83,11 @@ def inputs(artifact: Path) -> dict[str, str]:
 
 
 def named(whole: dict[str, Entry], name: str) -> Entry:
+    """The whole artifact of a key, of a STAGE/KEY, or in a folder.
+
+    Raises:
+        StoreError: there is none.
+    """
     found = [entry for entry in whole.values() if name in (entry.key, entry.name, str(entry.path))]
     if len(found) != 1:
         raise StoreError(f"{name}: there is no such artifact; r4r-store list shows STAGE/KEY of each")
@@ -101,7 +106,8 @@ def before(whole: dict[str, Entry], entry: Entry) -> set[str]:
 
 
 def sound(store: Store, entry: Entry) -> Artifact:
-    """
+    """The artifact, every byte of it read and compared with its manifest's digests.
+
     Raises:
         StoreError: the artifact is damaged.
     """
@@ -112,6 +118,7 @@ def sound(store: Store, entry: Entry) -> Artifact:
 
 
 def human(size: float) -> str:
+    """A number of bytes in the unit that people would take."""
     for unit in ("B", "KB", "MB", "GB"):
         if size < 1000 or unit == "GB":
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
