@@ -51,7 +51,7 @@ def draw(table: Table, blocks: Sequence[Block], decoding: str = "mean") -> Figur
             axes.set_xlim(-0.5, len(names) - 0.5)
             axes.margins(y=0.15)
             axes.set_ylabel(metric.upper())
-            axes.set_title(f"{block.dataset} ({_spread(block)})", fontsize=9, loc="left")
+            axes.set_title(f"{block.dataset}\n{_spread(block)}", fontsize=9, loc="left")
             axes.grid(axis="y", color="0.9")
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)
