@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from workload import clock, expert_texts, load_model, model_options
+from workload import clock, expert_texts, load_model, model_options, peft_config
 
 from r4r.configuration.schema import TrainerConfig
 from r4r.experts.reasoner import Reasoner
@@ -63,7 +63,6 @@ def with_trl(
 ) -> list[float]:
     """When each step ended."""
     from datasets import Dataset
-    from peft import LoraConfig
     from transformers import TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
@@ -81,13 +80,7 @@ def with_trl(
         processing_class=lm.chat.tokenizer,
         reward_funcs=reward,
         train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": prompt}]} for _, prompt in prompts]),
-        peft_config=LoraConfig(
-            r=LORA["r"],
-            lora_alpha=LORA["alpha"],
-            lora_dropout=LORA["dropout"],
-            target_modules=lm.targets,
-            task_type="CAUSAL_LM",
-        ),
+        peft_config=peft_config(lm, LORA),
         args=GRPOConfig(
             output_dir=folder,
             per_device_train_batch_size=arguments.batch * arguments.group,

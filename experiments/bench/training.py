@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from workload import Texts, clock, expert_texts, load_model, matmul_rate, model_options, projection_weights
+from workload import Texts, clock, expert_texts, load_model, matmul_rate, model_options, peft_config, projection_weights
 
 from r4r.configuration.schema import TrainerConfig
 from r4r.experts.predictor import Predictor
@@ -45,10 +45,8 @@ def with_r4r(lm: LanguageModel, name: str, texts: Texts, batch: int, folder: Pat
 
 def trl_trainer(lm: LanguageModel, name: str, texts: Texts, batch: int, checkpointing: bool, folder: str) -> Any:
     from datasets import Dataset
-    from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
 
-    lora = KINDS[name][1]["lora"]
     rows = [
         {"prompt": [{"role": "user", "content": p}], "completion": [{"role": "assistant", "content": r}]}
         for _, p, r in texts
@@ -57,13 +55,7 @@ def trl_trainer(lm: LanguageModel, name: str, texts: Texts, batch: int, checkpoi
         model=lm.causal,
         processing_class=lm.chat.tokenizer,
         train_dataset=Dataset.from_list(rows),
-        peft_config=LoraConfig(
-            r=lora["r"],
-            lora_alpha=lora["alpha"],
-            lora_dropout=lora["dropout"],
-            target_modules=lm.targets,
-            task_type="CAUSAL_LM",
-        ),
+        peft_config=peft_config(lm, KINDS[name][1]["lora"]),
         args=SFTConfig(
             output_dir=folder,
             per_device_train_batch_size=batch,

@@ -2,7 +2,7 @@
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,19 @@ def shipped(kind: type[Expert]) -> Any:
     """An expert with settings that matter to no prompt."""
     more = {"max_new_tokens": 48} if issubclass(kind, Writer) else {}
     return kind(lora=Lora(), lr=1e-3, epochs=1, batch_size=1, warmup=0, **more)
+
+
+def peft_config(lm: LanguageModel, lora: Mapping[str, Any]) -> Any:
+    """An adapter as r4r has it, for TRL."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=lora["r"],
+        lora_alpha=lora["alpha"],
+        lora_dropout=lora["dropout"],
+        target_modules=lm.targets,
+        task_type="CAUSAL_LM",
+    )
 
 
 def clock(device: torch.device, children: bool = False) -> float:
