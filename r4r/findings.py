@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 
 from r4r.lexicon import KINDS, aspects_in
+from r4r.metrics.planted import verdict_is_right
 from r4r.metrics.significance import ALPHA
 from r4r.rows import CANDIDATES, REVIEWS, SUMMARIES
 from r4r.stages.planted import planted_grade, planted_world
 from r4r.stages.stage import Job, Stage
 from r4r.store.artifact import Artifact
-from r4r.teacher.simulated_reasons import verdict_of
 
 BASELINES = ("User+item bias", "Item mean", "MF")  # what every method is to beat
 SAMPLES = 2000
@@ -149,7 +149,7 @@ def of_candidates(candidates: pd.DataFrame, planted: pd.DataFrame) -> list[Findi
         return []
     match = dict(zip(planted["row_id"], planted["match"], strict=True))
     agrees = [
-        agrees_with_match(reason, match[row_id])
+        verdict_is_right(reason, planted_grade(match[row_id]))
         for row_id, reason in zip(first["row_id"], first["reason"], strict=True)
     ]
     right, accepted = np.array(agrees, dtype=bool), first["accepted"].to_numpy(dtype=bool)
@@ -185,12 +185,6 @@ def of_candidates(candidates: pd.DataFrame, planted: pd.DataFrame) -> list[Findi
             "p": p,
         }
     ]
-
-
-def agrees_with_match(reason: str, match: float) -> bool:
-    """Whether a reason's verdict is on the side (like, dislike, mixed) of the planted match of user and item."""
-    grade, expected = verdict_of(reason), planted_grade(match)
-    return grade is not None and (grade > 3) - (grade < 3) == (expected > 3) - (expected < 3)
 
 
 def _f1(counts: np.ndarray) -> np.ndarray:

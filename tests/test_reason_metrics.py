@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from r4r.errors import ConfigError, ModelError, TeacherError
 from r4r.lm.fetch import identity, resolve
 from r4r.metrics.bleurt import Bleurt, sentence_pieces
 from r4r.metrics.gptscore import parse_score
+from r4r.metrics.planted import true_claims, verdict_is_right
 from r4r.metrics.rouge import longest_common_subsequence, rouge_l
 from r4r.metrics.similarity import SentenceEncoder
 from r4r.prompts.render import render
@@ -31,6 +33,7 @@ from r4r.report import cli
 from r4r.report.text import DAGGER
 from r4r.run import run
 from r4r.stages.judge import judge_prompt
+from r4r.stages.planted import PlantedWorld, planted_grade, planted_reason
 from r4r.stages.score_reasons import reason_score_stages
 from r4r.stages.split import split_stage
 from r4r.teacher.base import Answer, Call
@@ -421,10 +424,61 @@ def test_what_changes_a_score_is_in_its_key_and_nothing_else() -> None:
     assert {name for name in base if other[name] != base[name]} == {"similarity"}
 
 
+# what was planted
+
+
+@pytest.mark.parametrize(
+    ("reason", "grade", "right"),
+    [
+        ("Overall, they would love it.", 4, True),  # a side, not a grade
+        ("Overall, they would probably be disappointed by it.", 4, False),
+        ("Overall, they would have mixed feelings about it.", 3, True),
+        ("Overall, they would have mixed feelings about it.", 2, False),
+        ("A fine record.", 4, False),  # no verdict
+        ("", 3, False),
+    ],
+)
+def test_a_verdict_is_right_on_the_side_of_the_match(reason: str, grade: int, right: bool) -> None:
+    assert verdict_is_right(reason, grade) is right
+
+
+@pytest.mark.parametrize(
+    ("reason", "share"),
+    [
+        ("The user cares about melody and value.", 1 / 2),  # melody, not value
+        ("The album is praised for its catchy melody but criticised for its weak lyrics.", 1.0),
+        ("The album is praised for its clever lyrics, important to them.", 0.0),
+        ("The user listens mainly for lyrics. The album is criticised for its forgettable melody.", 1 / 2),
+        ("Overall, they would love it.", 0.0),  # nothing claimed
+    ],
+)
+def test_claims_are_held_against_the_planted_tastes_and_qualities(reason: str, share: float) -> None:
+    assert true_claims(reason, {"Melody": 1.0, "Lyrics": 0.5}, {"Melody": 1, "Lyrics": -1}) == pytest.approx(share)
+
+
+def test_an_oracle_tells_the_truth_and_no_other_row_of_it() -> None:
+    config = configured("dataset=simulated")
+    world = PlantedWorld(split_stage(config), config.dataset.world, config.dataset.category)
+    rows = [row for row in world.truth.reviews.itertuples() if world.cares.get(row.user_id)][:60]
+    draw = random.Random(0)
+    told = [planted_reason(world, row, draw) for row in rows]
+    for reason, row in zip(told, rows, strict=True):
+        assert verdict_is_right(reason, planted_grade(row.match))
+        assert true_claims(reason, world.cares[row.user_id], world.known_for[row.item_id]) == 1.0
+    turned = zip(told, rows[1:], strict=False)
+    others = [true_claims(text, world.cares[row.user_id], world.known_for[row.item_id]) for text, row in turned]
+    assert np.mean(others) < 0.8
+
+
+def test_what_was_planted_is_known_of_simulated_reviews_alone() -> None:
+    with pytest.raises(ConfigError, match="nobody knows the truth behind real reviews"):
+        reason_score_stages(config := configured("metrics=planted", "dataset=music"), split_stage(config))
+
+
 # end to end
 
 
-SMOKE = ("experiment=[table3,smoke]", "metrics.similarity=null")
+SMOKE = ("experiment=[table3,smoke]", "metrics.similarity=null", "metrics.planted=true")
 
 
 def job(folder: Path, *overrides: str) -> dict[str, Any]:
@@ -452,6 +506,8 @@ def test_a_job_scores_the_reasons_that_its_method_gives(outputs: Path, checkpoin
         "gptscore": "simulator",
         "bleurt": str(checkpoint[0]),
         "rouge_l": "ROUGE-L F1 of lower-case words, no stemming",
+        "planted_verdict": "the planted truth",
+        "planted_claims": "the planted truth",
     }
     assert "MF" in record["reasons"]["unscored"]
     assert "Global mean" in record["reasons"]["unscored"]

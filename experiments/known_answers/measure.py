@@ -11,10 +11,11 @@ from typing import Any
 import pandas as pd
 
 from r4r.configuration.schema import Config
-from r4r.findings import agrees_with_match, aspect_counts
+from r4r.findings import aspect_counts
 from r4r.lexicon import ASPECTS, KINDS, keyword
+from r4r.metrics.planted import verdict_is_right
 from r4r.rows import CANDIDATES, REVIEWS, SUMMARIES
-from r4r.stages.planted import PlantedWorld, planted_world
+from r4r.stages.planted import PlantedWorld, planted_grade, planted_world
 from r4r.store.artifact import Artifact, Store
 
 
@@ -103,7 +104,7 @@ def agreement_of_reasons(
     sided = claims = true_claims = 0
     for row_id, reason in zip(candidates["row_id"], candidates["reason"], strict=True):
         row, low = rows.loc[row_id], reason.lower()
-        sided += agrees_with_match(reason, row["match"])
+        sided += verdict_is_right(reason, planted_grade(row["match"]))
         for kind, sign in (("positive", 1), ("negative", -1)):
             for aspect in (a for a in ASPECTS if keyword(a, kind).lower() in low):
                 claims += 1

@@ -207,6 +207,7 @@ class MetricsConfig(Section):
 
     ratings: dict[str, dict[str, Any]] = Field({})  # name: its node
     rouge_l: bool = False
+    planted: bool = False  # on the simulated world: whether verdicts and claims are what was planted
     similarity: TextModelConfig | None = None
     bleurt: TextModelConfig | None = None
     gptscore: GPTScoreConfig | None = None

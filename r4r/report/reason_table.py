@@ -16,7 +16,14 @@ from r4r.report.settings import Ask
 from r4r.report.tables import REASONS, Row, axes
 from r4r.report.text import DAGGER, DOUBLE_DAGGER, Document, Grid, Text
 
-METRICS = {"gptscore": "GPTScore", "bleurt": "BLEURT", "similarity": "similarity", "rouge_l": "ROUGE-L"}
+METRICS = {
+    "gptscore": "GPTScore",
+    "bleurt": "BLEURT",
+    "similarity": "similarity",
+    "rouge_l": "ROUGE-L",
+    "planted_verdict": "right verdict",
+    "planted_claims": "true claims",
+}
 PUBLISHED = ("gptscore", "bleurt")
 EVERYTHING = Ask()
 Score = Mapping[str, Any]  # label, metric, mean, se, n, model; in Found its run as well

@@ -12,6 +12,8 @@ from r4r.configuration.schema import Config, TextModelConfig
 from r4r.errors import DataError
 from r4r.lm.device import pick_device
 from r4r.lm.fetch import identity, resolve
+from r4r.metrics.planted import MODEL as PLANTED
+from r4r.metrics.planted import true_claims, verdict_is_right
 from r4r.metrics.rouge import MODEL as ROUGE_L
 from r4r.metrics.rouge import rouge_l
 from r4r.pipeline.stage import Stage, Unkeyed
@@ -19,11 +21,11 @@ from r4r.progress import say
 from r4r.rows import PREDICTIONS, REVIEWS, Schema
 from r4r.stages.ask import estimate
 from r4r.stages.judge import Judging, judge, judging, with_judge
+from r4r.stages.planted import PlantedWorld, planted_grade, planted_world
 from r4r.stages.split import Split, split_stage
 from r4r.stages.stage import Job, Work
 from r4r.store.artifact import Artifact, write_table
 
-METRICS = ("gptscore", "bleurt", "similarity", "rouge_l")  # the paper's first
 SCORES: Schema = {"row_id": "int64", "label": "str", "score": "float64"}
 DETAIL = "detail.parquet"
 Scores = tuple[list[float], dict[str, Any]]  # a score a row, and facts for the manifest
@@ -68,6 +70,48 @@ class RougeScores(ReasonScores):
 
     def score(self, work: Work, table: pd.DataFrame) -> Scores:
         return rouge_l(table["reason"].tolist(), table["review"].tolist()), {"model": ROUGE_L}
+
+
+@dataclass(frozen=True)
+class PlantedScores(ReasonScores):
+    """What the simulated world planted, told to the metric alone."""
+
+    world: PlantedWorld
+
+    takes = "a reading of known words a reason"
+
+    def score(self, work: Work, table: pd.DataFrame) -> Scores:
+        rows = self.world.reviews(work.of(self.split).table(REVIEWS)).set_index("row_id")
+        told = zip(table["reason"], rows.loc[table["row_id"]].itertuples(), strict=True)
+        return [self.value(reason, row) for reason, row in told], {"model": PLANTED}
+
+    def value(self, reason: str, row: Any) -> float:
+        """
+        Args:
+            row: of `PlantedWorld.reviews`.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class PlantedVerdicts(PlantedScores):
+    """1 where the verdict is on the side of the planted match, else 0."""
+
+    metric = "planted_verdict"
+
+    def value(self, reason: str, row: Any) -> float:
+        return float(verdict_is_right(reason, planted_grade(row.match)))
+
+
+@dataclass(frozen=True)
+class PlantedClaims(PlantedScores):
+    """The share of true claims on what the user cares about and what the item is good and bad at."""
+
+    metric = "planted_claims"
+
+    def value(self, reason: str, row: Any) -> float:
+        cares, known_for = self.world.cares.get(row.user_id, {}), self.world.known_for.get(row.item_id, {})
+        return true_claims(reason, cares, known_for)
 
 
 @dataclass(frozen=True)
@@ -173,6 +217,9 @@ def reason_score_stages(config: Config, predictions: Stage) -> dict[str, ReasonS
             found.append(stage(split, predictions, scorer))
     if chosen.rouge_l:
         found.append(RougeScores(split, predictions))
+    if chosen.planted:
+        world = planted_world(config)
+        found += [PlantedVerdicts(split, predictions, world), PlantedClaims(split, predictions, world)]
     return {stage.metric: stage for stage in found}
 
 
