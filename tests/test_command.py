@@ -154,3 +154,12 @@ def test_a_terminal_of_ascii_and_an_interrupt_during_imports(tmp_path: Path) -> 
     environment["STOP"] = "1"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (130, "r4r: interrupted; finished stages are kept\n")
+
+
+def test_a_first_job_says_nothing_for_the_libraries_that_it_asks(tmp_path: Path) -> None:
+    """Matplotlib indexes the fonts of a fresh machine, and would say so."""
+    fresh = os.environ | {"MPLCONFIGDIR": str(tmp_path / "fonts"), "R4R_OUTPUTS": str(tmp_path / "out")}
+    argv = [sys.executable, "-m", "r4r.run", *SMALL]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True, env=fresh)
+    assert (tmp_path / "fonts").exists()
+    assert "[HYDRA]" not in done.stdout + done.stderr
