@@ -611,6 +611,36 @@ def test_a_row_that_differs_from_the_headline_is_marked(outputs: Path, tmp_path:
     assert marks("--against", "Rec-SAVER") == {"Rec-SAVER": [False, False], "Reason4Rec": [True, False]}
 
 
+def test_the_table_of_objectives_holds_reasons_and_costs_beside_errors(tmp_path: Path) -> None:
+    for strategy, right, tokens in (("multistep", 0.5, 1000), ("grpo", 0.25, 4000)):
+        folder = tmp_path / "runs" / strategy
+        place = folder / "artifacts" / "score_reasons" / "planted_verdict" / "k"
+        place.mkdir(parents=True)
+        scores = [float(n < 100 * right) for n in range(100)]
+        table = pd.DataFrame({"row_id": range(100), "label": "Reason4Rec", "score": scores})
+        table.to_parquet(place / "data.parquet")
+        seal(folder / "artifacts", "score_reasons/planted_verdict", "k", created="2026-01-01")
+        made = report_records.record({"Reason4Rec": (0.9, 1.1)}, strategy=strategy, given=("metrics=planted",))
+        made["config"]["paths"] = {}
+        made["artifacts"] = {"score_reasons/planted_verdict": "k"}
+        made["cost"] = {"total": {"train_tokens": tokens, "dollars": 0.0, "wall_s": 60.0}}
+        made["reasons"] = {"scores": [score("planted_verdict", right) | {"se": 0.04}]}
+        (folder / "result.json").write_text(json.dumps(made), encoding="utf-8")
+    assert cli.report(["objectives", "--records", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "objectives.md").read_text(encoding="utf-8").partition("reasons, and what a result costs")[2]
+    [ours] = [line for line in page.split("\n") if line.startswith("| Reason4Rec ")]
+    [grpo] = [line for line in page.split("\n") if line.startswith("| GRPO ")]
+    assert "| 0.5000 ± 0.0400 se |" in ours
+    assert "| 1,000 | 0.0000 | 60 |" in ours
+    assert f"| 0.2500 ± 0.0400 se{DAGGER}" in grpo
+    assert "| -0.2500 \\[" in grpo
+    assert "| 4,000 |" in grpo
+    with (tmp_path / "objectives.csv").open(encoding="utf-8", newline="") as file:
+        rows = {(row["row"], row["metric"]): row for row in csv.DictReader(file)}
+    found = rows["GRPO", "planted_verdict"]
+    assert (float(found["difference"]), float(found["train_tokens"])) == (-0.25, 4000)
+
+
 def score(metric: str, mean: float, model: str = "judge") -> dict[str, Any]:
     return {"label": "Reason4Rec", "metric": metric, "mean": mean, "se": 0.5, "n": 8, "empty": 0, "model": model}
 

@@ -337,7 +337,7 @@ FOUR = ("without_step1", "without_step2", "without_step3", "multistep")
         (["table5", "--against", "Hint"], "table5 has no row 'Hint'; did you mean Hint-inferred?"),
         (
             ["all", "--against", "MF"],
-            "all: --against is of controls, figure3, figure4, table2, table3, table4, table5, one at a",
+            "all: --against is of controls, figure3, figure4, objectives, table2, table3, table4, table5, one at a",
         ),
     ],
 )

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from r4r.metrics.significance import ALPHA, holm
+from r4r.report.beside import reason_metrics
 from r4r.report.candidates import Standing, of_preset, paths, records, same_rows, standing
-from r4r.report.cells import METRICS, Block, Cell, Result
-from r4r.report.compare import compare
+from r4r.report.cells import Block, Cell, Result
+from r4r.report.compare import compare, compare_reasons
 from r4r.report.paper import beside
 from r4r.report.records import Run
 from r4r.report.settings import Ask, Differences, said
@@ -128,11 +129,16 @@ def _compare(block: Block, table: Table) -> None:
     for cell in block.cells:
         if cell is headline or not (cell.results.keys() & theirs.keys()):
             continue
-        found = compare({seed: (result.run, result.label) for seed, result in cell.results.items()}, theirs)
+        own = {seed: (result.run, result.label) for seed, result in cell.results.items()}
+        found = compare(own, theirs)
         cell.p, cell.effects = found.p, found.effect
+        for metric in reason_metrics([cell, headline]) if table.beside else ():
+            of_reasons = compare_reasons(own, theirs, metric)
+            cell.p |= of_reasons.p
+            cell.effects |= of_reasons.effect
         if found.untold:
             untold[cell.row.name] = found.untold
-    for metric in METRICS:
+    for metric in dict.fromkeys(metric for cell in block.cells for metric in cell.effects):
         told = [cell for cell in block.cells if metric in cell.effects]
         adjusted = holm([cell.effects[metric].p for cell in told])
         for cell, p in zip(told, adjusted, strict=True):

@@ -29,16 +29,17 @@ def sweep_command(argv: Sequence[str], outputs: Path) -> int:
     folders = args.folders or [_newest(outputs)]
     runs, faults = gather(folders)
     from r4r.configuration.targets import close_names
+    from r4r.report.beside import reason_metrics
     from r4r.report.cells import METRICS
     from r4r.report.cli import as_csv
     from r4r.report.page import page
-    from r4r.report.sweep import MULTIRUN, not_started, reason_metrics, sweep
+    from r4r.report.sweep import MULTIRUN, not_started, sweep
     from r4r.report.sweep_figure import draw_heat, draw_sweep, pick_axes
     from r4r.report.sweep_table import sweep_table
     from r4r.report.text import as_png, latex, markdown
 
     made = sweep(runs, args.against or ())
-    known = [*METRICS, *reason_metrics(made.points)]
+    known = [*METRICS, *reason_metrics([point.cell for point in made.points])]
     if args.metric not in known:
         raise DataError(f"--metric {args.metric}: no job of this sweep has it; {close_names(args.metric, known)}")
     x, y = pick_axes(made, args.x, args.y)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from r4r.metrics.significance import POWER
+from r4r.report.beside import COSTS, Spread, metric_name, reason_metrics, shown_cost, shown_spread, spent, spread
 from r4r.report.cells import METRICS, Block, Cell
 from r4r.report.compare import Effect
 from r4r.report.settings import Differences, said
@@ -26,6 +27,8 @@ def document(table: Table, blocks: Sequence[Block], missing: Sequence[str] = (),
         made.grids.append(_grid(block, decoding))
         if any(cell.effects for cell in block.cells):
             made.grids.append(_effects(block, table.headline))
+        if table.beside:
+            made.grids.append(_beside(block))
         if block.variants:
             made.grids.append(_variants(made, block, decoding))
         made.problems += [f"{block.dataset}: {problem}" for problem in block.problems]
@@ -83,6 +86,21 @@ def _effects(block: Block, headline: str) -> Grid:
     return Grid(f"{block.dataset}: differences from {headline}", headers, lines)
 
 
+def _beside(block: Block) -> Grid:
+    """Scores of reasons, with the differences that the errors have too, and what each result costs."""
+    metrics = reason_metrics(block.cells)
+    heads = [head for m in metrics for head in (metric_name(m), "difference", "p", "p, Holm", "visible")]
+    lines = []
+    for cell in block.cells:
+        line = [Text(cell.row.name)]
+        for metric in metrics:
+            found = spread(cell, metric)
+            line.append(Text("—") if found is None else Text(f"{shown_spread(found)}{cell.marks(metric)}"))
+            line += shown_effect(cell.effects.get(metric))
+        lines.append([*line, *(Text(shown_cost(cell, name)) for name in COSTS)])
+    return Grid(f"{block.dataset}: reasons, and what a result costs", ["", *heads, *COSTS.values()], lines)
+
+
 def _variants(made: Document, block: Block, decoding: str) -> Grid:
     """Results of the table's rows with other settings than the table's."""
     lines = []
@@ -135,11 +153,9 @@ def _shown(cell: Cell, metric: str, decoding: str, best: float | None) -> Text:
     if not cell.results:
         return Text(cell.status)
     mean, sd = cell.over_seeds(metric, decoding)
-    error = cell.standard_error(metric, decoding)
-    spread = f" ± {sd:.4f}" if sd is not None else f" ± {error:.4f} se" if error is not None else ""
     # the marks compare the mean of the distribution, whichever decoding is shown
     mark = cell.marks(metric) if decoding == "mean" else ""
-    return Text(f"{mean:.4f}{spread}{mark}", mean == best)
+    return Text(f"{shown_spread((mean, sd, cell.standard_error(metric, decoding)))}{mark}", mean == best)
 
 
 def _range(counts: Sequence[int]) -> str:
@@ -163,29 +179,39 @@ def _rows(table: Table, block: Block, cell: Cell, beyond: Differences) -> list[d
     published = block.published.get(cell.row.paper, {}) if block.paper == block.dataset else {}
     if not cell.results:
         return [first | {"metric": metric, "paper": published.get(metric, "")} for metric in METRICS]
-    found: list[dict[str, object]] = []
-    for decoding in DECODINGS:
-        for metric in (*METRICS, *(block.more if not beyond else ())):
-            mean, sd = cell.over_seeds(metric, decoding)
-            error = cell.standard_error(metric, decoding)
-            found.append(
-                first
-                | {
-                    "decoding": decoding,
-                    "metric": metric,
-                    "mean": mean,
-                    "sd": "" if sd is None else sd,
-                    "standard_error": "" if error is None else error,
-                    "n": " ".join(map(str, cell.n)),
-                    "training_pairs": " ".join(map(str, cell.pairs)),
-                    "seeds": " ".join(map(str, cell.results)),
-                    "p": " ".join(f"{p:.4g}" for p in cell.p.get(metric, ())) if decoding == "mean" else "",
-                    **effect_columns(cell.effects.get(metric) if decoding == "mean" else None),
-                    "paper": published.get(metric, "") if decoding == "mean" and not beyond else "",
-                    "records": " ".join(str(result.run.path) for result in cell.results.values()),
-                }
-            )
-    return found
+    counted = {
+        "n": " ".join(map(str, cell.n)),
+        "training_pairs": " ".join(map(str, cell.pairs)),
+        "seeds": " ".join(map(str, cell.results)),
+    }
+    costs = {name: "" if (value := spent(cell, name)) is None else value for name in COSTS} if table.beside else {}
+    last = costs | {"records": " ".join(str(result.run.path) for result in cell.results.values())}
+
+    def line(metric: str, decoding: str, found: Spread, compared: bool) -> dict[str, object]:
+        mean, sd, error = found
+        return (
+            first
+            | {"decoding": decoding, "metric": metric, "mean": mean}
+            | {"sd": "" if sd is None else sd, "standard_error": "" if error is None else error}
+            | counted
+            | {"p": " ".join(f"{p:.4g}" for p in cell.p.get(metric, ())) if compared else ""}
+            | effect_columns(cell.effects.get(metric) if compared else None)
+            | {"paper": published.get(metric, "") if compared and not beyond else ""}
+            | last
+        )
+
+    lines = [
+        line(
+            metric,
+            decoding,
+            (*cell.over_seeds(metric, decoding), cell.standard_error(metric, decoding)),
+            decoding == "mean",
+        )
+        for decoding in DECODINGS
+        for metric in (*METRICS, *(block.more if not beyond else ()))
+    ]
+    of_reasons = reason_metrics([cell]) if table.beside else []
+    return lines + [line(metric, "", found, True) for metric in of_reasons if (found := spread(cell, metric))]
 
 
 def effect_columns(effect: Effect | None) -> dict[str, object]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from r4r.metrics.significance import ALPHA, holm
+from r4r.report.beside import REASON_METRICS
 from r4r.report.candidates import Standing, of_preset, same_rows, standing
 from r4r.report.compare import Comparison, compare_reasons
 from r4r.report.documents import EFFECTS, effect_columns, shown_effect
@@ -16,14 +17,6 @@ from r4r.report.settings import Ask
 from r4r.report.tables import REASONS, Row, axes
 from r4r.report.text import DAGGER, DOUBLE_DAGGER, Document, Grid, Text
 
-METRICS = {
-    "gptscore": "GPTScore",
-    "bleurt": "BLEURT",
-    "similarity": "similarity",
-    "rouge_l": "ROUGE-L",
-    "planted_verdict": "right verdict",
-    "planted_claims": "true claims",
-}
 PUBLISHED = ("gptscore", "bleurt")
 EVERYTHING = Ask()
 Score = Mapping[str, Any]  # label, metric, mean, se, n, model; in Found its run as well
@@ -87,14 +80,14 @@ def _block(made: Document, dataset: str, runs: Sequence[Run], stands: Standing, 
     cells = {row.name: _found(row, scored, models) for row in REASONS.rows}
     foreign = sorted(
         {
-            f"{METRICS[score['metric']]} by {score['model']}"
+            f"{REASON_METRICS[score['metric']]} by {score['model']}"
             for run in scored
             for score in _scores(run)
             if score["model"] != models[score["metric"]]
         }
     )
-    shown = [metric for metric in METRICS if metric in models]
-    made.notes.append(f"{dataset}: " + "; ".join(f"{METRICS[m]} by {models[m]}" for m in shown) + ".")
+    shown = [metric for metric in REASON_METRICS if metric in models]
+    made.notes.append(f"{dataset}: " + "; ".join(f"{REASON_METRICS[m]} by {models[m]}" for m in shown) + ".")
     if foreign:
         made.notes.append(f"{dataset}: left out, as another model scored: {'; '.join(foreign)}.")
     if models.get("gptscore") == "simulator":
@@ -130,20 +123,20 @@ def _block(made: Document, dataset: str, runs: Sequence[Run], stands: Standing, 
             line.append(Text(text, number == theirs[metric]))
         lines.append(line)
         numbers = published.get(row.paper, {}) if paper == dataset else {}
-        for metric in METRICS:
+        for metric in REASON_METRICS:
             made.rows.append(_csv_row(dataset, row, metric, found.get(metric, {}), status, numbers))
             made.rows[-1] |= _effect_columns(compared.get((row.name, metric)), metric)
     headers = [
         "",
-        *(METRICS[m] for m in shown),
+        *(REASON_METRICS[m] for m in shown),
         "reviews",
         "seeds",
-        *(f"paper, {paper}: {METRICS[m]}" for m in PUBLISHED),
+        *(f"paper, {paper}: {REASON_METRICS[m]}" for m in PUBLISHED),
     ]
     made.grids.append(Grid(dataset, headers, lines))
     rows = [row.name for row in REASONS.rows if any(compared.get((row.name, m)) for m in shown)]
     if any(comparison.effect for comparison in compared.values()):
-        heads = ["", *(head for m in shown for head in (f"{METRICS[m]} difference", "p", "p, Holm", "visible"))]
+        heads = ["", *(head for m in shown for head in (f"{REASON_METRICS[m]} difference", "p", "p, Holm", "visible"))]
         effects = []
         for name in rows:
             line = [Text(name)]

@@ -15,6 +15,7 @@ import yaml
 from r4r.configuration.targets import close_names
 from r4r.errors import DataError
 from r4r.metrics.significance import holm
+from r4r.report.beside import reason_metrics
 from r4r.report.cells import Cell, Result
 from r4r.report.compare import Side, compare, compare_reasons
 from r4r.report.records import Run
@@ -274,7 +275,7 @@ def _compare(made: Sweep, against: Sequence[str]) -> None:
 def _add(made: Sweep, point: Point, own: Mapping[Any, Side], theirs: Mapping[Any, Side]) -> None:
     found = compare(own, theirs)
     point.cell.p, point.cell.effects = found.p, found.effect
-    for metric in reason_metrics([point]):
+    for metric in reason_metrics([point.cell]):
         of_reasons = compare_reasons(own, theirs, metric)
         point.cell.p |= of_reasons.p
         point.cell.effects |= of_reasons.effect
@@ -327,9 +328,3 @@ def _is(axis: str, value: str, part: str) -> bool:
     key, _, wanted = part.partition("=")
     same = wanted == value or (number(wanted) is not None and number(wanted) == number(value))
     return key == axis and same
-
-
-def reason_metrics(points: Sequence[Point]) -> list[str]:
-    """The scores of reasons that some of the points have."""
-    found = (r.run.record.get("reasons") or {} for point in points for r in point.cell.results.values())
-    return list(dict.fromkeys(str(score["metric"]) for one in found for score in one.get("scores") or ()))

@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 
 from r4r.configuration.targets import close_names
 from r4r.errors import DataError
+from r4r.report.beside import better, metric_name, spread
 from r4r.report.compare import Effect
 from r4r.report.sweep import Point, Sweep, number
-from r4r.report.sweep_table import better, metric_name, spread
 from r4r.teacher.said import visible
 
 LINES = 10  # at most, each with a colour of its own

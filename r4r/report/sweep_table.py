@@ -1,21 +1,23 @@
 """A sweep into a document: a table of what each setting gave, one of differences, and the same for programs."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
+from collections.abc import Sequence
 
 from r4r.metrics.significance import ALPHA
+from r4r.report.beside import (
+    COSTS,
+    Spread,
+    better,
+    metric_name,
+    reason_metrics,
+    shown_cost,
+    shown_spread,
+    spent,
+    spread,
+)
 from r4r.report.cells import METRICS, Cell
 from r4r.report.documents import DECODINGS, EFFECTS, effect_columns, shown_effect
-from r4r.report.reason_table import METRICS as REASON_NAMES
-from r4r.report.records import Run
-from r4r.report.sweep import Point, Sweep, reason_metrics
+from r4r.report.sweep import Point, Sweep
 from r4r.report.text import DAGGER, DOUBLE_DAGGER, Document, Grid, Text
-
-COSTS = {"train_tokens": "trained tokens", "dollars": "$", "wall_s": "s"}
-Spread = tuple[float, float | None, float | None]
-"""Mean over repetitions, their standard deviation (None for one alone), the standard error over rows."""
 
 
 def sweep_table(made: Sweep, command: str, name: str = "sweep", decoding: str = "mean") -> Document:
@@ -55,32 +57,6 @@ def sweep_table(made: Sweep, command: str, name: str = "sweep", decoding: str = 
     return document
 
 
-def spread(cell: Cell, metric: str, decoding: str) -> Spread | None:
-    """A metric's mean over the repetitions that have it."""
-    if metric in METRICS:
-        return (*cell.over_seeds(metric, decoding), cell.standard_error(metric, decoding)) if cell.results else None
-    scores = [score for result in cell.results.values() if (score := _reason_score(result.run, result.label, metric))]
-    if not scores:
-        return None
-    values, errors = [score["mean"] for score in scores], [score["se"] for score in scores]
-    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return float(np.mean(values)), sd, None if None in errors else float(np.mean(errors))
-
-
-def better(metric: str) -> int:
-    """1 where less is better, -1 where more is."""
-    return 1 if metric in METRICS else -1
-
-
-def metric_name(metric: str) -> str:
-    return metric.upper() if metric in METRICS else REASON_NAMES.get(metric, metric)
-
-
-def _reason_score(run: Run, label: str, metric: str) -> Mapping[str, Any] | None:
-    scores = (run.record.get("reasons") or {}).get("scores") or []
-    return next((s for s in scores if (s["label"], s["metric"]) == (label, metric)), None)
-
-
 def _caption(group: Sequence[Point], number: int | None) -> str:
     runs = [result.run for point in group for result in point.cell.results.values()]
     if not runs:
@@ -92,7 +68,7 @@ def _caption(group: Sequence[Point], number: int | None) -> str:
 
 
 def _metrics(points: Sequence[Point]) -> list[str]:
-    return [*METRICS, *reason_metrics(points)]
+    return [*METRICS, *reason_metrics([point.cell for point in points])]
 
 
 def _grid(made: Sweep, group: Sequence[Point], caption: str, decoding: str) -> Grid:
@@ -111,7 +87,7 @@ def _grid(made: Sweep, group: Sequence[Point], caption: str, decoding: str) -> G
             line.append(_shown(cell, metric, found[id(point), metric], ranks[metric], decoding))
         lost = f" ({len(point.lost)} lost)" if point.lost else ""
         line += [Text(" to ".join(f"{n:,}" for n in dict.fromkeys([*cell.n[:1], *cell.n[-1:]])) or cell.status)]
-        line += [Text(f"{len(cell.results)}{lost}"), *(Text(_cost(cell, name)) for name in COSTS)]
+        line += [Text(f"{len(cell.results)}{lost}"), *(Text(shown_cost(cell, name)) for name in COSTS)]
         lines.append(line)
     return Grid(caption, headers, lines)
 
@@ -119,25 +95,9 @@ def _grid(made: Sweep, group: Sequence[Point], caption: str, decoding: str) -> G
 def _shown(cell: Cell, metric: str, found: Spread | None, ranks: Sequence[float], decoding: str) -> Text:
     if found is None:
         return Text("—" if cell.results else cell.status)
-    mean, sd, error = found
-    text = f"{mean:.4f}" + (f" ± {sd:.4f}" if sd is not None else f" ± {error:.4f} se" if error is not None else "")
     mark = cell.marks(metric) if decoding == "mean" else ""  # the marks compare the mean of the distribution
     alone = len(ranks) < 2  # all the same: none stands out
-    return Text(f"{text}{mark}", not alone and mean == ranks[0], not alone and mean == ranks[1])
-
-
-def _cost(cell: Cell, name: str) -> str:
-    found = _spent(cell, name)
-    if found is None:
-        return "—"
-    return f"{found:.4f}" if name == "dollars" else f"{found:,.0f}"
-
-
-def _spent(cell: Cell, name: str) -> float | None:
-    """Mean over repetitions; None where a record does not say."""
-    values = [((result.run.record.get("cost") or {}).get("total") or {}).get(name) for result in cell.results.values()]
-    told = [value for value in values if value is not None]
-    return float(np.mean(told)) if told and len(told) == len(values) else None
+    return Text(f"{shown_spread(found)}{mark}", not alone and found[0] == ranks[0], not alone and found[0] == ranks[1])
 
 
 def _effects(made: Sweep, group: Sequence[Point], caption: str) -> Grid:
@@ -170,7 +130,7 @@ def _rows(made: Sweep, point: Point) -> list[dict[str, object]]:
                 | {"n": " ".join(map(str, cell.n)), "seeds": "; ".join(map(str, cell.results))}
                 | {"p": " ".join(f"{p:.4g}" for p in cell.p.get(metric, ())) if own else ""}
                 | effect_columns(cell.effects.get(metric) if own else None)
-                | {name: "" if (spent := _spent(cell, name)) is None else spent for name in COSTS}
+                | {name: "" if (value := spent(cell, name)) is None else value for name in COSTS}
                 | {"records": " ".join(str(result.run.path) for result in cell.results.values())}
             )
     for run in point.lost:

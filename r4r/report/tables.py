@@ -89,12 +89,14 @@ class Table:
         name: as on the command line, and of the preset.
         title: as printed.
         headline: the row that the others are compared with; empty: none is, and the paper prints no numbers.
+        beside: whether scores of reasons and costs stand in it too.
     """
 
     name: str
     title: str
     rows: tuple[Row, ...]
     headline: str
+    beside: bool = False
 
     @property
     def command(self) -> str:
@@ -199,6 +201,21 @@ TABLES = {
             ),
             "Reason4Rec",
         ),
+        Table(
+            "objectives",
+            "Objectives: what the reasoner learns by",
+            (
+                _without_reason("Without reason"),
+                _ours("Reason4Rec"),
+                _ours("DPO", "dpo"),
+                _ours("Best of n", "best_of_n"),
+                _ours("GRPO", "grpo"),
+                _row("RecZero", "reczero"),
+                _row("RecOne", "recone"),
+            ),
+            "Reason4Rec",
+            beside=True,
+        ),
     )
 }
 REASONS = Table(  # of scores of reasons, not of rating errors: see reason_table
@@ -225,6 +242,7 @@ NAMES = (
     *(name for name in TABLES if name.startswith("figure")),
     CASES.name,
     "controls",
+    "objectives",
 )
 
 
