@@ -107,3 +107,10 @@ def test_diff_of_jobs_without_scores_or_with_other_rows(call, tmp_path: Path) ->
     assert "The two scored other rows" in page
     assert "minus" not in page
     assert "no row is the same" in page
+
+
+def test_diff_sets_the_jobs_own_rows_side_by_side_whatever_their_labels(call, tmp_path: Path) -> None:
+    write(tmp_path, record({"Ours": (0.5, 0.6), "MF": (0.7, 0.9)}), record({"Theirs": (0.4, 0.5), "MF": (0.7, 0.9)}))
+    page = call("diff", str(tmp_path / "0"), str(tmp_path / "1"))
+    assert "  Ours -> Theirs: MAE 0.5000 -> 0.4000, RMSE 0.6000 -> 0.5000\n" in page
+    assert "  MF: MAE 0.7000 -> 0.7000, RMSE 0.9000 -> 0.9000\n" in page

@@ -132,9 +132,13 @@ def difference(first: Run, second: Run, rows: int = 5) -> Iterator[str]:
 
 def _scores(first: Run, second: Run) -> Iterator[str]:
     """The metrics of both, and whether their methods differ on the same rows."""
-    ours, theirs = (
-        {(s["label"], s["decoding"]): s for s in run.record.get("metrics") or ()} for run in (first, second)
-    )
+    own = " -> ".join(dict.fromkeys((_label(first), _label(second))))  # the jobs' own rows stand side by side
+
+    def scored(run: Run) -> dict[tuple[str, str], Any]:
+        rows = run.record.get("metrics") or ()
+        return {(own if s["label"] == _label(run) else s["label"], s["decoding"]): s for s in rows}
+
+    ours, theirs = scored(first), scored(second)
     if not ours or not theirs:
         yield "Metrics: not both jobs were scored"
         return
