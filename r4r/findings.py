@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from r4r.lexicon import KINDS, aspects_in
-from r4r.metrics.planted import verdict_is_right
-from r4r.metrics.significance import ALPHA
+from r4r.metrics.planted import true_claims, verdict_is_right
+from r4r.metrics.significance import ALPHA, paired_scores
 from r4r.rows import CANDIDATES, REVIEWS, SUMMARIES
-from r4r.stages.planted import planted_grade, planted_world
+from r4r.stages.planted import PlantedWorld, planted_grade, planted_world
+from r4r.stages.score_reasons import reasons_of
 from r4r.stages.stage import Job, Stage
 from r4r.store.artifact import Artifact
 
@@ -46,6 +47,10 @@ def findings(job: Job, final: Stage, record: Mapping[str, Any]) -> list[Finding]
     if "reasons" in stages and made("reasons").path.joinpath("candidates.parquet").exists():
         candidates = made("reasons").table(CANDIDATES, "candidates.parquet")
         found += of_candidates(candidates, world.reviews(made("split").table(REVIEWS)))
+    label = record["metrics"][0]["label"]
+    reasons = reasons_of(made(final.name), rows := made("split").table(REVIEWS))
+    if reasons is not None and (reasons["label"] == label).sum() > 1:
+        found.append(of_reasons(reasons[reasons["label"] == label], world, rows))
     return found
 
 
@@ -185,6 +190,44 @@ def of_candidates(candidates: pd.DataFrame, planted: pd.DataFrame) -> list[Findi
             "p": p,
         }
     ]
+
+
+def of_reasons(reasons: pd.DataFrame, world: PlantedWorld, rows: pd.DataFrame) -> Finding:
+    """How many reasons have the right verdict, and how much of what they claim is true, beside another pair's reason.
+
+    Args:
+        reasons: row_id, label and reason, of one method.
+        rows: rows.REVIEWS of all splits.
+    """
+    pairs: list[Any] = list(world.reviews(rows).set_index("row_id").loc[reasons["row_id"]].itertuples())
+
+    def truth(texts: Sequence[str]) -> tuple[list[float], list[float]]:
+        told = list(zip(texts, pairs, strict=True))
+        sides = [(world.cares.get(row.user_id, {}), world.known_for.get(row.item_id, {})) for row in pairs]
+        right = [float(verdict_is_right(text, planted_grade(row.match))) for text, row in told]
+        return right, [true_claims(text, *side) for text, side in zip(texts, sides, strict=True)]
+
+    own, other = truth(reasons["reason"].tolist()), truth(np.roll(reasons["reason"].to_numpy(dtype=object), 1).tolist())
+    shares = [(float(np.mean(one)), float(np.mean(two))) for one, two in zip(own, other, strict=True)]
+    p = [paired_scores(np.array(one), np.array(two))["p"] for one, two in zip(own, other, strict=True)]
+    verdicts, claims = (
+        f"{one:.0%}, against {two:.0%} of another pair's reason ({_said(each)})"
+        for (one, two), each in zip(shares, p, strict=True)
+    )
+    return {
+        "kind": "reasons",
+        "sentence": (
+            f"{reasons['label'].iloc[0]}'s reasons for {len(pairs)} test pairs: the verdict agrees with the planted "
+            f"match in {verdicts}; true of what they claim: {claims}."
+        ),
+        "pairs": len(pairs),
+        "right_verdicts": shares[0][0],
+        "verdict_chance": shares[0][1],
+        "verdict_p": p[0],
+        "true_claims": shares[1][0],
+        "claim_chance": shares[1][1],
+        "claim_p": p[1],
+    }
 
 
 def _f1(counts: np.ndarray) -> np.ndarray:

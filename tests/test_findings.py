@@ -1,5 +1,6 @@
 """The sentences that a job prints: which way a difference lies, and whether it is one."""
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from r4r.configuration.checks import validate
+from r4r.configuration.composing import compose, make_loader
 from r4r.configuration.schema import WorldConfig
 from r4r.data.simulator import build_world
 from r4r.experts.summarizer import FIELDS
-from r4r.findings import against_baselines, of_candidates, of_summaries
+from r4r.findings import against_baselines, of_candidates, of_reasons, of_summaries
 from r4r.lexicon import KINDS, keyword
 from r4r.result_picture import draw_result
+from r4r.stages.planted import PlantedWorld, planted_reason
+from r4r.stages.split import split_stage
 from r4r.teacher.simulated_reasons import VERDICTS
 
 WORLD = build_world(WorldConfig(users=30, items=20, reviews_per_user=6))
@@ -119,3 +124,27 @@ def test_a_picture_is_drawn_whatever_was_found(tmp_path: Path) -> None:
         made["metrics"][0]["mae_se"] = float("nan")  # of a single row
         draw_result({**made, "findings": found}, tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def planted_world() -> PlantedWorld:
+    config = validate(compose(make_loader(), "config", ["dataset=simulated"]))
+    return PlantedWorld(split_stage(config), config.dataset.world, config.dataset.category)
+
+
+def test_reasons_are_told_beside_those_of_another_pair() -> None:
+    world = planted_world()
+    rows = build_world(world.world, world.category).rows.assign(row_id=lambda rows: range(len(rows)))[:200]
+    draw = random.Random(0)
+    texts = [planted_reason(world, row, draw) for row in world.reviews(rows).itertuples()]
+    reasons = pd.DataFrame({"row_id": rows["row_id"], "label": "Ours", "reason": texts})
+    found = of_reasons(reasons, world, rows)
+    assert (found["right_verdicts"], found["true_claims"]) == (1.0, 1.0)
+    assert found["verdict_chance"] < 0.8
+    assert found["claim_chance"] < 0.8
+    assert found["sentence"].startswith(
+        "Ours's reasons for 200 test pairs: the verdict agrees with the planted match in 100%, against "
+    )
+    same = of_reasons(reasons.assign(reason="Overall, they would probably like it."), world, rows)
+    assert same["right_verdicts"] == same["verdict_chance"]
+    assert "not significant" in same["sentence"]
+    assert same["true_claims"] == 0.0
