@@ -22,7 +22,7 @@ from r4r.training.meter import Steps
 from r4r.training.module import ExpertModule
 from r4r.training.objectives.base import Around
 from r4r.training.trainer import go_on_from, make_trainer
-from r4r.training.weights import begin_with, check_moved
+from r4r.training.weights import check_moved
 
 CHECKPOINT = "checkpoint.pt"
 VALID_SHARE = 8  # a training is worth at most one held-out text to so many examples
@@ -73,10 +73,9 @@ def fit(
         torch.cuda.reset_peak_memory_stats(lm.device)
     measures = Steps(folder)
     held_out = _sample(valid, len(examples), trainer.valid_rows, seed)
-    module = ExpertModule(expert, lm, adapter, examples, held_out, seed, measures)
+    module = ExpertModule(expert, lm, adapter, examples, held_out, seed, measures, start)
     reference = None
     if start is not None:
-        begin_with(lm, adapter, start)
         reference = f"{adapter}-start"
         lm.load_adapter(reference, start)
         with lm.using(adapter):

@@ -1,6 +1,7 @@
 """An expert's training as a LightningModule."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,7 +16,7 @@ from r4r.training.optimizers import make_optimizer, plain
 from r4r.training.plan import EpochPasses, Pass, count_passes, plan_steps
 from r4r.training.ranks import every
 from r4r.training.switching import without_dropout
-from r4r.training.weights import Masters
+from r4r.training.weights import Masters, begin_with
 
 
 class ExpertModule(pl.LightningModule):
@@ -45,15 +46,17 @@ class ExpertModule(pl.LightningModule):
         valid: Sequence[Any],
         seed: int,
         measures: Steps,
+        start: Path | None = None,
     ) -> None:
-        """Put a fresh adapter on the base model and lay out every step's batch.
+        """Put an adapter on the base model and lay out every step's batch.
 
         Args:
             valid: examples whose loss is measured after each epoch, and that are not learnt.
             measures: where each step's measures are kept.
+            start: a trained adapter to begin with, in peft's format; None: a fresh one.
 
         Raises:
-            TrainingError: nothing to train on, or no trainable parameter.
+            TrainingError: nothing to train on, no trainable parameter, or a start of another shape.
         """
         super().__init__()
         if not examples:
@@ -71,6 +74,8 @@ class ExpertModule(pl.LightningModule):
         weights = lm.new_adapter(adapter, expert.lora, expert.train_lm_head, seed)
         if not weights or not any(p.requires_grad for p in weights):
             raise TrainingError(f"{adapter}: the adapter has no trainable parameter")
+        if start is not None:
+            begin_with(lm, adapter, start)
         self.lm, self.masters, self.examples, self.valid = lm, Masters(lm.causal, weights), examples, valid
         self.master = nn.ParameterList(self.masters.weights)
         self.seed, self.adapter, self.measures = seed, adapter, measures
