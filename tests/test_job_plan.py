@@ -1,15 +1,25 @@
 """What is known before a job does anything: a base model that cannot be used, and the memory that one takes."""
 
+import copy
+import json
+import platform
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from model_families import build_family
 
+from r4r.configuration.checks import validate
+from r4r.configuration.composing import compose, make_loader
 from r4r.errors import ModelError
 from r4r.lm import memory
+from r4r.stages.deliberation import predictions_stage
+from r4r.stages.further import Furthered
+from r4r.stages.past import earlier
+from r4r.store.artifact import Store
 
 
 def test_a_model_that_cannot_be_trained_is_refused_before_the_teacher_is_asked(
@@ -79,3 +89,27 @@ def test_a_plan_says_which_gpus_have_room(
     assert "memory" not in capsys.readouterr().out
     assert r4r(*job, f"paths.cache={tmp_path / 'empty'}", "llm=smollm2_135m") == 0
     assert "memory smollm2_135m is not on this machine yet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changed", "rows"),
+    [({}, 20), ({"kl": 0.5}, 20), ({"epochs": 3}, 60), ({"group": 16}, None), ({"_target_": "mine.Own"}, None)],
+    ids=str,
+)
+def test_the_time_of_a_training_is_by_trainings_that_learn_alike(
+    tmp_path: Path, changed: dict[str, Any], rows: int | None
+) -> None:
+    """Answers of its own take their time, the more of them to each prompt; not what other objectives took."""
+    config = validate(
+        compose(make_loader(), "config", ["experiment=smoke", "method=grpo", f"paths.outputs={tmp_path}"])
+    )
+    stage = next(one for one in predictions_stage(config).upstream() if type(one) is Furthered)
+    settings = copy.deepcopy(dict(stage.config))
+    settings["expert"]["objective"] |= changed
+    folder = tmp_path / "artifacts" / stage.name / "made"
+    folder.mkdir(parents=True)
+    manifest = {"examples": 20, "train_tokens": 4000, "wall_s": 50.0, "device": f"{platform.machine()} CPU, 2 threads"}
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    past = earlier(stage, Store(tmp_path / "artifacts"))
+    assert (None if past is None else (past.rows, past.seconds)) == (None if rows is None else (rows, 50.0))

@@ -196,20 +196,31 @@ def started(load_tiny: Load, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.usefixtures("pictures")
-@pytest.mark.parametrize("kind", ["sigmoid", "ipo"])
+@pytest.mark.parametrize(
+    ("kind", "dtype", "near"), [("sigmoid", "float32", 1e-5), ("ipo", "float32", 1e-5), ("sigmoid", "bfloat16", 0.02)]
+)
 def test_preferences_are_learnt_against_the_adapter_that_sft_trained(
-    load_tiny: Load, tmp_path: Path, started: Path, kind: Any
+    load_tiny: Load, tmp_path: Path, started: Path, kind: Any, dtype: str, near: float
 ) -> None:
     seen: list[dict[str, float]] = []
-    lm = load_tiny()
+    lm = load_tiny(dtype=dtype)
     facts = train(lm, tmp_path, DPO(loss=kind, lr=3e-3), PAIRS, seen.append, start=started)
     first, last = seen[0], seen[-1]
-    assert first["reasoner/train/margin/mean"] == pytest.approx(0, abs=1e-5)  # it begins as its reference
+    assert first["reasoner/train/margin/mean"] == pytest.approx(0, abs=near)  # it begins as its reference
     assert last["reasoner/train/margin/mean"] > 0.01
     assert last["reasoner/train/accuracy"] == 1
     assert facts["last_loss"] < facts["first_loss"]
     assert "reasoner-start" not in lm.peft.peft_config
     assert (tmp_path / "steps.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(("given", "peak"), [({"lr_share": 0.5}, 5e-3), ({"lr": 2e-3, "lr_share": 0.5}, 2e-3)], ids=str)
+def test_the_rate_is_a_share_of_the_experts_or_given_outright(
+    load_tiny: Load, tmp_path: Path, started: Path, given: dict[str, float], peak: float
+) -> None:
+    seen: list[dict[str, float]] = []
+    train(load_tiny(), tmp_path, DPO(**given), PAIRS, seen.append, start=started, lr=1e-2, warmup=0.0)  # type: ignore[arg-type]
+    assert seen[0]["reasoner/train/lr"] == pytest.approx(peak)
 
 
 def test_a_preference_for_what_is_the_same_is_refused(tiny: LanguageModel) -> None:

@@ -88,15 +88,16 @@ def what_it_took(manifest: Mapping[str, Any], settings: Mapping[str, Any]) -> Pa
     Raises:
         KeyError, TypeError, ValueError: these are none.
     """
-    passes = settings["expert"].get("epochs", 1) if isinstance(settings.get("expert"), dict) else 1
+    expert = settings["expert"] if isinstance(settings.get("expert"), dict) else {}
+    passes = (expert.get("objective") or {}).get("epochs") or expert.get("epochs", 1)
     rows = next((int(manifest[name]) for name in ROW_FACTS if isinstance(manifest.get(name), int)), 0) * passes
     tokens = sum(int(manifest.get(name) or 0) for name in TOKEN_FACTS)
     return Past(rows, tokens, float(manifest["wall_s"]))
 
 
 def _builds(stage: Stage, store: Store) -> Iterator[tuple[float, Past]]:
-    """(time of the build, what it took) of each artifact of the stage's name and class that the same base model and
-    teacher made on this kind of machine."""
+    """(time of the build, what it took) of each artifact of the stage's name and kind of work that the same base model
+    and teacher made on this kind of machine."""
     folder, workers = store.root / stage.name, set(_workers(stage.config))
     there = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
     for path in sorted(there, key=lambda path: path.stat().st_mtime)[-RECENT:]:
@@ -104,11 +105,18 @@ def _builds(stage: Stage, store: Store) -> Iterator[tuple[float, Past]]:
             manifest, settings = files_of(path)
             past, at = what_it_took(manifest, settings), (path / MANIFEST).stat().st_mtime
             here = _kind(manifest["device"])
-            alike = settings["class"] == stage.config["class"] and set(_workers(settings)) == workers
+            alike = _work(settings) == _work(stage.config) and set(_workers(settings)) == workers
         except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):  # no artifact, or damaged
             continue
         if here and alike:
             yield at, past
+
+
+def _work(settings: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The stage's class; of a training, what it learns by, and how many answers of its own to each prompt."""
+    expert = settings.get("expert")
+    objective = (expert.get("objective") or {}) if isinstance(expert, dict) else {}
+    return settings["class"], objective.get("_target_"), objective.get("group")
 
 
 def _workers(settings: Any) -> Iterator[str]:

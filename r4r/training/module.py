@@ -62,7 +62,7 @@ class ExpertModule(pl.LightningModule):
         if not examples:
             raise TrainingError(f"{adapter}: there is no example to train on")
         self.objective = objective = expert.objective
-        self.lr = expert.lr if objective.lr is None else objective.lr
+        self.lr = expert.lr * objective.lr_share if objective.lr is None else objective.lr
         self.epochs = expert.epochs if objective.epochs is None else objective.epochs
         self.batch_size = expert.batch_size if objective.batch_size is None else objective.batch_size
         self.warmup = expert.warmup if objective.warmup is None else objective.warmup

@@ -51,6 +51,7 @@ class Objective:
         drops_out: whether the adapter's dropout is on. Objectives that compare likelihoods with a reference's or with
             earlier ones compare the same network.
         lr, epochs, batch_size, warmup: in place of the expert's own settings, which SFT follows; None: the expert's.
+        lr_share: of the expert's learning rate, where lr is None.
         repeats: optimizer steps that learn from what was gathered once.
         meter: what the step measures, beside its loss.
         around: set before the first step.
@@ -61,6 +62,7 @@ class Objective:
     needs: ClassVar[frozenset[str]] = frozenset()
     drops_out: ClassVar[bool] = True
     lr: float | None = None
+    lr_share: float = 1.0
     epochs: int | None = None
     batch_size: int | None = None
     warmup: float | None = None
@@ -123,6 +125,7 @@ class Onward(Objective):
         self,
         start: Literal["sft", "none"],
         lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None,
+        lr_share: Annotated[float, Field(gt=0, allow_inf_nan=False)],
         epochs: Annotated[int, Field(ge=1)] | None,
         batch_size: Annotated[int, Field(ge=1)] | None,
         warmup: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None,
@@ -132,9 +135,11 @@ class Onward(Objective):
             start: sft: the adapter that SFT trained on the expert's lessons; none: a fresh one. The reference that
                 likelihoods are compared with is that adapter, or the bare base model.
             lr, epochs, batch_size, warmup: in place of the expert's, which SFT follows; None: the same.
+            lr_share: where lr is None, the learning rate as a share of the expert's.
         """
         self.starts_from = None if start == "none" else start
-        self.lr, self.epochs, self.batch_size, self.warmup = lr, epochs, batch_size, warmup
+        self.lr, self.lr_share = lr, lr_share
+        self.epochs, self.batch_size, self.warmup = epochs, batch_size, warmup
 
 
 def encode(lm: LanguageModel, texts: Sequence[tuple[int, str, str]]) -> list[Example]:

@@ -25,15 +25,16 @@ class BestOfN(Rolling):
         temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0,
         start: Literal["sft", "none"] = "sft",
         lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None,
+        lr_share: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0,
         epochs: Annotated[int, Field(ge=1)] | None = None,
         batch_size: Annotated[int, Field(ge=1)] | None = None,
         warmup: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None,
     ):
         """
         Args:
-            rewards, group, temperature, start, lr, epochs, batch_size, warmup: as of Rolling.
+            rewards, group, temperature, start, lr, lr_share, epochs, batch_size, warmup: as of Rolling.
         """
-        super().__init__(rewards, group, temperature, start, lr, epochs, batch_size, warmup)
+        super().__init__(rewards, group, temperature, start, lr, lr_share, epochs, batch_size, warmup)
 
     def learn(
         self, answers: Sequence[Example], rewards: Sequence[float], groups: Sequence[Sequence[int]]

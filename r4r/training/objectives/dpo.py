@@ -51,6 +51,7 @@ class DPO(Onward):
         margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0,
         start: Literal["sft", "none"] = "sft",
         lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None,
+        lr_share: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0,
         epochs: Annotated[int, Field(ge=1)] | None = None,
         batch_size: Annotated[int, Field(ge=1)] | None = None,
         warmup: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None,
@@ -62,9 +63,9 @@ class DPO(Onward):
             beta: strength of the pull towards the reference.
             margin: how much better than the rejected answer the chosen one must be, in the units of what ranked them
                 (s_eval: rating points), for the two to be learnt from.
-            start, lr, epochs, batch_size, warmup: as of Onward.
+            start, lr, lr_share, epochs, batch_size, warmup: as of Onward.
         """
-        super().__init__(start, lr, epochs, batch_size, warmup)
+        super().__init__(start, lr, lr_share, epochs, batch_size, warmup)
         self.kind, self.beta, self.margin = loss, beta, margin
 
     def encode(self, lm: LanguageModel, texts: Sequence[tuple[int, str, tuple[str, str]]]) -> list[Any]:

@@ -44,6 +44,7 @@ class GRPO(Rolling):
         kl: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01,
         start: Literal["sft", "none"] = "sft",
         lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None,
+        lr_share: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0,
         epochs: Annotated[int, Field(ge=1)] | None = None,
         batch_size: Annotated[int, Field(ge=1)] | None = None,
         warmup: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None,
@@ -57,9 +58,9 @@ class GRPO(Rolling):
             updates: optimizer steps on the same answers.
             clip_low, clip_high: how far below and above 1 the ratio counts; DAPO takes 0.28 above.
             kl: weight of the divergence from the reference (k3 estimator, a token); 0 computes none.
-            rewards, group, temperature, start, lr, epochs, batch_size, warmup: as of Rolling.
+            rewards, group, temperature, start, lr, lr_share, epochs, batch_size, warmup: as of Rolling.
         """
-        super().__init__(rewards, group, temperature, start, lr, epochs, batch_size, warmup)
+        super().__init__(rewards, group, temperature, start, lr, lr_share, epochs, batch_size, warmup)
         self.kind, self.ratio, self.repeats, self.kl = loss, ratio, updates, kl
         self.clip = (clip_low, clip_high)
 

@@ -81,6 +81,7 @@ class Rolling(Onward):
         temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)],
         start: Literal["sft", "none"],
         lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None,
+        lr_share: Annotated[float, Field(gt=0, allow_inf_nan=False)],
         epochs: Annotated[int, Field(ge=1)] | None,
         batch_size: Annotated[int, Field(ge=1)] | None,
         warmup: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None,
@@ -90,9 +91,9 @@ class Rolling(Onward):
             rewards: components by name (`conf/reward`); their weighted sum is the reward.
             group: answers to each prompt.
             temperature: of sampling.
-            start, lr, epochs, batch_size, warmup: as of Onward; a batch is of prompts.
+            start, lr, lr_share, epochs, batch_size, warmup: as of Onward; a batch is of prompts.
         """
-        super().__init__(start, lr, epochs, batch_size, warmup)
+        super().__init__(start, lr, lr_share, epochs, batch_size, warmup)
         self.rewards = {name: reward for name, reward in rewards.items() if reward is not None}
         self.group, self.temperature = group, temperature
         self._held: tuple[int, list[Any], float] | None = None  # step, what was gathered then, its weight
