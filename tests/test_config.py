@@ -199,6 +199,11 @@ def test_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 # what validate finds
 
 
+def test_weights_of_four_bits_take_no_adapter(default: DictConfig) -> None:
+    [found] = problems(changed(default, llm__quantization="nf4", llm__merge_adapters=True))
+    assert found.startswith("llm.merge_adapters=True: no adapter can be added to weights of 4 bits; drop it, or take")
+
+
 def test_all_faults_are_told_at_once(default: DictConfig) -> None:
     cfg = changed(
         default,

@@ -265,6 +265,19 @@ def test_an_adapter_stays_apart_where_it_would_be_rounded_away(load_tiny: Load, 
     assert all(torch.equal(weight, own[name]) for name, weight in base_weights(lm).items())
 
 
+def test_sixteen_bits_take_an_adapter_where_that_is_asked_for(load_tiny: Load, tmp_path: Path) -> None:
+    train(load_tiny(), tmp_path, lr=1e-2)
+    rated = {}
+    for merge in (None, True):
+        lm = load_tiny(dtype="bfloat16", merge_adapters=merge)
+        own, engine = base_weights(lm), HF(lm)
+        engine.load_adapter("predictor", tmp_path / "adapter")
+        rated[merge] = engine.rate([lm.chat.prompt_ids("music")], "predictor")
+        loaded = {name.replace("base_layer.", ""): weight for name, weight in base_weights(lm).items()}
+        assert any(not torch.equal(weight, own[name]) for name, weight in loaded.items()) == bool(merge)
+    torch.testing.assert_close(rated[True], rated[None], rtol=0, atol=0.01)
+
+
 def test_a_saved_adapters_settings_are_the_same_on_every_run(load_tiny: Load, tmp_path: Path) -> None:
     saved = []
     for number in range(2):

@@ -157,11 +157,19 @@ class LLMConfig(Section):
     system: str | None = None  # system message; null leaves it to the chat template
     batch_tokens: int | None = Field(None, ge=64)  # padded tokens of a batch that writes or rates; null: what fits
     prefix_gb: float | None = Field(None, ge=0)  # held of prompts that several candidates share; null: what fits
-    merge_adapters: bool = True  # writing and rating in float32: faster, for a copy of the projections' weights
+    # writing and rating: faster, for a copy of the weights; null: where they are float32; true: in 16 bits as well
+    merge_adapters: bool | None = None
     cuda_graphs: bool = True  # writing on a GPU: a step is recorded once and replayed for each token
     gradient_checkpointing: bool = False  # training: less memory, each layer computed twice
     engine: Literal["hf", "vllm", "auto"] = "hf"  # who writes and rates; auto: vLLM where it is there, with a GPU
     vllm: VLLMConfig = VLLMConfig()
+
+    @field_validator("merge_adapters")
+    @classmethod
+    def _check_merge(cls, value: bool | None, info: ValidationInfo) -> bool | None:
+        if value and info.data.get("quantization") == "nf4":
+            raise ValueError("no adapter can be added to weights of 4 bits; drop it, or take llm.quantization=none")
+        return value
 
 
 class StrategyConfig(Section):

@@ -136,8 +136,9 @@ class LanguageModel:
 
     @property
     def can_merge(self) -> bool:
-        """Whether an adapter may be added to the weights: where these would round it away, it stays apart."""
-        return self.spec.merge_adapters and self.spec.quantization == "none" and self.dtype == torch.float32
+        """Whether an adapter may be added to the weights: where these would round it, only if that is asked for."""
+        wanted = self.dtype == torch.float32 if self.spec.merge_adapters is None else self.spec.merge_adapters
+        return wanted and self.spec.quantization == "none"
 
     def hidden(self, **inputs: Any) -> Any:
         """The decoder's output (hidden states, cache), without logits."""
