@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from r4r.lexicon import KINDS, aspects_in
-from r4r.metrics.planted import true_claims, verdict_is_right
 from r4r.metrics.significance import ALPHA, paired_scores
 from r4r.rows import CANDIDATES, REVIEWS, SUMMARIES
 from r4r.stages.planted import PlantedWorld, planted_grade, planted_world
+from r4r.stages.planted_reasons import true_claims, verdict_is_right
 from r4r.stages.score_reasons import reasons_of
 from r4r.stages.stage import Job, Stage
 from r4r.store.artifact import Artifact

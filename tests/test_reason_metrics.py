@@ -25,7 +25,6 @@ from r4r.errors import ConfigError, ModelError, TeacherError
 from r4r.lm.fetch import identity, resolve
 from r4r.metrics.bleurt import Bleurt, sentence_pieces
 from r4r.metrics.gptscore import parse_score
-from r4r.metrics.planted import true_claims, verdict_is_right
 from r4r.metrics.rouge import longest_common_subsequence, rouge_l
 from r4r.metrics.similarity import SentenceEncoder
 from r4r.prompts.render import render
@@ -34,6 +33,7 @@ from r4r.report.text import DAGGER
 from r4r.run import run
 from r4r.stages.judge import judge_prompt
 from r4r.stages.planted import PlantedWorld, planted_grade, planted_reason
+from r4r.stages.planted_reasons import true_claims, verdict_is_right
 from r4r.stages.score_reasons import reason_score_stages
 from r4r.stages.split import split_stage
 from r4r.teacher.base import Answer, Call

@@ -558,3 +558,19 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(
         cli.main()
     assert end.value.code == 1
     assert capsys.readouterr().err.endswith("cannot be read or written (Not a directory)\n")
+
+
+def test_worlds_of_other_sizes_compare_seed_by_seed() -> None:
+    """Seeds may have reviews of their own; within a seed all rows must have the same."""
+
+    def notes(sizes: dict[tuple[str, int], int]) -> list[str]:
+        made = [
+            record({"Reason4Rec": (0.9, 1.1)}, source=source, seed=seed, n=n, split=f"split{seed}")
+            for (source, seed), n in sizes.items()
+        ]
+        [block], _ = blocks(TABLES["table4"], runs(*made))
+        return [note for note in block.notes if "different numbers of reviews" in note]
+
+    apart = {("filtered", 1): 100, ("history", 1): 100, ("filtered", 2): 90, ("history", 2): 90}
+    assert notes(apart) == []
+    assert len(notes(apart | {("history", 2): 80})) == 1

@@ -108,7 +108,7 @@ def test_a_whole_job_is_in_shape_what_the_simulator_gives(
     assert local["cost"]["total"]["dollars"] == 0
     # what it found, in words and in a picture
     told = [found["kind"] for found in remote["findings"]]
-    assert told == ["against_baseline"] * 3 + ["summaries", "filter"]
+    assert told == ["against_baseline"] * 3 + ["summaries", "filter", "reasons"]
     assert all(" ".join(found["sentence"].split()) in " ".join(printed.split()) for found in remote["findings"])
     drawn = [*outputs.rglob("result.png"), *outputs.rglob("acceptance.png")]
     assert [path.stat().st_size > 1000 for path in drawn] == [True, True]

@@ -13,9 +13,9 @@ import pandas as pd
 from r4r.configuration.schema import Config
 from r4r.findings import aspect_counts
 from r4r.lexicon import ASPECTS, KINDS, keyword
-from r4r.metrics.planted import verdict_is_right
 from r4r.rows import CANDIDATES, REVIEWS, SUMMARIES
 from r4r.stages.planted import PlantedWorld, planted_grade, planted_world
+from r4r.stages.planted_reasons import verdict_is_right
 from r4r.store.artifact import Artifact, Store
 
 

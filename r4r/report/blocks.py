@@ -167,9 +167,13 @@ def _remark(block: Block) -> None:
     asked = {str((run.config.get("teacher") or {}).get("model")) for run in runs if run.method == "fewshot"}
     if asked:
         block.notes.append(f"The few-shot row asked {', '.join(sorted(asked))}; the paper asked gpt-4o.")
-    if len({n for cell in block.cells for n in cell.n}) > 1:
+    counts: dict[int, set[int]] = {}  # seeds may have worlds, and so reviews, of their own
+    for cell in block.cells:
+        for seed, result in cell.results.items():
+            counts.setdefault(seed, set()).add(int(result.scores("mean")["n"]))
+    if any(len(found) > 1 for found in counts.values()):
         block.notes.append("The rows were scored on different numbers of reviews; they do not compare.")
     left_out = [run.record["excluded"] for run in runs if run.record.get("excluded")]
     if left_out:
-        counts = sorted({len({row for rows in excluded.values() for row in rows}) for excluded in left_out})
-        block.notes.append(f"{' or '.join(map(str, counts))} reviews were left out by the analysis itself.")
+        sizes = sorted({len({row for rows in excluded.values() for row in rows}) for excluded in left_out})
+        block.notes.append(f"{' or '.join(map(str, sizes))} reviews were left out by the analysis itself.")

@@ -12,8 +12,6 @@ from r4r.configuration.schema import Config, TextModelConfig
 from r4r.errors import DataError
 from r4r.lm.device import pick_device
 from r4r.lm.fetch import identity, resolve
-from r4r.metrics.planted import MODEL as PLANTED
-from r4r.metrics.planted import true_claims, verdict_is_right
 from r4r.metrics.rouge import MODEL as ROUGE_L
 from r4r.metrics.rouge import rouge_l
 from r4r.pipeline.stage import Stage, Unkeyed
@@ -22,6 +20,8 @@ from r4r.rows import PREDICTIONS, REVIEWS, Schema
 from r4r.stages.ask import estimate
 from r4r.stages.judge import Judging, judge, judging, with_judge
 from r4r.stages.planted import PlantedWorld, planted_grade, planted_world
+from r4r.stages.planted_reasons import MODEL as PLANTED
+from r4r.stages.planted_reasons import true_claims, verdict_is_right
 from r4r.stages.split import Split, split_stage
 from r4r.stages.stage import Job, Work
 from r4r.store.artifact import Artifact, write_table
