@@ -11,7 +11,7 @@ from r4r.lexicon import KINDS, aspects_in
 from r4r.metrics.significance import ALPHA, paired_scores
 from r4r.rows import CANDIDATES, REVIEWS, SUMMARIES
 from r4r.stages.planted import PlantedWorld, planted_grade, planted_world
-from r4r.stages.planted_reasons import true_claims, verdict_is_right
+from r4r.stages.planted_reasons import claims_share, right_verdict, verdict_is_right
 from r4r.stages.score_reasons import reasons_of
 from r4r.stages.stage import Job, Stage
 from r4r.store.artifact import Artifact
@@ -202,10 +202,9 @@ def of_reasons(reasons: pd.DataFrame, world: PlantedWorld, rows: pd.DataFrame) -
     pairs: list[Any] = list(world.reviews(rows).set_index("row_id").loc[reasons["row_id"]].itertuples())
 
     def truth(texts: Sequence[str]) -> tuple[list[float], list[float]]:
-        told = list(zip(texts, pairs, strict=True))
-        sides = [(world.cares.get(row.user_id, {}), world.known_for.get(row.item_id, {})) for row in pairs]
-        right = [float(verdict_is_right(text, planted_grade(row.match))) for text, row in told]
-        return right, [true_claims(text, *side) for text, side in zip(texts, sides, strict=True)]
+        told = list(zip(pairs, texts, strict=True))
+        right = [right_verdict(world, row, text) for row, text in told]
+        return right, [claims_share(world, row, text) for row, text in told]
 
     own, other = truth(reasons["reason"].tolist()), truth(np.roll(reasons["reason"].to_numpy(dtype=object), 1).tolist())
     shares = [(float(np.mean(one)), float(np.mean(two))) for one, two in zip(own, other, strict=True)]

@@ -2,7 +2,7 @@
 
 import json
 from binascii import crc32
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from r4r.methods.reczero.expert import FourSteps
 from r4r.rewards.base import Bench, Known, Reward, WeightedSum
 from r4r.rewards.format import Format
 from r4r.rewards.length import Length
+from r4r.rewards.planted import Planted
 from r4r.rewards.rating_error import RatingError
 from r4r.rewards.review_reference import ReviewReference
 from r4r.rewards.stated_error import StatedError
@@ -122,6 +123,15 @@ def test_a_sum_weighs_its_components() -> None:
     assert found == {"": [2.25, -0.25], "form": [0.5, -0.5], "rate": [1.0, 0.0]}
 
 
+@pytest.mark.parametrize("weight", [0.0, 2.0])
+def test_the_planted_truth_is_watched_and_rewarded_where_it_has_a_weight(weight: float) -> None:
+    pair = Known(Case(1, "T", "Music", (), (), None, None), 4.0)
+    bench = Bench(REASONER, {"planted_verdict": lambda known, texts: [float("love" in text) for text in texts]})
+    whole = WeightedSum({"truth": Planted(weight=weight)}, {1: pair}, bench)
+    found = whole([answer("They would love it."), answer("They would not."), answer("love", finished=False)])
+    assert found == {"": [weight, 0.0, 0.0], "truth": [1.0, 0.0, 0.0]}
+
+
 # in a job
 
 
@@ -161,7 +171,10 @@ def test_a_reasoner_learns_by_the_frozen_predictors_error(done: tuple[Path, Any,
     folder, record, _, said = done
     made = folder / "artifacts" / "train/reasoner" / record["artifacts"]["train/reasoner"]
     steps = [json.loads(line)["rows"][0] for line in (made / "steps.jsonl").read_text().splitlines()]
-    names = {"reward/mean", *(f"reward/{n}/{m}" for n in ("rating_error", "format", "length") for m in ("mean", "sd"))}
+    names = {
+        "reward/mean",
+        *(f"reward/{n}/{m}" for n in ("rating_error", "format", "length") for m in ("mean", "sd")),
+    }
     measured = {"groups_of_equal_rewards", "kl", "entropy", "clip_share", "answers_cut", "answer_tokens/mean", "loss"}
     assert all(names | measured <= row.keys() for row in steps)
     assert any(row["reward/rating_error/sd"] > 0 for row in steps)
@@ -177,6 +190,26 @@ def test_the_histories_of_reward_prompts_end_before_the_target(done: tuple[Path,
     analyses = [prompt.partition("Recommendation Analysis ###\n")[2] for _, _, prompt in heard]
     assert sum(text.startswith(tuple(filter(None, WORDS))) for text in analyses) > 20
     assert_no_leak(split(folder), heard)
+
+
+def test_what_rewards_do_to_the_truth_is_watched_at_each_step(
+    r4r: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = says(monkeypatch, lambda seed, prompt: ("they would love it", "they would dislike it")[seed % 2])
+    watched = [f"+reward@experts.reasoner.objective.rewards.{what}=planted" for what in ("truth", "claims")]
+    job = ["experiment=smoke", "strategy=without_step1", "reason_source=history", *watched, "target=reasoner"]
+    more = ["objective@experts.reasoner.objective=grpo", "experts.reasoner.max_new_tokens=12"]
+    more += ["experts.reasoner.objective.rewards.claims.what=claims"]
+    assert r4r(*job, *more, "experts.reasoner.objective.lr=1e-2", f"paths.outputs={tmp_path}") == 0
+    [made] = (tmp_path / "artifacts").rglob("steps.jsonl")
+    steps = [json.loads(line)["rows"][0] for line in made.read_text().splitlines()]
+    assert said
+    truths = [row["reward/truth/mean"] for row in steps]
+    assert max(truths) > 0  # one of the two verdicts is right, where the match is not mixed
+    for row in steps:
+        whole = row["reward/rating_error/mean"] + 0.2 * row["reward/format/mean"]
+        assert row["reward/mean"] == pytest.approx(whole, abs=1e-5)
+        assert row["reward/claims/mean"] == 0  # neither claims anything
 
 
 def composed(*overrides: str) -> Any:

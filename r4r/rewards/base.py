@@ -50,7 +50,8 @@ class Reward:
     """A component of a reward. Subclasses say what an answer is worth, and what the worst is.
 
     Attributes:
-        needs: the raters that it asks: `predictor` (the strategy's last step), `reward_model`.
+        needs: whom it asks: `predictor` (the strategy's last step), `reward_model`, `planted` (the simulated world's
+            truth, as raters `planted_verdict` and `planted_claims`).
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()

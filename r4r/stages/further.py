@@ -21,6 +21,8 @@ from r4r.stages.histories import Histories, fitted
 from r4r.stages.identity import llm_identity
 from r4r.stages.lessons import Pairs, StepLessons, Thought, with_thoughts
 from r4r.stages.mounted import Asked, mounted
+from r4r.stages.planted import PlantedWorld, planted_world
+from r4r.stages.planted_reasons import claims_share, right_verdict
 from r4r.stages.reward import RewardScorer, TargetReviews, reward_model_stage, target_reviews
 from r4r.stages.stage import Work
 from r4r.stages.train import Training, training
@@ -136,14 +138,14 @@ class Furthered(Training):
     Attributes:
         lessons: Preferences or Prompts.
         start: the training whose adapter this one begins with; None: a fresh adapter.
-        raters: whom rewards ask, by the name that they ask for.
+        raters: whom rewards ask, by the name that they ask for; as planted, the simulated world's truth.
         reviews: the targets' own reviews, where a reward compares with them.
     """
 
     version: ClassVar[int] = 2
 
     start: Training | None
-    raters: Mapping[str, Frozen]
+    raters: Mapping[str, Frozen | PlantedWorld]
     reviews: TargetReviews | None
 
     @property
@@ -181,7 +183,9 @@ class Furthered(Training):
         reviews = [""] * len(rows) if self.reviews is None else self.reviews.texts(work.job.chat, rows)
         known = zip(self.lessons.cases(work), rows["rating"].tolist(), reviews, strict=True)
         pairs = {case.row_id: Known(case, rating, review) for case, rating, review in known}
-        raters = {name: self._rater(work, frozen) for name, frozen in self.raters.items()}
+        raters: dict[str, Rate] = {}
+        for name, asked in self.raters.items():
+            raters |= {name: self._rater(work, asked)} if isinstance(asked, Frozen) else _truth(asked, rows)
         own = self.expert.expert
         return WeightedSum(own.objective.rewards, pairs, Bench(own, raters))
 
@@ -197,6 +201,22 @@ class Furthered(Training):
             return scorer([places[pair.case.row_id] for pair in known], texts)
 
         return rate
+
+
+def _truth(world: PlantedWorld, rows: pd.DataFrame) -> dict[str, Rate]:
+    """What was planted, as rewards ask for it.
+
+    Args:
+        rows: rows.REVIEWS of the pairs.
+    """
+    planted = {row.row_id: row for row in world.reviews(rows).itertuples()}
+
+    def rate(value: Callable[[PlantedWorld, Any, str], float]) -> Rate:
+        return lambda known, texts: [
+            value(world, planted[pair.case.row_id], text) for pair, text in zip(known, texts, strict=True)
+        ]
+
+    return {"planted_verdict": rate(right_verdict), "planted_claims": rate(claims_share)}
 
 
 def step_training(config: Config, lessons: StepLessons, predictor: Callable[[Config], Frozen]) -> Training:
@@ -250,7 +270,9 @@ def furthered(
     if faults:
         raise ConfigError(faults)
     needs = {name for reward in (rewards or {}).values() for name in reward.needs}
-    raters = {}
+    raters: dict[str, Frozen | PlantedWorld] = {}
+    if "planted" in needs:
+        raters["planted"] = planted_world(config)
     if "predictor" in needs:
         raters["predictor"] = predictor()
     if "reward_model" in needs:

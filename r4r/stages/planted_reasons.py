@@ -2,13 +2,29 @@
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from r4r.lexicon import ASPECTS, NEGATIVE, POSITIVE, Cue, cues
+from r4r.stages.planted import PlantedWorld, planted_grade
 from r4r.teacher.simulated_reasons import verdict_of
 
 MODEL = "the planted truth"
 WANTS = re.compile(r"(?:cares about|listens mainly for) ([^.]*)\.")
 WORD = re.compile(r"\w+")
+
+
+def right_verdict(world: PlantedWorld, row: Any, reason: str) -> float:
+    """1 where a reason's verdict is on the side of the planted match, else 0.
+
+    Args:
+        row: of `PlantedWorld.reviews`.
+    """
+    return float(verdict_is_right(reason, planted_grade(row.match)))
+
+
+def claims_share(world: PlantedWorld, row: Any, reason: str) -> float:
+    """The share of a reason's claims on a row of `PlantedWorld.reviews` that are true, 0 to 1."""
+    return true_claims(reason, world.cares.get(row.user_id, {}), world.known_for.get(row.item_id, {}))
 
 
 def verdict_is_right(reason: str, grade: int) -> bool:

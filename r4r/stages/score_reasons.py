@@ -19,9 +19,9 @@ from r4r.progress import say
 from r4r.rows import PREDICTIONS, REVIEWS, Schema
 from r4r.stages.ask import estimate
 from r4r.stages.judge import Judging, judge, judging, with_judge
-from r4r.stages.planted import PlantedWorld, planted_grade, planted_world
+from r4r.stages.planted import PlantedWorld, planted_world
 from r4r.stages.planted_reasons import MODEL as PLANTED
-from r4r.stages.planted_reasons import true_claims, verdict_is_right
+from r4r.stages.planted_reasons import claims_share, right_verdict
 from r4r.stages.split import Split, split_stage
 from r4r.stages.stage import Job, Work
 from r4r.store.artifact import Artifact, write_table
@@ -79,18 +79,13 @@ class PlantedScores(ReasonScores):
     world: PlantedWorld
 
     takes = "a reading of known words a reason"
+    value: ClassVar[Callable[[PlantedWorld, Any, str], float]]
 
     def score(self, work: Work, table: pd.DataFrame) -> Scores:
         rows = self.world.reviews(work.of(self.split).table(REVIEWS)).set_index("row_id")
         told = zip(table["reason"], rows.loc[table["row_id"]].itertuples(), strict=True)
-        return [self.value(reason, row) for reason, row in told], {"model": PLANTED}
-
-    def value(self, reason: str, row: Any) -> float:
-        """
-        Args:
-            row: of `PlantedWorld.reviews`.
-        """
-        raise NotImplementedError
+        value = type(self).value
+        return [value(self.world, row, reason) for reason, row in told], {"model": PLANTED}
 
 
 @dataclass(frozen=True)
@@ -98,9 +93,7 @@ class PlantedVerdicts(PlantedScores):
     """1 where the verdict is on the side of the planted match, else 0."""
 
     metric = "planted_verdict"
-
-    def value(self, reason: str, row: Any) -> float:
-        return float(verdict_is_right(reason, planted_grade(row.match)))
+    value = right_verdict
 
 
 @dataclass(frozen=True)
@@ -108,10 +101,7 @@ class PlantedClaims(PlantedScores):
     """The share of true claims on what the user cares about and what the item is good and bad at."""
 
     metric = "planted_claims"
-
-    def value(self, reason: str, row: Any) -> float:
-        cares, known_for = self.world.cares.get(row.user_id, {}), self.world.known_for.get(row.item_id, {})
-        return true_claims(reason, cares, known_for)
+    value = claims_share
 
 
 @dataclass(frozen=True)
