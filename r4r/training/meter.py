@@ -4,9 +4,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from r4r.store.journal import Journal
 
 STEPS = "steps.jsonl"
+MANY = 30  # steps, from which on their mean over a stretch is drawn too
 Sums = dict[str, tuple[float, float, float]]  # count, sum, sum of squares
 
 
@@ -66,7 +69,10 @@ class Steps:
         self._journal.append(f"step {row['step']:.0f}", [dict(row)])
 
     def draw(self, path: Path, title: str) -> None:
-        """A PNG with a panel a measure; `/mean` and `/sd` of a name share one, the deviation as a band."""
+        """A PNG with a panel a measure; `/mean` and `/sd` of a name share one, the deviation as a band.
+
+        Over many steps, a second line is the mean of the tenth of them around each.
+        """
         from matplotlib.figure import Figure  # not pyplot: a job has no window
 
         rows = self.rows
@@ -87,8 +93,17 @@ class Steps:
                 sd = [row[f"{name.removesuffix('mean')}sd"] for row in known]
                 low, high = ([v + side * s for v, s in zip(values, sd, strict=True)] for side in (-1, 1))
                 axes.fill_between(steps, low, high, color="tab:blue", alpha=0.15, lw=0)
+            if len(known) >= MANY and name != "lr":
+                axes.plot(steps, _around(values, len(known) // 10), color="tab:orange", lw=1.8)
             axes.set_title(name.removesuffix("/mean"), fontsize=9)
             axes.grid(color="0.9")
             axes.spines[["top", "right"]].set_visible(False)
-        figure.suptitle(f"{title}, by optimizer step")
+        around = f"; orange: the mean of {len(rows) // 10} around each" if len(rows) >= MANY else ""
+        figure.suptitle(f"{title}, by optimizer step{around}")
         figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def _around(values: Sequence[float], width: int) -> np.ndarray:
+    """The mean of the values around each place, of fewer at the ends."""
+    window = np.ones(width)
+    return np.convolve(values, window, "same") / np.convolve(np.ones(len(values)), window, "same")
