@@ -625,7 +625,15 @@ def test_the_table_of_objectives_holds_reasons_and_costs_beside_errors(tmp_path:
         made["artifacts"] = {"score_reasons/planted_verdict": "k"}
         made["cost"] = {"total": {"train_tokens": tokens, "dollars": 0.0, "wall_s": 60.0}}
         made["reasons"] = {"scores": [score("planted_verdict", right) | {"se": 0.04}]}
+        made["experiment"] = "objectives"
         (folder / "result.json").write_text(json.dumps(made), encoding="utf-8")
+    later = {
+        "started": "2026-02-01T00:00:00+00:00",
+        "experiment": "table4",
+    }  # without scores: it does not take the place
+    (tmp_path / "runs" / "later").mkdir()
+    other = report_records.record({"Reason4Rec": (0.9, 1.1)}) | later
+    (tmp_path / "runs" / "later" / "result.json").write_text(json.dumps(other), encoding="utf-8")
     assert cli.report(["objectives", "--records", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 0
     page = (tmp_path / "objectives.md").read_text(encoding="utf-8").partition("reasons, and what a result costs")[2]
     [ours] = [line for line in page.split("\n") if line.startswith("| Reason4Rec ")]

@@ -55,7 +55,7 @@ def _block(table: Table, runs: Sequence[Run], dataset: str, ask: Ask, stands: St
     kept, left_out = same_rows(table, stands)
     block.notes += left_out
     for cell in block.cells:
-        _fill(cell, kept, block)
+        _fill(cell, kept, block, table)
     _vary(block, stands)
     _explain(block, runs, table, ask)
     if table.headline:
@@ -64,10 +64,12 @@ def _block(table: Table, runs: Sequence[Run], dataset: str, ask: Ask, stands: St
     return block
 
 
-def _fill(cell: Cell, stands: Standing, block: Block) -> None:
-    """The newest result of each seed: of a job of this row, or of one that scored it as a reference."""
+def _fill(cell: Cell, stands: Standing, block: Block, table: Table) -> None:
+    """The newest result of each seed: of a job of this row, or of one that scored it as a reference. Where scores of
+    reasons stand beside, jobs of the table's own preset have them, and go before others."""
     found: dict[int, list[Result]] = {}
-    for one in stands.chosen:  # the oldest first
+    own = sorted(stands.chosen, key=lambda one: table.beside and one.run.experiment == table.name)
+    for one in own:  # the oldest first
         if one.row is cell.row:
             found.setdefault(one.run.seed, []).append(Result(one.run, one.label))
     for seed in sorted(found):

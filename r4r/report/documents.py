@@ -88,7 +88,7 @@ def _effects(block: Block, headline: str) -> Grid:
 
 def _beside(block: Block) -> Grid:
     """Scores of reasons, with the differences that the errors have too, and what each result costs."""
-    metrics = reason_metrics(block.cells)
+    metrics = [m for m in reason_metrics(block.cells) if sum(spread(cell, m) is not None for cell in block.cells) > 1]
     heads = [head for m in metrics for head in (metric_name(m), "difference", "p", "p, Holm", "visible")]
     lines = []
     for cell in block.cells:
