@@ -210,13 +210,14 @@ def of_reasons(reasons: pd.DataFrame, world: PlantedWorld, rows: pd.DataFrame) -
     shares = [(float(np.mean(one)), float(np.mean(two))) for one, two in zip(own, other, strict=True)]
     p = [paired_scores(np.array(one), np.array(two))["p"] for one, two in zip(own, other, strict=True)]
     verdicts, claims = (
-        f"{one:.0%}, against {two:.0%} of another pair's reason ({_said(each)})"
+        f"{one:.0%}, {'below' if one < two and each < ALPHA else 'against'} {two:.0%} of another pair's reason "
+        f"({_said(each)})"
         for (one, two), each in zip(shares, p, strict=True)
     )
     return {
         "kind": "reasons",
         "sentence": (
-            f"{reasons['label'].iloc[0]}'s reasons for {len(pairs)} test pairs: the verdict agrees with the planted "
+            f"{reasons['label'].iloc[0]}'s reasons for {len(pairs)} pairs: the verdict agrees with the planted "
             f"match in {verdicts}; true of what they claim: {claims}."
         ),
         "pairs": len(pairs),

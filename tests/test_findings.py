@@ -142,9 +142,11 @@ def test_reasons_are_told_beside_those_of_another_pair() -> None:
     assert found["verdict_chance"] < 0.8
     assert found["claim_chance"] < 0.8
     assert found["sentence"].startswith(
-        "Ours's reasons for 200 test pairs: the verdict agrees with the planted match in 100%, against "
+        "Ours's reasons for 200 pairs: the verdict agrees with the planted match in 100%, against "
     )
     same = of_reasons(reasons.assign(reason="Overall, they would probably like it."), world, rows)
     assert same["right_verdicts"] == same["verdict_chance"]
     assert "not significant" in same["sentence"]
     assert same["true_claims"] == 0.0
+    turned = of_reasons(reasons.assign(reason=texts[1:] + texts[:1]), world, rows)  # the pair before has the right one
+    assert f"in {turned['right_verdicts']:.0%}, below 100% of another pair's reason (p < 0.001)" in turned["sentence"]
