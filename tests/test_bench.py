@@ -64,6 +64,15 @@ def test_rating(bench: Any) -> None:
     assert result["largest_difference_of_a_probability"] < 1e-4
 
 
+def test_merge(bench: Any) -> None:
+    result = bench("merge.py", "--learn", "2", "--rows", "3", "--tokens", "5", "--history", "1")
+    ways = result["ways"]
+    assert ways["float32, apart"]["mean_difference_of_ratings"] == 0
+    assert 0 < ways["bf16, merged"]["largest_difference_of_ratings"] < 0.5
+    assert ways["bf16, merged"]["mean_difference_of_ratings"] != ways["bf16, apart"]["mean_difference_of_ratings"]
+    assert all(seconds > 0 for way in ways.values() for seconds in way["seconds"].values())
+
+
 @pytest.mark.slow
 def test_parts(bench: Any) -> None:
     result = bench("parts.py", "--tokens", "20")
