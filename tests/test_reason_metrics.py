@@ -1,6 +1,5 @@
 """Scores of reasons: each metric against a plain reading of its definition, the judge's answers, a job end to end."""
 
-import csv
 import importlib
 import json
 import random
@@ -11,12 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import report_records
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from sealed import seal
 
 from r4r.configuration.checks import validate
 from r4r.configuration.composing import compose, make_loader
@@ -28,8 +25,6 @@ from r4r.metrics.gptscore import parse_score
 from r4r.metrics.rouge import longest_common_subsequence, rouge_l
 from r4r.metrics.similarity import SentenceEncoder
 from r4r.prompts.render import render
-from r4r.report import cli
-from r4r.report.text import DAGGER
 from r4r.run import run
 from r4r.stages.judge import judge_prompt
 from r4r.stages.planted import PlantedWorld, planted_grade, planted_reason
@@ -536,124 +531,6 @@ def test_rows_that_the_judge_gives_no_score_are_named(outputs: Path, monkeypatch
         job(outputs, "metrics.gptscore.judge.skill=0.1", "metrics.gptscore.retries=1")
     half = len(prompts) // 2
     assert [prompt + render("gptscore_retry") for prompt in prompts[:half]] == prompts[half:]
-
-
-def test_the_report_sets_the_scores_beside_the_papers(outputs: Path, tmp_path: Path) -> None:
-    record = json.loads((outputs / "result.json").read_text(encoding="utf-8"))
-    # the last job of the folder may be one that failed
-    record |= {"status": "ok", "error": None, "evaluated": "test", "artifacts": {}}
-    record["reasons"] = {"scores": [score(*each) for each in (("gptscore", 70.0), ("bleurt", 0.4), ("rouge_l", 0.2))]}
-    records = []
-    for seed, shift in ((42, 0.0), (43, 0.1)):
-        scores = [dict(row, mean=row["mean"] + shift) for row in record["reasons"]["scores"]]
-        records.append(record | {"seed": seed, "dataset": "music", "reasons": {"scores": scores}, "metrics": METRICS})
-    records.append(records[0] | {"started": "2020-01-01", "reasons": {"scores": [score("gptscore", 1.0, "other")]}})
-    records.append(records[0] | {"started": "2020-01-02", "reasons": None})
-    for number, made in enumerate(records):
-        (tmp_path / "runs" / str(number)).mkdir(parents=True)
-        (tmp_path / "runs" / str(number) / "result.json").write_text(json.dumps(made), encoding="utf-8")
-    argv = ["table3", "--records", str(tmp_path / "runs"), "--out", str(tmp_path), "--data", "music"]
-    assert cli.report([*argv, "--experiment", "smoke", "--seeds", "42,43,44"]) == 0
-    text = (tmp_path / "table3.md").read_text(encoding="utf-8")
-    assert (
-        "|  | GPTScore | BLEURT | ROUGE-L | reviews | seeds | paper, music: GPTScore | paper, music: BLEURT |" in text
-    )
-    row = (
-        "| Reason4Rec | **70.05 ± 0.07** | **0.4500 ± 0.0707** | **0.2500 ± 0.0707** | 8 | 2 | **80.53** | **0.4067** |"
-    )
-    assert row in text
-    assert "music: GPTScore by judge; BLEURT by judge; ROUGE-L by judge." in text
-    assert "music: left out, as another model scored: GPTScore by other." in text
-    assert "| Rec-SAVER | " in text
-    assert "no scores for seed 44; run r4r -m experiment=table3 dataset=music method=reason4rec seed=44" in text
-    with (tmp_path / "table3.csv").open(encoding="utf-8", newline="") as file:
-        rows = {(row["row"], row["metric"]): row for row in csv.DictReader(file)}
-    ours = rows["Reason4Rec", "gptscore"]
-    assert (ours["seeds"], ours["n"], ours["model"], ours["paper"]) == ("42 43", "8", "judge", "80.53")
-    assert float(ours["mean"]) == pytest.approx(70.05)
-    assert rows["Reason4Rec", "similarity"]["status"] == "missing"
-
-
-def test_a_row_that_differs_from_the_headline_is_marked(outputs: Path, tmp_path: Path) -> None:
-    record = json.loads((outputs / "result.json").read_text(encoding="utf-8"))
-    record |= {"status": "ok", "error": None, "evaluated": "test"}
-    record["reasons"] = {"scores": [score("bleurt", 0.4), score("rouge_l", 0.2)]}
-    rows = {"row_id": range(8), "label": "Reason4Rec"}
-
-    def leave(name: str, mean: float, other_rouge: float) -> None:
-        """A job's folder: its record and its artifacts of scores."""
-        folder = tmp_path / "runs" / name
-        for metric, first in (("bleurt", mean), ("rouge_l", other_rouge)):
-            place = folder / "artifacts" / "score_reasons" / metric / "k"
-            place.mkdir(parents=True)
-            pd.DataFrame(rows | {"score": [first + 0.01 * (n % 2) for n in range(8)]}).to_parquet(
-                place / "data.parquet"
-            )
-            seal(folder / "artifacts", f"score_reasons/{metric}", "k", created="2026-01-01")
-        made = record | {"method": name, "metrics": METRICS, "dataset": "music"}
-        config, choices = report_records.configured("experiment=[table3,smoke]", f"method={name}")
-        made |= {"choices": choices, "config": config | {"paths": {}}}
-        made["artifacts"] = {f"score_reasons/{metric}": "k" for metric in ("bleurt", "rouge_l")}
-        (folder / "result.json").write_text(json.dumps(made), encoding="utf-8")
-
-    leave("reason4rec", 0.4, 0.2)
-    leave("rec_saver", 0.3, 0.2)  # worse by BLEURT, equal by ROUGE-L
-
-    def marks(*more: str) -> dict[str, list[bool]]:
-        argv = ["table3", "--records", str(tmp_path / "runs"), "--out", str(tmp_path), "--data", "music", *more]
-        assert cli.report([*argv, "--experiment", "smoke"]) == 0
-        page = (tmp_path / "table3.md").read_text(encoding="utf-8")
-        lines = page.partition("differences from")[0].split("\n")
-        cells = [line.split(" | ") for line in lines if line.startswith(("| Rec-SAVER", "| Reason4Rec"))]
-        return {row.strip("| "): [DAGGER in cell for cell in rest[:2]] for row, *rest in cells}
-
-    assert marks() == {"Rec-SAVER": [True, False], "Reason4Rec": [False, False]}
-    assert marks("--against", "Rec-SAVER") == {"Rec-SAVER": [False, False], "Reason4Rec": [True, False]}
-
-
-def test_the_table_of_objectives_holds_reasons_and_costs_beside_errors(tmp_path: Path) -> None:
-    for strategy, right, tokens in (("multistep", 0.5, 1000), ("grpo", 0.25, 4000)):
-        folder = tmp_path / "runs" / strategy
-        place = folder / "artifacts" / "score_reasons" / "planted_verdict" / "k"
-        place.mkdir(parents=True)
-        scores = [float(n < 100 * right) for n in range(100)]
-        table = pd.DataFrame({"row_id": range(100), "label": "Reason4Rec", "score": scores})
-        table.to_parquet(place / "data.parquet")
-        seal(folder / "artifacts", "score_reasons/planted_verdict", "k", created="2026-01-01")
-        made = report_records.record({"Reason4Rec": (0.9, 1.1)}, strategy=strategy, given=("metrics=planted",))
-        made["config"]["paths"] = {}
-        made["artifacts"] = {"score_reasons/planted_verdict": "k"}
-        made["cost"] = {"total": {"train_tokens": tokens, "dollars": 0.0, "wall_s": 60.0}}
-        made["reasons"] = {"scores": [score("planted_verdict", right) | {"se": 0.04}]}
-        made["experiment"] = "objectives"
-        (folder / "result.json").write_text(json.dumps(made), encoding="utf-8")
-    later = {
-        "started": "2026-02-01T00:00:00+00:00",
-        "experiment": "table4",
-    }  # without scores: it does not take the place
-    (tmp_path / "runs" / "later").mkdir()
-    other = report_records.record({"Reason4Rec": (0.9, 1.1)}) | later
-    (tmp_path / "runs" / "later" / "result.json").write_text(json.dumps(other), encoding="utf-8")
-    assert cli.report(["objectives", "--records", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 0
-    page = (tmp_path / "objectives.md").read_text(encoding="utf-8").partition("reasons, and what a result costs")[2]
-    [ours] = [line for line in page.split("\n") if line.startswith("| Reason4Rec ")]
-    [grpo] = [line for line in page.split("\n") if line.startswith("| GRPO ")]
-    assert "| 0.5000 ± 0.0400 se |" in ours
-    assert "| 1,000 | 0.0000 | 60 |" in ours
-    assert f"| 0.2500 ± 0.0400 se{DAGGER}" in grpo
-    assert "| -0.2500 \\[" in grpo
-    assert "| 4,000 |" in grpo
-    with (tmp_path / "objectives.csv").open(encoding="utf-8", newline="") as file:
-        rows = {(row["row"], row["metric"]): row for row in csv.DictReader(file)}
-    found = rows["GRPO", "planted_verdict"]
-    assert (float(found["difference"]), float(found["train_tokens"])) == (-0.25, 4000)
-
-
-def score(metric: str, mean: float, model: str = "judge") -> dict[str, Any]:
-    return {"label": "Reason4Rec", "metric": metric, "mean": mean, "se": 0.5, "n": 8, "empty": 0, "model": model}
-
-
-METRICS = [{"label": "Reason4Rec", "decoding": "mean", "n": 8, "mae": 1, "mae_se": 0, "rmse": 1, "rmse_se": 0}]
 
 
 @pytest.mark.slow

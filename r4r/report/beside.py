@@ -1,6 +1,7 @@
 """What stands beside a row's rating errors: the scores of its reasons, and what its result costs."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,35 @@ Spread = tuple[float, float | None, float | None]
 
 def reason_metrics(cells: Sequence[Cell]) -> list[str]:
     """The scores of reasons that some of the cells have."""
-    found = (result.run.record.get("reasons") or {} for cell in cells for result in cell.results.values())
-    return list(dict.fromkeys(str(score["metric"]) for one in found for score in one.get("scores") or ()))
+    found = (_reason_scores(result.run) for cell in cells for result in cell.results.values())
+    return list(dict.fromkeys(str(score["metric"]) for scores in found for score in scores))
+
+
+def of_one_model(cells: Sequence[Cell]) -> list[str]:
+    """Leave each metric the scores of one model, that of the newest record: those of two do not compare.
+
+    Returns:
+        A sentence on each model whose scores were taken out of the cells.
+    """
+    newest_last = sorted((r.run for cell in cells for r in cell.results.values()), key=lambda run: run.started)
+    models = {score["metric"]: score["model"] for run in newest_last for score in _reason_scores(run)}
+    told: dict[tuple[str, str], None] = {}
+    for cell in cells:
+        for seed, result in cell.results.items():
+            foreign = [s for s in _reason_scores(result.run) if s["model"] != models[s["metric"]]]
+            if not foreign:
+                continue
+            told |= dict.fromkeys((s["metric"], s["model"]) for s in foreign)
+            record = result.run.record
+            metrics = {s["metric"] for s in foreign}
+            own = [s for s in _reason_scores(result.run) if s["metric"] not in metrics]
+            kept = {k: v for k, v in result.run.artifacts.items() if k not in {f"score_reasons/{m}" for m in metrics}}
+            changed = {**record, "artifacts": kept, "reasons": {**record["reasons"], "scores": own}}
+            cell.results[seed] = replace(result, run=replace(result.run, record=changed))
+    return [
+        f"{metric_name(metric)} by {model} was left out: the other scores are by {models[metric]}."
+        for metric, model in told
+    ]
 
 
 def spread(cell: Cell, metric: str, decoding: str = "mean") -> Spread | None:
@@ -67,6 +95,9 @@ def shown_cost(cell: Cell, name: str) -> str:
     return f"{found:.4f}" if name == "dollars" else f"{found:,.0f}"
 
 
+def _reason_scores(run: Run) -> Sequence[Mapping[str, Any]]:
+    return (run.record.get("reasons") or {}).get("scores") or []
+
+
 def _reason_score(run: Run, label: str, metric: str) -> Mapping[str, Any] | None:
-    scores = (run.record.get("reasons") or {}).get("scores") or []
-    return next((s for s in scores if (s["label"], s["metric"]) == (label, metric)), None)
+    return next((s for s in _reason_scores(run) if (s["label"], s["metric"]) == (label, metric)), None)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from r4r.metrics.significance import ALPHA, holm
-from r4r.report.beside import reason_metrics
+from r4r.report.beside import of_one_model, reason_metrics
 from r4r.report.candidates import Standing, of_preset, paths, records, same_rows, standing
 from r4r.report.cells import Block, Cell, Result
 from r4r.report.compare import compare, compare_reasons
@@ -56,6 +56,8 @@ def _block(table: Table, runs: Sequence[Run], dataset: str, ask: Ask, stands: St
     block.notes += left_out
     for cell in block.cells:
         _fill(cell, kept, block, table)
+    if table.beside:
+        block.notes += of_one_model(block.cells)
     _vary(block, stands)
     _explain(block, runs, table, ask)
     if table.headline:
