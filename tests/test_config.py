@@ -502,6 +502,15 @@ def test_what_a_strategy_does_not_read_is_refused() -> None:
     assert preflight(["strategy=onestep", "experts.onestep.lr=1e-3"])
 
 
+@pytest.mark.parametrize("chosen", [["strategy=without_step1"], ["experiment=real_reviews", "teacher=server"]])
+def test_a_strategy_in_the_place_of_the_methods_own_is_refused(chosen: list[str]) -> None:
+    with pytest.raises(
+        ConfigError, match="strategy=without_step1: method=without_reason is Reason4Rec with strategy=w"
+    ):
+        validate(composed("method=without_reason", *chosen), classes=False)
+    assert validate(composed("method=without_reason", "strategy=without_step2"), classes=False)
+
+
 def test_an_expert_that_the_method_does_not_train_is_refused() -> None:
     assert "train no reasoner" in refused("method=rec_saver", "experts.reasoner.lr=1e-3")[0]
     assert preflight(["method=rec_saver", "experts.rec_saver.lr=1e-3"])

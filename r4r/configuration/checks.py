@@ -20,6 +20,7 @@ from r4r.errors import ConfigError
 from r4r.files import conf_dir
 
 OBJECTIVE = "/objective@objective"  # in an expert's defaults
+STRATEGY = "override /strategy@_global_.strategy"  # in those of a method that is a strategy by another name
 Further = Callable[[Config], list[str]]
 LARGEST = 2**32 - 1  # of any whole number; what libraries take as a seed
 
@@ -33,10 +34,12 @@ def validate(cfg: DictConfig, classes: bool = True, further: Further | None = No
             faults; not asked where `classes` is false.
     Raises:
         ConfigError: with every fault found: missing values, dead interpolations, unknown keys, wrong types and values,
-            classes that may not stand where they do, and settings that their constructors do not take.
+            classes that may not stand where they do, settings that their constructors do not take, and a strategy
+            that takes the place of the method's own.
     """
+    outvoted = _outvoted(OmegaConf.select(cfg, "hydra.runtime.choices") or {})
     cfg = OmegaConf.create({key: cfg._get_node(key) for key in cfg if key != "hydra"}, flags={"allow_objects": True})
-    problems = _unresolved(cfg)
+    problems = [*outvoted, *_unresolved(cfg)]
     dead = {problem.split(":")[0] for problem in problems}
     values = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(values, dict)
@@ -127,6 +130,20 @@ def _unmounted(values: Mapping[Any, Any]) -> dict[str, dict[Any, Any]]:
                 # rewards have classes, which are named where they are mounted
                 found[f"experts.{name}.objective"] = whole | ({"rewards": {}} if "rewards" in whole else {})
     return found
+
+
+def _outvoted(choices: Mapping[Any, Any]) -> list[str]:
+    """A sentence where the method is one strategy's other name, and a command line or preset chose another strategy,
+    which would run in its place."""
+    file = conf_dir() / "method" / f"{choices.get('method')}.yaml"
+    entries = _read(file).get("defaults", ()) if file.exists() else ()
+    wanted = [entry[STRATEGY] for entry in entries if isinstance(entry, dict) and STRATEGY in entry]
+    return [
+        f"strategy={choices.get('strategy')}: method={choices.get('method')} is Reason4Rec with strategy={own}, and "
+        f"the command line or a preset chose another; set strategy={own}, or method=reason4rec"
+        for own in wanted
+        if own != choices.get("strategy")
+    ]
 
 
 def _read(file: Path) -> dict[Any, Any]:
