@@ -1,9 +1,10 @@
 """Artifacts, with all that they were made from, as one tar file: written, and taken in elsewhere."""
 
 import os
+import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from r4r.errors import StoreError
@@ -53,7 +54,7 @@ def take_in(store: Store, file: Path) -> None:
         there = Store(Path(folder))
         try:
             with tarfile.open(file, "r:") as tar:
-                tar.extractall(folder, members=_plain(tar), filter="data")
+                _unpack(tar, there.root)
         except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:  # of the headers' numbers, too
             raise StoreError(f"{file}: is no export of a store ({error})") from error
         found = [entry for entry in entries(there.root) if entry.state == "whole"]
@@ -86,13 +87,26 @@ def take_in(store: Store, file: Path) -> None:
     print(f"{len(found)} artifacts in {file}: {added} added, {len(found) - added} were here")
 
 
-def _plain(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The members of an export.
+def _unpack(tar: tarfile.TarFile, folder: Path) -> None:
+    """Write the files of an export below a folder: their contents alone, neither owners nor modes.
+
+    By hand, since `extractall` has its filter against members that lead elsewhere from Python 3.11.4 on.
 
     Raises:
-        TarError: one is no plain file or folder: a link may lead anywhere, and a sparse file be of any size.
+        TarError: a member is no plain file or folder (a link may lead anywhere, and a sparse file be of any size), or
+            lies outside the folder.
     """
     for member in tar:
         if not (member.isdir() or member.isreg()) or member.issparse():
             raise tarfile.TarError(f"{member.name!r} is neither a plain file nor a folder")
-        yield member
+        place = folder / member.name.lstrip("/")
+        if ".." in place.relative_to(folder).parts:
+            raise tarfile.TarError(f"{member.name!r} lies outside of the store")
+        if member.isdir():
+            place.mkdir(parents=True, exist_ok=True)
+            continue
+        place.parent.mkdir(parents=True, exist_ok=True)
+        source = tar.extractfile(member)
+        assert source is not None  # of plain files there is one
+        with source, place.open("wb") as target:
+            shutil.copyfileobj(source, target)
