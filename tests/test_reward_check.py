@@ -97,4 +97,4 @@ def test_the_committed_tables_have_the_papers_order(seed: int) -> None:
 
 @pytest.mark.slow
 def test_table5_has_the_papers_order(tmp_path: Path) -> None:
-    papers_order(check(tmp_path, "experiment=table5", "logger=none"))
+    papers_order(check(tmp_path, "experiment=table5", "dataset=simulated_large", "seed=42", "logger=none"))
