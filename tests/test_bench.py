@@ -61,7 +61,7 @@ def test_generation(bench: Any) -> None:
 def test_rating(bench: Any) -> None:
     result = bench("rating.py", "--pairs", "2", "--candidates", "2", "--history", "1")
     assert set(result["seconds"]) == {"full_logits", "one_by_one", "batched", "shared"}
-    assert result["largest_difference_of_a_probability"] < 1e-4
+    assert result["largest_difference_of_a_probability"] < (1e-4 if result["dtype"] == "float32" else 1e-3)
 
 
 def test_merge(bench: Any) -> None:
