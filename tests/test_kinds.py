@@ -47,6 +47,10 @@ def test_a_teacher_takes_the_settings_of_its_kind_alone(kind: str) -> None:
         (["method=means", "method.dim=3"], "(method=daml, method=mf, method=narre have it)"),
         (["experts.predictor.max_new_tokens=5"], "experts.predictor has no such setting (expert="),
         (
+            ["objective@experts.predictor.objective=best_of_n", "experts.predictor.objective.loss_on=digit"],
+            "experts.predictor.objective has no such setting (objective=distilled, objective=sft have it)",
+        ),
+        (
             ["metrics=paper", "metrics.gptscore.judge.skill=1"],
             "metrics.gptscore.judge.skill: teacher=openai has no such",
         ),
@@ -71,3 +75,10 @@ def test_what_a_preset_brings_for_another_kind_is_left_out() -> None:
     simulated = validate(compose(LOADER, "config", ["experiment=smoke"]))
     assert simulated.dataset.world.users == 20
     assert set(simulated.model_dump()["teacher"]) == set(KINDS["simulator"].model_fields)
+
+
+def test_what_a_recipe_brings_for_another_objective_is_left_out() -> None:
+    assert "loss_on" in compose(LOADER, "config", []).experts.reward_model.objective  # the recipe's
+    job = ["objective@experts.reward_model.objective=grpo"]
+    config = validate(compose(LOADER, "config", job), classes=False)
+    assert "loss_on" not in config.experts["reward_model"]["objective"]

@@ -220,6 +220,13 @@ def composed(*overrides: str) -> Any:
     ("overrides", "told"),
     [
         (("strategy=onestep", "objective@experts.onestep.objective=grpo"), "has no Predictor right behind onestep"),
+        *(
+            (
+                (f"objective@experts.predictor.objective={objective}",),
+                "rates without writing; take objective@experts.predictor",
+            )
+            for objective in ("dpo", "grpo", "best_of_n")
+        ),
         (
             ("objective@experts.reasoner.objective=dpo", "reason_source=history"),
             "preferences are learnt from the filter's candidates",

@@ -52,8 +52,8 @@ def validate(cfg: DictConfig, classes: bool = True, further: Further | None = No
     problems += misplaced(values)
     strange = strangers(values, plugins_in(values))
     without_strangers(values, strange)
-    if not values.get("experiment"):  # what a preset brings for another kind is not read, and no fault
-        problems += [text for key, text in strange.items() if key not in dead]
+    brought = "" if values.get("experiment") else "experts."  # by a preset, or by a recipe: not read, and no fault
+    problems += [text for key, text in strange.items() if key not in dead and not key.startswith(brought)]
     found = _too_large(values)
     config = None
     try:

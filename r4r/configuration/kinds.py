@@ -1,7 +1,8 @@
 """Settings of another kind: those that the chosen option of a group does not have, and others of the group have.
 
-Such a setting would be read by nobody. So it is an error, but for one that a preset brings: a preset may size the
-simulated world and serve for real data too, or set up a local teacher that the command line exchanges for a server.
+Such a setting would be read by nobody. So it is an error, but for one that a preset or a recipe brings: a preset may
+size the simulated world and serve for real data too, or set up a local teacher that the command line exchanges for a
+server; a recipe sets the loss of an expert that is then given another objective.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,10 +70,9 @@ def strangers(values: Any, plugins: Sequence[str] = ()) -> dict[str, str]:
 
 def stranger(key: str, values: Any, plugins: Sequence[str] = ()) -> str:
     """The sentence for one dotted key, whether or not the configuration holds it; empty where there is none to say."""
-    for chosen in _choices(values, tuple(plugins)):
-        if key.startswith(f"{chosen.where}."):
-            return chosen.fault(key.removeprefix(f"{chosen.where}.").split(".")[0])
-    return ""
+    around = [chosen for chosen in _choices(values, tuple(plugins)) if key.startswith(f"{chosen.where}.")]
+    faults = (chosen.fault(key.removeprefix(f"{chosen.where}.").split(".")[0]) for chosen in around)
+    return next(filter(None, faults), "")
 
 
 def without_strangers(values: dict[Any, Any], keys: Mapping[str, str]) -> None:

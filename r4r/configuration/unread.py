@@ -80,8 +80,9 @@ def ignored(cfg: DictConfig, overrides: Iterable[str]) -> list[str]:
 
 
 def _strange(key: str, cfg: DictConfig) -> str:
-    """Why a setting of another kind is refused although a preset may bring it; without a preset, `validate` says so."""
-    return stranger(key, cfg, plugins_in(cfg)) if cfg.get("experiment") else ""
+    """Why a setting of another kind is refused that a preset or a recipe may bring; of others `validate` says so."""
+    brought = cfg.get("experiment") or key.startswith("experts.")
+    return stranger(key, cfg, plugins_in(cfg)) if brought else ""
 
 
 def _trains(key: str, inner: str) -> bool:

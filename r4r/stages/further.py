@@ -27,6 +27,7 @@ from r4r.stages.reward import RewardScorer, TargetReviews, reward_model_stage, t
 from r4r.stages.stage import Work
 from r4r.stages.train import Training, training
 from r4r.store.artifact import write_table
+from r4r.training.expert import Writer
 
 PREFERENCES: Schema = {"row_id": "int64", "prompt": "str", "chosen": "str", "rejected": "str", "margin": "float64"}
 PROMPTS: Schema = {"row_id": "int64", "prompt": "str"}
@@ -233,6 +234,14 @@ def step_training(config: Config, lessons: StepLessons, predictor: Callable[[Con
     place, objective = own.place, own.expert.objective
     if objective.material == "lessons" and objective.starts_from is None:
         return training(config, place, lessons)
+    if objective.material in ("preferences", "prompts") and not isinstance(own.expert, Writer):
+        name = type(objective).__name__
+        raise ConfigError(
+            [
+                f"experts.{place}.objective: {name} learns from texts that the expert writes, and {place} rates "
+                f"without writing; take objective@experts.{place}.objective=sft"
+            ]
+        )
     if objective.material == "preferences":
         material: Stage = Preferences(
             own, lessons.shown, lessons.thoughts, _candidates(place, lessons), objective.margin, lessons.llm
