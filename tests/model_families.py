@@ -37,6 +37,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {  # name -> model_type, setti
     "smollm3": ("smollm3", {}),
     "gpt2": ("gpt2", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 4096}),
     "gpt_neox": ("gpt_neox", {}),
+    "gpt_neo": (
+        "gpt_neo",
+        {"num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]], "window_size": WINDOW},
+    ),
     "lfm2": ("lfm2", {"layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False}),
     "falcon_h1": (
         "falcon_h1",

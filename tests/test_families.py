@@ -1,5 +1,6 @@
 """Model families: our logits and texts are the model's own, every linear layer is trained, or it is refused at load."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from model_families import FAMILIES, build_family
 from torch import nn
+from transformers import AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 
 from r4r.configuration.schema import LLMConfig, TrainerConfig
@@ -26,6 +28,7 @@ REFUSED = {
     "mixtral": "mixture of experts",
     "falcon_h1": "Mamba's kernels pass it by",
     "mamba": "takes no",
+    "gpt_neo": "whose attention counts padding",
 }
 # of each kind one: plain, a scale behind the head, a cap there and a window, fused projections, recurrent layers
 QUICK = ["granite", "gemma2", "phi3", "lfm2"]
@@ -129,6 +132,32 @@ def test_a_family_that_cannot_be_trained_whole_is_refused_without_its_weights(na
         weights.unlink()
     with pytest.raises(ModelError, match=REFUSED[name]):
         check_model(LLMConfig(name=name, source=f"path:{folder}", max_length=1024), tmp_path)
+
+
+@pytest.mark.parametrize(("positions", "longest"), [("longrope", 256), ("dynamic", 256), ("yarn", 4096)])
+def test_positions_that_depend_on_the_batch_are_refused(positions: str, longest: int, tmp_path: Path) -> None:
+    """Beyond their original length, a text's own would change with the longest one beside it."""
+    folder = build_family("llama3", tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["rope_parameters"] |= {"rope_type": positions, "factor": 16.0, "original_max_position_embeddings": 256}
+    config["rope_parameters"] |= {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+    (folder / "config.json").write_text(json.dumps(config))
+    check_model(LLMConfig(name="m", source=f"path:{folder}", max_length=longest), tmp_path)
+    with pytest.raises(ModelError, match=f"reads {longest} tokens at most: lower it to {longest}"):
+        check_model(LLMConfig(name="m", source=f"path:{folder}", max_length=longest + 1), tmp_path)
+
+
+def test_a_tokenizer_of_more_tokens_than_the_model_knows_is_refused(tmp_path: Path) -> None:
+    folder = build_family("llama3", tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    spec = LLMConfig(name="m", source=f"path:{folder}", max_length=1024)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|user|>"]})
+    tokenizer.save_pretrained(folder)
+    check_model(spec, tmp_path)  # which no prompt holds
+    tokenizer.chat_template = "<|user|>" + tokenizer.chat_template
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ModelError, match=r"its chat template writes <\|user\|>, for which the model has no embedding"):
+        check_model(spec, tmp_path)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The language model: batched generation is transformers' own, batches keep their budget, chat is the template's."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -120,6 +121,64 @@ def test_where_a_step_cannot_be_recorded_it_is_said_and_computed(
     monkeypatch.setattr(decoding, "record", lambda compute: (_ for _ in ()).throw(torch.OutOfMemoryError("out")))
     with pytest.raises(torch.OutOfMemoryError):
         generate(lm, prompts, 16)
+
+
+class FailingGraph:
+    """torch.cuda.graph where a recording breaks off: its own stream stays in place, and its end fails too."""
+
+    def __init__(self, graph: Any):
+        self.before = streams[-1]
+
+    def __enter__(self) -> None:
+        streams.append("of the recording")
+
+    def __exit__(self, *args: Any) -> None:
+        raise RuntimeError("capture_end failed")
+
+
+streams: list[str] = []
+
+
+def test_a_recording_that_breaks_off_leaves_the_gpu_as_it_was(
+    load_tiny: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    modes: list[str | int] = [0]
+    streams[:] = ["the job's"]
+
+    class Stream(str):
+        def wait_stream(self, other: str) -> None:
+            pass
+
+    fakes = {
+        "current_stream": lambda: Stream(streams[-1]),
+        "Stream": lambda: Stream("beside"),
+        "stream": lambda stream: nullcontext(),
+        "set_stream": streams.append,
+        "graph": FailingGraph,
+        "CUDAGraph": lambda: None,
+        "get_sync_debug_mode": lambda: modes[-1],
+        "set_sync_debug_mode": modes.append,
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    lm = load_tiny()
+    prompts = [lm.chat.prompt_ids(text) for text in PROMPTS]
+    expected = generate(lm, prompts, 16)
+    seen: list[str | int] = []
+
+    class Watched(decoding.Recorded):
+        def _compute(self) -> Any:
+            seen.append(modes[-1])
+            if streams[-1] == "of the recording":
+                raise RuntimeError("this model asks the GPU for a number")
+            return super()._compute()
+
+    monkeypatch.setattr(decoding, "Recorded", Watched)
+    lm.records_steps = True
+    assert generate(lm, prompts, 16) == expected
+    assert streams[-1] == "the job's"
+    assert seen == [0, "error", 0], "a step that waits is found before it is recorded"
+    assert "cannot be recorded (this model asks the GPU for a number)" in capfd.readouterr().err
 
 
 def test_all_rows_finished_ends_generation(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,11 +13,14 @@ from r4r.configuration.schema import LLMConfig
 from r4r.errors import ModelError
 from r4r.lm import engine as engines
 from r4r.lm import memory
-from r4r.lm.base import LanguageModel
+from r4r.lm.base import LanguageModel, Lora
 from r4r.lm.engine import HF
 from r4r.lm.memory import CARDS_GB, Shape, batch_tokens, estimate, fit, in_halves, memory_share, prefix_bytes
 from r4r.lm.vllm_base import VLLM
 from r4r.stages.stage import Job
+from r4r.training import likelihood as likelihoods
+from r4r.training.likelihood import frozen_logps
+from r4r.training.objectives.base import encode
 
 LLAMA3_8B = {
     "architectures": ["LlamaForCausalLM"],
@@ -209,6 +212,65 @@ def test_held_prompts_are_parted_where_they_do_not_fit(tiny: LanguageModel, monk
     assert asked == [5, 2, 3, 1, 2]
     assert shared.nbytes > 0
     torch.testing.assert_close(shared.rate(pairs, rows), expected, rtol=0, atol=1e-6)
+
+
+def test_references_are_weighed_in_halves(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a frozen adapter finds of answers: batches as large as those that are written, with logits beside."""
+    answers = encode(tiny, [(row, text, "the melody " * (row + 1)) for row, text in enumerate(TEXTS)])
+    expected = frozen_logps(tiny, answers, 4096)
+    asked: list[int] = []
+    monkeypatch.setattr(likelihoods, "likelihood", short_of(2, likelihoods.likelihood, asked))
+    for one, other in zip(frozen_logps(tiny, answers, 4096), expected, strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
+    assert asked[0] == 5
+    monkeypatch.setattr(likelihoods, "likelihood", short_of(0, likelihoods.likelihood, []))
+    with pytest.raises(ModelError, match=r"does not suffice to weigh a single row.*llm\.batch_tokens"):
+        frozen_logps(tiny, answers, 4096)
+
+
+def out_of_memory(*args: Any, **kwargs: Any) -> Any:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+
+def test_a_model_or_an_adapter_that_does_not_fit_is_told(
+    load_tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    lm = load_tiny()
+    lm.new_adapter("one", Lora(r=2, alpha=4), train_head=False, seed=0)
+    lm.save_adapter("one", tmp_path / "one")
+    monkeypatch.setattr(PeftModel, "load_adapter", out_of_memory)
+    with pytest.raises(ModelError, match="memory does not suffice to load the adapter"):
+        lm.load_adapter("two", tmp_path / "one")
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", out_of_memory)
+    with pytest.raises(ModelError, match=r"memory does not suffice to load tiny on cpu.*llm\.quantization=nf4"):
+        load_tiny()
+
+
+def test_where_merged_weights_do_not_fit_adapters_stay_apart(
+    load_tiny: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lm = load_tiny()
+    with torch.no_grad():
+        for weight in lm.new_adapter("one", Lora(r=2, alpha=4), train_head=False, seed=0):
+            weight.add_(0.05)
+    prompts = [lm.chat.prompt_ids(text) for text in TEXTS]
+    bare, merged = HF(lm).rate(prompts, None), HF(lm).rate(prompts, "one")
+    layers = [layer for layer in lm.causal.modules() if hasattr(layer, "get_delta_weight")]
+    with lm.using(None):
+        monkeypatch.setattr(layers[-1], "get_delta_weight", out_of_memory)  # the others are merged by then
+    for _ in range(2):
+        torch.testing.assert_close(HF(lm).rate(prompts, "one"), merged, rtol=0, atol=1e-5)
+    assert not lm.can_merge
+    torch.testing.assert_close(HF(lm).rate(prompts, None), bare, rtol=0, atol=0)
+    assert capfd.readouterr().err.count("memory has no room for merged weights") == 1
+
+
+def test_packed_weights_are_counted_as_what_they_hold(load_tiny: Any) -> None:
+    plain, packed = load_tiny(), load_tiny(quantization="nf4")
+    assert memory.shape_of(packed.causal) == memory.shape_of(plain.causal)
 
 
 @pytest.mark.parametrize(

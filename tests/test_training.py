@@ -20,7 +20,7 @@ from r4r.lm.base import LanguageModel, Lora
 from r4r.lm.engine import HF
 from r4r.lm.loss import Example, response_loss
 from r4r.lm.memory import Shape, shape_of
-from r4r.training import module
+from r4r.training import memory, module, ranks
 from r4r.training.fit import CHECKPOINT, fit
 from r4r.training.memory import tokens_for
 from r4r.training.objectives import sft
@@ -433,6 +433,46 @@ def test_an_adapter_of_a_bf16_model_trains_in_float32(load_tiny: Load, tmp_path:
     assert farthest(whole, adapter(tmp_path / "parts")) < 2e-3  # what rounding of activations to bf16 leaves
 
 
+@pytest.mark.parametrize("precision", [None, "32-true"])
+def test_small_gradients_of_a_float16_model_are_not_lost(
+    load_tiny: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str | None
+) -> None:
+    """The mean over a step of many tokens makes each one's gradient small: here a thousandth of what it is."""
+    monkeypatch.setattr(sft, "response_loss", lambda lm, examples: response_loss(lm, examples) * 1e-3)
+    found: dict[str, list[Tensor]] = {}
+    check = module.ExpertModule.on_before_optimizer_step
+    for dtype in ("float32", "float16"):
+        own = found.setdefault(dtype, [])
+
+        def kept(trained: module.ExpertModule, optimizer: Any, own: list[Tensor] = own) -> None:
+            own.extend(p.grad.clone() for p in trained.master if p.grad is not None)
+            check(trained, optimizer)
+
+        monkeypatch.setattr(module.ExpertModule, "on_before_optimizer_step", kept)
+        facts = train(load_tiny(dtype=dtype), tmp_path / dtype, epochs=1, trainer={"precision": precision})
+        assert facts["steps_left_out"] is None
+    exact, rounded = (torch.cat([g.flatten() for g in found[dtype]]) for dtype in found)
+    assert float((exact - rounded).norm() / exact.norm()) < 0.05
+    assert int(((rounded == 0) & (exact != 0)).sum()) < 0.01 * len(exact)
+
+
+def test_a_step_that_float16_cannot_hold_is_left_out_and_counted(
+    load_tiny: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def at_first_too_large(lm: LanguageModel, examples: list[Example]) -> Tensor:
+        calls.append(1)
+        return response_loss(lm, examples) * (1e9 if len(calls) == 2 else 1)
+
+    monkeypatch.setattr(sft, "response_loss", at_first_too_large)
+    facts = train(load_tiny(dtype="float16"), tmp_path / "once", epochs=3)
+    assert facts["steps_left_out"] == 1
+    monkeypatch.setattr(sft, "response_loss", lambda lm, examples: response_loss(lm, examples) * float("inf"))
+    with pytest.raises(TrainingError, match="not finite"):
+        train(load_tiny(dtype="float16"), tmp_path / "never", epochs=30)
+
+
 # memory
 
 
@@ -459,6 +499,29 @@ def test_passes_are_halved_where_memory_runs_out(
     assert "memory ran out; going on with passes of" in capfd.readouterr().err
     train(load_tiny(), tmp_path / "roomy", epochs=3, batch_size=8, micro_batch_tokens=2048)
     assert farthest(adapter(tmp_path / "roomy"), adapter(tmp_path / "short")) < 1e-5
+
+
+def test_memory_that_runs_out_in_the_optimizer_is_told(
+    load_tiny: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(optimizer: Any, closure: Any) -> Any:
+        closure()  # Lightning's: forward, backward, clipping
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    with pytest.raises(TrainingError, match=r"as the optimizer moved the weights.*trainer\.micro_batch_tokens"):
+        train(load_tiny(), tmp_path)
+
+
+def test_a_training_gives_back_what_it_does_not_use(
+    load_tiny: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each process's GPU: else who writes next, on the same ones, finds no room."""
+    told: list[str] = []
+    monkeypatch.setattr(memory, "release", lambda: told.append("released"))
+    monkeypatch.setattr(ranks, "every", lambda own: told.append("met") or [own])
+    train(load_tiny(), tmp_path)
+    assert told[-2:] == ["released", "met"]
 
 
 def test_an_example_that_does_not_fit_names_what_changes_no_artifact_first(

@@ -24,6 +24,7 @@ from r4r.scale import PAPER, Scale
 
 ARGUMENTS = {"input_ids", "attention_mask", "position_ids", "use_cache"}  # that a decoder must take
 MARGIN = 64  # tokens beyond llm.max_length: an answer that was cut is read once more, with the rating behind it
+BY_COLUMN = {"gpt_neo"}  # kinds whose attention counts columns of the cache, padding among them
 UNREACHED = 0.02  # share of a decoder's weights that may lie outside of its linear layers: routers and the like
 
 
@@ -37,7 +38,16 @@ def check_model(spec: LLMConfig, cache: Path, scale: Scale = PAPER) -> None:
     causal = skeleton(resolve_texts(spec.source, spec.sha256, spec.revision, cache))
     check_readable(causal, spec)
     lora_targets(causal, spec.name)
-    rating_tokens(load_chat(spec, cache), scale=scale)
+    chat = load_chat(spec, cache)
+    rating_tokens(chat, scale=scale)
+    known = causal.get_input_embeddings().num_embeddings
+    unknown = [token for token in (*chat.prompt_ids("x"), *chat.reply_ids("x"), *chat.end_ids) if token >= known]
+    if unknown:
+        names = ", ".join(map(str, chat.tokenizer.convert_ids_to_tokens(sorted(set(unknown)))))
+        raise ModelError(
+            f"{spec.name}: its chat template writes {names}, for which the model has no embedding ({known} of them): "
+            "its tokenizer is another model's, or had tokens added"
+        )
 
 
 def skeleton(folder: Path) -> Any:
@@ -70,17 +80,33 @@ def check_readable(causal: Any, spec: LLMConfig) -> None:
         raise ModelError(f"{spec.name}: r4r cannot use models of the kind '{kind}', whose decoder {what}")
     if not any(isinstance(layer, CacheLayerMixin) for layer in own_cache(causal).layers):
         raise ModelError(f"{spec.name}: r4r cannot use models of the kind '{kind}', which have no attention")
+    if kind in BY_COLUMN:
+        raise ModelError(f"{spec.name}: r4r cannot use models of the kind '{kind}', whose attention counts padding")
     try:
         weight = causal.get_output_embeddings().weight
         with torch.no_grad():
             head(causal, torch.zeros(1, 1, weight.shape[-1], dtype=weight.dtype, device=weight.device))
     except Exception as error:  # each architecture that goes another way fails in its own way
         raise ModelError(f"{spec.name}: r4r cannot take the logits of models of the kind '{kind}'") from error
-    longest = getattr(text_config(causal), "max_position_embeddings", None) or spec.max_length
+    longest = _reads_at_most(text_config(causal)) or spec.max_length
     if spec.max_length > longest:
         raise ModelError(
             f"llm.max_length={spec.max_length}, but {spec.name} reads {longest} tokens at most: lower it to {longest}"
         )
+
+
+def _reads_at_most(config: Any) -> int | None:
+    """Tokens that a model reads alike in whichever batch they come; None: any number.
+
+    Beyond the original length of `longrope` and `dynamic` positions, a text's own depend on the longest of its batch.
+    """
+    positions = getattr(config, "rope_parameters", None) or {}
+    own = {"longrope", "dynamic"} & {positions.get("rope_type")}
+    original = positions.get("original_max_position_embeddings") or getattr(
+        config, "original_max_position_embeddings", None
+    )
+    longest = getattr(config, "max_position_embeddings", None)
+    return (original or longest) if own else longest
 
 
 def text_config(causal: Any) -> Any:

@@ -21,6 +21,7 @@ from r4r.lm.chat import Chat, end_ids
 from r4r.lm.device import keep_freed_memory, pick_device, pick_dtype
 from r4r.lm.dropout import QuickDropout
 from r4r.lm.fetch import identity, readable_as_usual, resolve
+from r4r.lm.memory import ADVICE, is_out_of_memory, release
 from r4r.progress import say
 
 
@@ -65,6 +66,7 @@ class LanguageModel:
         self.peft: Any = None
         self._loaded: dict[str, str] = {}
         self._merged: str | None = None
+        self._merges = True  # until memory has no room for it
         self._weights: list[tuple[Any, Tensor]] = []  # the base model's own, while an adapter is merged
 
     @classmethod
@@ -103,13 +105,19 @@ class LanguageModel:
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
             causal: Any = AutoModelForCausalLM.from_pretrained(folder, **options)
+            causal = causal if spec.quantization == "nf4" else causal.to(device)
         except (OSError, ValueError, ImportError) as error:
             told = str(error).strip().splitlines()[0]
             raise ModelError(f"{spec.source} is not a loadable language model: {told}") from error
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise ModelError(
+                f"memory does not suffice to load {spec.name} on {device.type}: free some of it, set "
+                "llm.quantization=nf4, or take a smaller model"
+            ) from error
         if spec.quantization == "nf4":
             keep_differentiable(causal)
-        else:
-            causal = causal.to(device)
         if spec.gradient_checkpointing:  # in training alone: layers in eval mode keep nothing to begin with
             causal.gradient_checkpointing_enable({"use_reentrant": False})
         return cls(causal, tokenizer, spec)
@@ -138,7 +146,7 @@ class LanguageModel:
     def can_merge(self) -> bool:
         """Whether an adapter may be added to the weights: where these would round it, only if that is asked for."""
         wanted = self.dtype == torch.float32 if self.spec.merge_adapters is None else self.spec.merge_adapters
-        return wanted and self.spec.quantization == "none"
+        return wanted and self._merges and self.spec.quantization == "none"
 
     def hidden(self, **inputs: Any) -> Any:
         """The decoder's output (hidden states, cache), without logits."""
@@ -223,7 +231,9 @@ class LanguageModel:
                 self.peft = PeftModel.from_pretrained(self.causal, folder, adapter_name=name, **options)
             else:
                 self.peft.load_adapter(folder, adapter_name=name, **options)
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise ModelError(f"memory does not suffice to load the adapter {folder}. {ADVICE}.") from error
             raise ModelError(f"{folder} holds no adapter that fits {self.spec.name}: {error}") from error
         self._loaded[name] = str(folder)
 
@@ -252,7 +262,7 @@ class LanguageModel:
             if name is not None:
                 self._activate(name)
             if wanted is not None:
-                self._merge(wanted)
+                self._merge_if_it_fits(wanted)
         if name is None and self.peft is not None:
             with self.peft.disable_adapter():
                 yield
@@ -270,6 +280,19 @@ class LanguageModel:
                 self.peft.add_adapter(name, config, autocast_adapter_dtype=False)
         except ValueError as error:
             raise ModelError(f"cannot put a LoRA adapter on {self.spec.name}: {error}") from error
+
+    def _merge_if_it_fits(self, name: str) -> None:
+        """Merge an adapter; where memory has no room for a copy of the weights, leave adapters apart from then on."""
+        try:
+            self._merge(name)
+            return
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        self._unmerge()
+        release()
+        self._merges = False
+        say("  memory has no room for merged weights: adapters stay apart, as by llm.merge_adapters=false")
 
     def _merge(self, name: str) -> None:
         for layer in self.causal.modules():

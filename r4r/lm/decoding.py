@@ -5,7 +5,8 @@ be, the step is recorded once as a CUDA graph and replayed for each token: over 
 says how much is filled.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -50,7 +51,8 @@ def steps(lm: LanguageModel, cache: Cache, most: int) -> Steps:
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
-            first = (str(error).strip().splitlines() or ["no detail"])[0]
+            cause = error.__context__ or error  # what the step asked for, and not what became of the recording
+            first = (str(cause).strip().splitlines() or ["no detail"])[0]
             say(
                 f"  a step of {lm.spec.name} cannot be recorded ({first}): written without, as by llm.cuda_graphs=false"
             )
@@ -164,18 +166,34 @@ def record(compute: Callable[[], Tensor]) -> Replay:
     Returns:
         What launches it again, on the same tensors, and gives the one that holds the result.
     """
-    beside = torch.cuda.Stream()
-    beside.wait_stream(torch.cuda.current_stream())
+    before, beside = torch.cuda.current_stream(), torch.cuda.Stream()
+    beside.wait_stream(before)
     with torch.cuda.stream(beside):  # what kernels choose and allocate at first is no part of the recording
-        for _ in range(2):
+        compute()
+        with _waiting_refused():
             compute()
-    torch.cuda.current_stream().wait_stream(beside)
+    before.wait_stream(beside)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = compute()
+    try:
+        with torch.cuda.graph(graph):
+            result = compute()
+    finally:
+        torch.cuda.set_stream(before)  # where a recording fails, PyTorch leaves its own stream in place
 
     def replay() -> Tensor:
         graph.replay()
         return result
 
     return replay
+
+
+@contextmanager
+def _waiting_refused() -> Iterator[None]:
+    """Refuse a step that waits for the GPU before it is recorded: a recording that breaks off may leave PyTorch's
+    allocator and its random numbers as in a recording, and what comes later fails."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)

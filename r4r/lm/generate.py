@@ -39,6 +39,7 @@ def generate(
     hidden, cache = extend(lm, cache, ids, mask)
     logits = lm.logits(hidden[:, -1])
     decoding = steps(lm, cache, max_new_tokens - 1)
+    del cache  # the steps have their own copy where they are recorded
     for step in range(max_new_tokens):
         tokens = logits.argmax(dim=-1) if chances is None else _sample(logits / temperature, chances[rows, step])
         for place, token in enumerate(tokens.tolist()):

@@ -92,14 +92,16 @@ def shape_of(causal: Any) -> Shape:
     """The sizes of a model, also of one without weights (`r4r.lm.architecture.skeleton`)."""
     config = text_config(causal)
     decoder = causal.get_decoder()
-    linear = sum(module.weight.numel() for module in decoder.modules() if isinstance(module, nn.Linear | Conv1D))
+    layers = [module for module in decoder.modules() if isinstance(module, nn.Linear | Conv1D)]
+    held_as = sum(module.weight.numel() for module in layers)  # two weights in one number where NF4 packs them
+    linear = sum(m.in_features * m.out_features if isinstance(m, nn.Linear) else m.weight.numel() for m in layers)
     heads = config.num_attention_heads
     head = getattr(config, "head_dim", None) or config.hidden_size // heads
     held = getattr(config, "num_key_value_heads", None) or heads
     attending = sum(hasattr(layer, "get_seq_length") for layer in own_cache(causal).layers)
     return Shape(
         linear=linear,
-        rest=sum(p.numel() for p in causal.parameters()) - linear,
+        rest=sum(p.numel() for p in causal.parameters()) - held_as,
         cached=2 * attending * held * head,
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,

@@ -101,6 +101,9 @@ def fit(
             measures.draw(folder / "steps.png", adapter)
         (folder / CHECKPOINT).unlink(missing_ok=True)
     seconds = time.monotonic() - began
+    memory.release()  # on the GPU of each process, before the first one gives it to who writes next
+    with ranks.telling_of_others():
+        ranks.every(None)
     return {
         "examples": len(examples),
         "steps": steps,
@@ -108,6 +111,7 @@ def fit(
         "resumed_at_step": resumed_at or None,
         "processes": here.size,
         "passes_a_step": module.passes,
+        "steps_left_out": module.all_left_out or None,
         "train_tokens": round(module.tokens),
         "padding": round(1 - module.real / module.padded, 3) if module.padded else None,
         "train_seconds": round(seconds, 1),
@@ -186,8 +190,11 @@ def _run(
             warnings.simplefilter("ignore")  # Lightning's advice on workers and the like does not fit here
             trainer.fit(module, ckpt_path=path if path.exists() else None, weights_only=True)
     except Exception as error:
-        if not memory.is_out_of_memory(error) or here.size > 1 or checkpoints.in_step:
+        if not memory.is_out_of_memory(error):
             raise
+        if here.size > 1 or checkpoints.in_step:
+            raise TrainingError(memory.broken_off(module.adapter, checkpoints.in_step)) from error
+        module.objective.meter.take()  # of the step that is begun anew
         return False
     finally:
         module.lm.causal.eval()

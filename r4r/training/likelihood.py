@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from r4r.lm.base import LanguageModel
 from r4r.lm.batches import plan_batches
 from r4r.lm.loss import Example
+from r4r.lm.memory import in_halves
 from r4r.training.packing import answer_states
 
 CHUNK = 256  # tokens whose entropies are computed at once: each has a row as wide as the vocabulary
@@ -60,15 +61,19 @@ def entropy_of(logits: Tensor) -> float:
 def frozen_logps(
     lm: LanguageModel, examples: Sequence[Example], budget: int, temperature: float = 1.0
 ) -> list[tuple[float, ...]]:
-    """The same with the adapter that is active, as numbers, in batches of so many padded tokens.
+    """The same with the adapter that is active, as numbers, in batches of so many padded tokens, or in parts of them
+    where memory runs out.
 
     Returns:
         The log-probabilities of each example's response tokens.
     """
-    found: dict[int, tuple[float, ...]] = {}
-    for places in plan_batches([len(e) for e in examples], budget):
+
+    def some(places: Sequence[int]) -> list[tuple[float, ...]]:
         own = [examples[place] for place in places]
         logps = likelihood(lm, own, temperature).logps.tolist()
-        for place, example, row in zip(places, own, logps, strict=True):
-            found[place] = tuple(row[: len(example.response)])
+        return [tuple(row[: len(example.response)]) for example, row in zip(own, logps, strict=True)]
+
+    found: dict[int, tuple[float, ...]] = {}
+    for places in plan_batches([len(e) for e in examples], budget):
+        found.update(zip(places, in_halves(some, places, "weigh"), strict=True))
     return [found[place] for place in range(len(examples))]

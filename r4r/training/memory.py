@@ -35,6 +35,20 @@ def peak_gib(device: torch.device) -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
 
 
+def broken_off(adapter: str, in_step: bool) -> str:
+    """What to change where memory ran out and the training cannot go on in smaller passes by itself.
+
+    Args:
+        in_step: whether the optimizer was moving the weights; else one of several processes was in a pass.
+    """
+    what = "as the optimizer moved the weights" if in_step else "in one of several processes"
+    return (
+        f"{adapter}: memory ran out {what}. Started again, the job goes on from the last checkpoint; without any "
+        "change of the result, lower trainer.micro_batch_tokens or set llm.gradient_checkpointing=true. Else "
+        "experts.<name>.optimizer=paged_adamw_8bit or llm.quantization=nf4"
+    )
+
+
 def sentence(adapter: str, tokens: int) -> str:
     """What to change where a single example does not fit: first what changes no artifact."""
     return (

@@ -18,6 +18,8 @@ from r4r.training.ranks import every
 from r4r.training.switching import without_dropout
 from r4r.training.weights import Masters, begin_with
 
+LEFT_OUT = 20  # steps in a row without a finite gradient at which no scale would help any more
+
 
 class ExpertModule(pl.LightningModule):
     """One training of one expert.
@@ -83,6 +85,7 @@ class ExpertModule(pl.LightningModule):
         self.tokens = self.resumed_tokens = 0.0  # learnt in all, and by earlier calls
         self.learnt = False
         self.trained_steps = 0
+        self.left_out = self.all_left_out = 0  # steps whose gradients float16 could not hold, one after another and all
         self.stopped = ""
         self.first_loss: float | None = None
         self.last_loss: float | None = None
@@ -198,11 +201,14 @@ class ExpertModule(pl.LightningModule):
                     "base model's kernels do not pass gradients here. Try llm.quantization=none or another "
                     "bitsandbytes version."
                 )
-        if self.trainer.scaler is not None:  # 16-mixed skips a step whose gradients are not finite, and scales anew
-            return
         norm = nn.utils.get_total_norm([g for g in gradients if g is not None])
-        if not bool(torch.isfinite(norm)):
+        if bool(torch.isfinite(norm)):
+            self.left_out = 0
+        elif self.trainer.scaler is None or self.left_out == LEFT_OUT:
             raise TrainingError(f"step {step + 1}: the gradient is not finite; lower lr (now {self.lr:g})")
+        else:  # a scaler leaves this step out, and makes the next one's scale half as large
+            self.left_out += 1
+            self.all_left_out += 1
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         return batch  # token ids, padded and moved by the loss

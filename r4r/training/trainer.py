@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from hydra.utils import get_class
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -15,6 +16,9 @@ from r4r.ranks import Rank
 from r4r.training.callbacks import Bar
 from r4r.training.module import ExpertModule
 from r4r.training.ranks import environment
+from r4r.training.scaling import Scaled
+
+FULL = ("32-true", "32")
 
 
 def make_trainer(
@@ -49,6 +53,8 @@ def make_trainer(
         given["profiler"] = build("profiler", given["profiler"])
     several, device = here.size > 1, module.lm.device
     strategy = build("strategy", settings.strategy) if isinstance(settings.strategy, dict) else settings.strategy
+    # float32 passes over a float16 model are float16's: the model computes in its own type
+    scaled = device.type if module.lm.dtype is torch.float16 and settings.precision in (None, *FULL) else None
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     try:
         return pl.Trainer(
@@ -57,9 +63,9 @@ def make_trainer(
             devices=here.local_size if several else [device.index or 0] if device.type == "cuda" else 1,
             num_nodes=here.machines,
             strategy=("ddp" if strategy == "auto" else strategy) if several else "auto",
-            precision=settings.precision,  # type: ignore[arg-type]  # Lightning says which it knows
+            precision=None if scaled else settings.precision,  # type: ignore[arg-type]  # Lightning says which it knows
             callbacks=[*callbacks, *own],
-            plugins=[environment(here), *plugins],
+            plugins=[environment(here), *([Scaled(scaled)] if scaled else []), *plugins],
             logger=logger or False,
             max_epochs=module.epochs,
             accumulate_grad_batches=passes,

@@ -54,7 +54,7 @@ class Masters:
     def settle(self) -> None:
         """Leave the weights where they were, in the type that they had; Lightning has moved them to the CPU."""
         for weight, (owner, name), dtype in zip(self.weights, self._owners, self.dtypes, strict=True):
-            weight.data = weight.data.to(self.device)
+            weight.data, weight.grad = weight.data.to(self.device), None
             if dtype != torch.float32:
                 parametrize.remove_parametrizations(owner, name, leave_parametrized=False)
                 setattr(owner, name, nn.Parameter(weight.to(dtype)))

@@ -79,7 +79,7 @@ class Objective:
         raise NotImplementedError
 
     def begin(self, around: Around) -> None:
-        """Called before the first step, and again where memory ran out."""
+        """Called before the first step."""
         self.around, self.meter = around, Meter()
 
     def sizes(self, example: Any) -> list[int]:
