@@ -521,6 +521,14 @@ def test_a_strategy_in_the_place_of_the_methods_own_is_refused(chosen: list[str]
     assert validate(composed("method=without_reason", "strategy=without_step2"), classes=False)
 
 
+@pytest.mark.parametrize("method", ["dpo", "best_of_n"])
+def test_an_objective_in_the_place_of_the_strategys_own_is_refused(method: str) -> None:
+    with pytest.raises(ConfigError, match=rf"reasoner\.objective=grpo: strategy={method} learns by {method}"):
+        validate(composed(f"method={method}", "recipe=paper_grpo"), classes=False)
+    config = validate(composed("method=grpo", "recipe=paper_grpo"), classes=False)
+    assert (config.strategy.label, config.experts["reasoner"]["objective"]["kl"]) == ("Reason4Rec, GRPO", 0.01)
+
+
 def test_an_expert_that_the_method_does_not_train_is_refused() -> None:
     assert "train no reasoner" in refused("method=rec_saver", "experts.reasoner.lr=1e-3")[0]
     assert preflight(["method=rec_saver", "experts.rec_saver.lr=1e-3"])

@@ -190,6 +190,16 @@ def test_the_weight_of_the_soft_label_is_in_the_students_key_alone() -> None:
     assert {name for name in after if after[name] != before[name]} == {"train/predictor", "predict/test"}
 
 
+@pytest.mark.parametrize("loss_on", ["response", "digit"])
+def test_the_labels_are_those_of_the_plain_jobs_predictor(loss_on: str) -> None:
+    """By whichever part of the answer it learns."""
+    student = changed("experts.predictor.objective.loss_on", loss_on)
+    plain = changed("experts.predictor.objective.loss_on", loss_on, "multistep")
+    (labels,) = [stage for stage in predictions_stage(student).upstream() if stage.name == "train/predictor.labels"]
+    (taught,) = [stage.key for stage in labels.upstream() if stage.name == "train/predictor"]
+    assert taught == keys(plain)["train/predictor"]
+
+
 @pytest.mark.parametrize(
     ("key", "value", "options", "told"),
     [

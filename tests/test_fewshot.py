@@ -25,14 +25,17 @@ from r4r.teacher.simulator import SimulatedTeacher
     ("answer", "rating"),
     [
         *(("4", 4), ("4.5", 4.5), ("4 stars", 4), ("Rating: 3", 3), ("Predicted Rating: 2.0", 2), ("4/5", 4)),
-        *((" **5** ", 5), ("(1 star)", 1), ("3 out of 5.", 3)),
+        *((" **5** ", 5), ("(1 star)", 1), ("3 out of 5.", 3), ("- 4", 4), ("- Rating: 4", 4), ("Rating - 4", 4)),
+        ("rating-4", 4),
     ],
 )
 def test_a_bare_rating_is_read(answer: str, rating: float) -> None:
     assert parse_rating(answer) == rating
 
 
-@pytest.mark.parametrize("answer", ["", "0", "6", "10", "4 or 5", "I'd say 4", "5.5", "four", "45", "4.5.1", "-"])
+@pytest.mark.parametrize(
+    "answer", ["", "0", "6", "10", "4 or 5", "I'd say 4", "5.5", "four", "45", "4.5.1", "-", ".5", "-4", ": -4"]
+)
 def test_anything_else_is_no_rating(answer: str) -> None:
     assert parse_rating(answer) is None
 
@@ -45,10 +48,15 @@ def test_what_is_read_lies_between_1_and_5(answer: str) -> None:
 
 @pytest.mark.parametrize(
     ("answer", "rating"),
-    [("87", 87), ("Rating: 0", 0), ("101", None)],
+    [("87", 87), ("Rating: 0", 0), ("101", None), ("-7", None)],
 )
 def test_a_rating_is_read_on_its_own_scale(answer: str, rating: float | None) -> None:
     assert parse_rating(answer, Scale(lowest=0, highest=100)) == rating
+
+
+def test_a_point_and_a_minus_sign_are_part_of_a_rating() -> None:
+    assert parse_rating(".5", Scale(lowest=0.5, highest=5, step=0.5)) == 0.5
+    assert [parse_rating(said, Scale(lowest=-2, highest=2)) for said in ("-1", "Rating: -2", "Rating-2")] == [-1, -2, 2]
 
 
 def test_a_scale_of_ones_own_is_asked_for_and_predicted_on(

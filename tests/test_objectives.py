@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_ddp import in_processes
 from test_training import Killed, adapter, farthest
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from r4r.experts.reasoner import Reasoner
 from r4r.lm.base import LanguageModel, Lora
 from r4r.lm.loss import Example, response_loss
 from r4r.lm.memory import Shape
+from r4r.rewards.format import Format
 from r4r.training.fit import fit
 from r4r.training.likelihood import frozen_logps, likelihood
 from r4r.training.objectives.base import Objective, encode
@@ -61,6 +63,19 @@ def vowels(answers: Sequence[Answer]) -> dict[str, list[float]]:
     """A toy reward: the share of an answer's characters that are vowels."""
     found = [sum(map(answer.text.count, "aeiou")) / max(1, len(answer.text)) for answer in answers]
     return {"": found, "vowels": found}
+
+
+def test_two_processes_learn_from_answers_as_one_does(load_tiny: Load, tmp_path: Path) -> None:
+    """The last step is of one prompt, which leaves the second process without any."""
+
+    def learn(name: str, **trainer: Any) -> None:
+        own = {"reward": vowels, "batch_size": 2, "epochs": 1, "trainer": trainer}
+        train(load_tiny(), tmp_path / name, GRPO(rewards={}, group=3, start="none"), PROMPTS[:3], **own)
+
+    learn("one")
+    (tmp_path / "two").mkdir()
+    assert in_processes(2, lambda: learn("two", strategy="ddp", devices="auto")) == [0, 0]
+    assert farthest(adapter(tmp_path / "one"), adapter(tmp_path / "two")) < 1e-5
 
 
 # losses
@@ -229,6 +244,19 @@ def test_a_preference_for_what_is_the_same_is_refused(tiny: LanguageModel) -> No
 
 
 # answers of its own
+
+
+def test_a_reward_that_tells_no_answers_apart_is_said(
+    load_tiny: Load, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def half(answers: Sequence[Answer]) -> dict[str, list[float]]:
+        return vowels(answers) | {"form": [-0.5] * len(answers)}
+
+    objective = GRPO(rewards={"form": Format(), "vowels": Format()}, group=3, start="none")
+    train(load_tiny(), tmp_path, objective, PROMPTS, reward=half)
+    said = [line for line in capfd.readouterr().err.splitlines() if "for every answer of all" in line]
+    assert len(said) == 1
+    assert "reward form was -0.5 for every answer of all 4 steps" in said[0]
 
 
 @pytest.mark.usefixtures("pictures")

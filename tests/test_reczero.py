@@ -9,6 +9,8 @@ import pytest
 from canary_world import assert_no_leak, listen, split, start
 from own_answers import CUT, says
 
+from r4r.configuration.preflight import preflight
+from r4r.errors import ConfigError
 from r4r.lm.base import Lora
 from r4r.methods.recone.traces import fault, rewritten
 from r4r.methods.reczero.expert import FourSteps, written
@@ -82,6 +84,30 @@ def test_an_answer_that_cannot_be_parsed_counts_as_the_largest_error(done: tuple
 def test_no_prompt_holds_its_targets_review_or_one_of_its_time(done: tuple[Path, Any, Any]) -> None:
     folder, _, heard = done
     assert_no_leak(split(folder), heard)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("dataset.history.prompt=5", "reczero reads method.history in its place"),
+        ("experts.reczero.epochs=4", r"experts\.reczero\.objective\.epochs stands in its place"),
+        ("experts.reczero.lr=1e-3", r"experts\.reczero\.objective\.lr stands in its place"),
+    ],
+)
+def test_what_its_training_does_not_read_is_refused(override: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        preflight(["method=reczero", "recipe=small", override])
+    if "experts" in override:  # RecOne's are those of its cold start
+        assert preflight(["method=recone", "recipe=small", override.replace("reczero", "recone")])
+
+
+def test_it_has_no_reward_model(tmp_path: Path, model_cache: Path) -> None:
+    with pytest.raises(ConfigError, match="this method trains no reward model"):
+        start(
+            tmp_path,
+            model_cache,
+            *("method=reczero", *SIZES, *JOB, "+reward@experts.reczero.objective.rewards.r=review_reference"),
+        )
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from own_answers import CUT, says
 from r4r.configuration.checks import validate
 from r4r.configuration.composing import compose, make_loader
 from r4r.errors import ConfigError
+from r4r.experts.onestep import OneStep
 from r4r.experts.predictor import Predictor
 from r4r.experts.reasoner import Reasoner
 from r4r.lm.base import Lora
@@ -34,6 +35,7 @@ from r4r.training.objectives.rollouts import Answer
 LOADER = make_loader()
 SETTINGS: dict[str, Any] = {"lr": 1e-3, "epochs": 1, "batch_size": 1, "warmup": 0, "max_new_tokens": 20}
 REASONER, ZERO = Reasoner(Lora(), **SETTINGS), FourSteps(Lora(), **SETTINGS)
+ONESTEP = OneStep(Lora(), **SETTINGS)
 STEPS = "<analyze user>a</analyze user>\n<analyze item>b</analyze item>\n<match>c</match>\n<rate>{}</rate>"
 
 
@@ -109,6 +111,25 @@ def test_the_form_is_that_which_was_asked_for() -> None:
     texts = [STEPS.format(4), "Well: " + STEPS.format(4), shuffled, empty, STEPS.format(4).replace("</rate>", "")]
     assert rewarded(Format(), [answer(text) for text in texts], ZERO) == [0.5, -0.5, -0.5, -0.5, -0.5]
     assert rewarded(Format(), [answer("They would give it 4 stars.")]) == [-0.5]  # a reason that is a rating
+
+
+def test_an_answer_that_reasons_and_rates_comes_to_its_rating() -> None:
+    said = [
+        "Analysis: They like it.\nPredicted Rating: 4.0",
+        "Analysis: They like it.",
+        "Predicted Rating: 4.0",
+        "junk",
+    ]
+    assert rewarded(Format(), [answer(text) for text in said], ONESTEP) == [0.5, -0.5, -0.5, -0.5]
+
+
+@pytest.mark.parametrize("bad", ["good", [1.0], object()])
+def test_a_reward_that_is_no_number_is_the_worst(bad: Any) -> None:
+    class Odd(Format):
+        def rewards(self, answers: Sequence[Answer], known: Sequence[Known], bench: Bench) -> list[Any]:
+            return [bad if each.text == "odd" else 0.5 for each in answers]
+
+    assert rewarded(Odd(), [answer("odd"), answer("plain")]) == [-0.5, 0.5]
 
 
 def test_lengths_are_free_up_to_the_buffer() -> None:
@@ -192,6 +213,24 @@ def test_the_histories_of_reward_prompts_end_before_the_target(done: tuple[Path,
     assert_no_leak(split(folder), heard)
 
 
+def test_reward_prompts_are_as_long_as_the_predictors_own(
+    tmp_path: Path, model_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Histories that the Predictor reads shortened, it rates answers by shortened."""
+    says(monkeypatch, lambda seed, prompt: WORDS[seed % len(WORDS)])
+    lengths: list[int] = []
+    rate = RewardScorer.__call__
+
+    def counted(self: RewardScorer, pairs: Sequence[int], texts: Sequence[str | None]) -> list[float]:
+        lengths.extend(len(self._ids(self.cases[pair], text)) for pair, text in zip(pairs, texts, strict=True))
+        return rate(self, pairs, texts)
+
+    monkeypatch.setattr(RewardScorer, "__call__", counted)
+    long = ("dataset.history.prompt=8", "dataset.history.raw_tokens=40", "dataset.history.overflow=drop_oldest")
+    start(tmp_path, model_cache, *JOB[:-1], *long, "llm.max_length=620", "target=reasoner")
+    assert 500 < max(lengths) <= 620
+
+
 def test_what_rewards_do_to_the_truth_is_watched_at_each_step(
     r4r: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,11 +271,34 @@ def composed(*overrides: str) -> Any:
             "preferences are learnt from the filter's candidates",
         ),
         (
+            ("objective@experts.reasoner.objective=dpo", "reason_source.max_hinted=0"),
+            "preferences need several candidates a pair",
+        ),
+        (("strategy=grpo", "reason_source=none"), "with reason_source=none no reasoner is trained"),
+        (
+            (
+                "strategy=onestep",
+                "objective@experts.onestep.objective=grpo",
+                "~experts.onestep.objective.rewards.rating_error",
+                "+reward@experts.onestep.objective.rewards.stated_error=stated_error",
+            ),
+            "rewards.stated_error: does not fit onestep: its ratings are read off the logits",
+        ),
+        (
+            (
+                "objective@experts.reasoner.objective=grpo",
+                "~experts.reasoner.objective.rewards.format",
+                "~experts.reasoner.objective.rewards.rating_error",
+                "+reward@experts.reasoner.objective.rewards.truth=planted",
+            ),
+            "none of truth counts, as all weights are 0",
+        ),
+        (
             (
                 "objective@experts.reasoner.objective=grpo",
                 "+reward@experts.reasoner.objective.rewards.stated_error=stated_error",
             ),
-            "rewards.stated_error: does not fit reasoner: its answers state no rating",
+            "rewards.stated_error: does not fit reasoner: it states no rating",
         ),
         (
             (

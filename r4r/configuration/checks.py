@@ -20,7 +20,9 @@ from r4r.errors import ConfigError
 from r4r.files import conf_dir
 
 OBJECTIVE = "/objective@objective"  # in an expert's defaults
-STRATEGY = "override /strategy@_global_.strategy"  # in those of a method that is a strategy by another name
+OVERRIDE = "override /"  # in those of an option that changes another group's
+STRATEGY = "strategy@_global_.strategy"  # which a method changes that is a strategy by another name
+OBJECTIVES = "objective@_global_."  # which a strategy changes that is named after one
 Further = Callable[[Config], list[str]]
 LARGEST = 2**32 - 1  # of any whole number; what libraries take as a seed
 
@@ -133,17 +135,30 @@ def _unmounted(values: Mapping[Any, Any]) -> dict[str, dict[Any, Any]]:
 
 
 def _outvoted(choices: Mapping[Any, Any]) -> list[str]:
-    """A sentence where the method is one strategy's other name, and a command line or preset chose another strategy,
-    which would run in its place."""
-    file = conf_dir() / "method" / f"{choices.get('method')}.yaml"
-    entries = _read(file).get("defaults", ()) if file.exists() else ()
-    wanted = [entry[STRATEGY] for entry in entries if isinstance(entry, dict) and STRATEGY in entry]
-    return [
-        f"strategy={choices.get('strategy')}: method={choices.get('method')} is Reason4Rec with strategy={own}, and "
-        f"the command line or a preset chose another; set strategy={own}, or method=reason4rec"
-        for own in wanted
-        if own != choices.get("strategy")
+    """A sentence where the method is one strategy's other name, or the strategy is named after an objective, and a
+    command line, preset or recipe chose another, which would run in its place under that name."""
+    method, strategy = choices.get("method"), choices.get("strategy")
+    own = dict(_overridden("method", method)).get(STRATEGY, strategy)
+    found = [
+        f"strategy={strategy}: method={method} is Reason4Rec with strategy={own}, and the command line or a preset "
+        f"chose another; set strategy={own}, or method=reason4rec"
     ]
+    found = found if own != strategy else []
+    for group, objective in _overridden("strategy", strategy):
+        if group.startswith(OBJECTIVES) and (other := choices.get(group.replace("_global_.", ""))) != objective:
+            found.append(
+                f"{group.replace('_global_.', '')}={other}: strategy={strategy} learns by {objective}, and the command "
+                "line, a preset or a recipe chose another; take strategy=multistep, or leave the objective to it"
+            )
+    return found
+
+
+def _overridden(group: str, option: object) -> list[tuple[str, str]]:
+    """(group, option) of the choices that a group's option changes."""
+    file = conf_dir() / group / f"{option}.yaml"
+    entries = _read(file).get("defaults", ()) if file.exists() else ()
+    pairs = [pair for entry in entries if isinstance(entry, dict) for pair in entry.items()]
+    return [(key.removeprefix(OVERRIDE), chosen) for key, chosen in pairs if key.startswith(OVERRIDE)]
 
 
 def _read(file: Path) -> dict[Any, Any]:

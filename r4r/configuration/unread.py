@@ -1,7 +1,8 @@
 """Overrides on the command line that nothing in the job would read: refused, since they would change nothing."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -42,6 +43,7 @@ def ignored(cfg: DictConfig, overrides: Iterable[str]) -> list[str]:
     nodes = list(named.values())
     used: set[str] = set()
     trained: set[str] = set()
+    instead: dict[str, str] = {}
     idle = unread_settings(cfg)
     for where, node in named.items():
         try:
@@ -52,6 +54,7 @@ def ignored(cfg: DictConfig, overrides: Iterable[str]) -> list[str]:
         if uses is None:
             return []
         used |= set(uses)
+        instead |= getattr(target, "instead", {}) if where == "method" else {}
         if "experts" in uses:
             trained |= set(getattr(target, "experts", cfg.get("experts") or ()))
     names = ", ".join(dict.fromkeys(str(node.get("name")) for node in nodes))
@@ -72,11 +75,27 @@ def ignored(cfg: DictConfig, overrides: Iterable[str]) -> list[str]:
             found.append(f"{override}: is not read by {owner}; drop the override")
         elif "experts" not in used and _trains(key, inner):
             found.append(f"{override}: this job's methods ({names}) train no expert; drop the override")
+        elif own := instead.get(key):
+            found.append(f"{override}: {cfg.method.get('name')} reads {own} in its place; set that")
+        elif root == "experts" and (own := _taken(key, experts)):
+            found.append(f"{override}: {own} stands in its place; set that, or null")
         elif fault := _unread(inner, override, cfg) if root == "llm" else _strange(key, cfg):
             found.append(f"{override}: {fault}")
         elif root == "reason_source" and chosen.get("reasons") is False:
             found.append(f"{override}: this strategy predicts without reasons; drop the override")
     return found
+
+
+def _taken(key: str, experts: Mapping[Any, Any] | DictConfig) -> str:
+    """The setting of an expert's objective that is read in the place of the expert's own; empty where this one is.
+
+    An objective that goes on from SFT leaves the expert's own to that.
+    """
+    _, place, *setting = key.split(".")
+    objective = (experts.get(place) or {}).get("objective") or {}
+    if len(setting) == 1 and objective.get("start") == "none" and objective.get(setting[0]) is not None:
+        return f"experts.{place}.objective.{setting[0]}"
+    return ""
 
 
 def _strange(key: str, cfg: DictConfig) -> str:

@@ -19,6 +19,7 @@ class Thinker(Writer):
     needs_reason: ClassVar[bool] = True  # learns from training reasons: where the job has none, the step is left out
     needs_review: ClassVar[bool] = False  # learns from the targets' own reviews: its lessons have them as their reasons
     needs_summaries: ClassVar[bool] = False  # learns to write the histories' summaries too
+    rates: ClassVar[bool] = False  # its answers hold the rating as well
 
     def prompt(self, case: Case) -> str:
         """The question about one target."""
@@ -53,6 +54,12 @@ class Rater(Expert):
 
 class ThinkingRater(Thinker):
     """A last step that writes its reasoning and the rating in one answer."""
+
+    rates: ClassVar[bool] = True
+
+    def formed(self, answer: str) -> bool:
+        """Whether an answer reasons, and comes to its rating."""
+        return self.head(answer)[1] and bool(self.read(answer))
 
     def head(self, answer: str) -> tuple[str, bool]:
         """An answer up to its rating, which is decoded from the logits, and whether the answer had come to it."""

@@ -113,7 +113,8 @@ class WeightedSum:
         if not answers:
             return []
         try:
-            worth = list(part.rewards(answers, known, self.bench))
+            found = part.rewards(answers, known, self.bench)
+            worth = [None if value is None else float(value) for value in found]
             if len(worth) != len(answers):
                 raise ValueError(f"gave {len(worth)} rewards for {len(answers)} answers")
         except Exception as error:

@@ -18,7 +18,7 @@ class Format(Reward):
         return -0.5
 
     def rewards(self, answers: Sequence[Answer], known: Sequence[Known], bench: Bench) -> Sequence[float | None]:
-        rates = hasattr(bench.expert, "stated")
+        rates = bench.expert.rates
         return [
             0.5
             if bench.expert.formed(answer.text)

@@ -13,7 +13,9 @@ class StatedError(Reward):
     """1 - |error| / largest error. An answer that states no rating on the scale counts as the largest error."""
 
     def misfit(self, expert: Any) -> str:
-        return "" if hasattr(expert, "stated") else "its answers state no rating"
+        if hasattr(expert, "stated"):
+            return ""
+        return "its ratings are read off the logits, and not off its answers" if expert.rates else "it states no rating"
 
     def worst(self, scale: Scale) -> float:
         return 0.0

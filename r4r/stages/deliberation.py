@@ -62,6 +62,14 @@ def predictions_stage(config: Config, options: Options = Options()) -> Ratings |
     strategy, shown, llm = config.strategy, histories(config, config.strategy.histories), llm_identity(config)
     taught = [place for place in strategy.steps if asked(config, place).expert.needs_reason]
     reasons = reasons_stage(config) if taught else None
+    idle = [p for p in taught if reasons is None and asked(config, p).expert.objective.starts_from is not None]
+    if idle:
+        raise ConfigError(
+            [
+                f"experts.{idle[0]}.objective: goes on from the SFT on reasons, and with reason_source="
+                f"{config.reason_source['name']} no {idle[0]} is trained; take another source, or objective=sft"
+            ]
+        )
     label = strategy.label
     if taught and reasons is None:
         label = strategy.label_without_reason or label

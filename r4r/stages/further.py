@@ -23,7 +23,7 @@ from r4r.stages.lessons import Pairs, StepLessons, Thought, with_thoughts
 from r4r.stages.mounted import Asked, mounted
 from r4r.stages.planted import PlantedWorld, planted_world
 from r4r.stages.planted_reasons import claims_share, right_verdict
-from r4r.stages.reward import RewardScorer, TargetReviews, reward_model_stage, target_reviews
+from r4r.stages.reward import RATING_TOKENS, RewardScorer, TargetReviews, reward_model_stage, target_reviews
 from r4r.stages.stage import Work
 from r4r.stages.train import Training, training
 from r4r.store.artifact import write_table
@@ -143,7 +143,7 @@ class Furthered(Training):
         reviews: the targets' own reviews, where a reward compares with them.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     start: Training | None
     raters: Mapping[str, Frozen | PlantedWorld]
@@ -186,19 +186,27 @@ class Furthered(Training):
         pairs = {case.row_id: Known(case, rating, review) for case, rating, review in known}
         raters: dict[str, Rate] = {}
         for name, asked in self.raters.items():
-            raters |= {name: self._rater(work, asked)} if isinstance(asked, Frozen) else _truth(asked, rows)
+            raters |= {name: self._rater(work, asked, pairs)} if isinstance(asked, Frozen) else _truth(asked, rows)
         own = self.expert.expert
         return WeightedSum(own.objective.rewards, pairs, Bench(own, raters))
 
-    def _rater(self, work: Work, frozen: Frozen) -> Rate:
-        """The frozen expert's ratings, by the base model that trains: what a pair's prompts share is computed once."""
-        engine = HF(work.job.lm)
+    def _rater(self, work: Work, frozen: Frozen, pairs: Mapping[int, Known]) -> Rate:
+        """The frozen expert's ratings, by the base model that trains: what a pair's prompts share is computed once.
+
+        Histories are shortened as for that expert's own lessons, where it could not read them with the longest answer.
+        """
+        assert isinstance(self.lessons, Prompts)
+        engine, own = HF(work.job.lm), frozen.expert.expert
         engine.load_adapter(frozen.expert.place, work.of(frozen.trained).path / "adapter")
+        limit, most, shown = self.llm["max_length"], self.lessons.max_new_tokens, self.lessons.shown
+        longest = [max(most, len(engine.chat.reply_ids(pair.review))) + RATING_TOKENS for pair in pairs.values()]
+        cases = [pair.case for pair in pairs.values()]
+        fit_ = fitted(engine.chat, lambda case: own.prompt(case.thinking("")), cases, limit, longest, shown.overflow)
+        fitting = {case.row_id: case for case in fit_.cases}
 
         def rate(known: Sequence[Known], texts: Sequence[str]) -> Sequence[float]:
             places = {row_id: n for n, row_id in enumerate(dict.fromkeys(pair.case.row_id for pair in known))}
-            cases = {pair.case.row_id: pair.case for pair in known}
-            scorer = RewardScorer(engine, frozen.expert, [cases[row_id] for row_id in places])
+            scorer = RewardScorer(engine, frozen.expert, [fitting[row_id] for row_id in places])
             return scorer([places[pair.case.row_id] for pair in known], texts)
 
         return rate
@@ -274,6 +282,8 @@ def furthered(
     where = f"experts.{place}.objective.rewards"
     if rewards is not None and not rewards:
         raise ConfigError([f"{where}: holds no reward; mount one, as in +reward@{where}.format=format"])
+    if rewards and not any(reward.weight for reward in rewards.values()):
+        raise ConfigError([f"{where}: none of {', '.join(rewards)} counts, as all weights are 0; give one a weight"])
     misfits = {name: reward.misfit(own.expert) for name, reward in (rewards or {}).items()}
     faults = [f"{where}.{name}: does not fit {place}: {why}" for name, why in misfits.items() if why]
     if faults:
@@ -295,9 +305,11 @@ def furthered(
 
 
 def with_sft(config: Config, place: str) -> Config:
-    """The same job with an expert that learns by SFT."""
+    """The same job with an expert that learns by SFT, from the same part of its answers."""
     node = yaml.safe_load((Path(conf_dir()) / "objective" / "sft.yaml").read_text(encoding="utf-8"))
-    experts = {**config.experts, place: {**config.experts[place], "objective": node}}
+    before = config.experts[place].get("objective") or {}
+    kept = {key: before[key] for key in node.keys() & before.keys() if key != "_target_"}
+    experts = {**config.experts, place: {**config.experts[place], "objective": {**node, **kept}}}
     return config.model_copy(update={"experts": experts})
 
 
@@ -310,6 +322,13 @@ def _candidates(place: str, lessons: StepLessons) -> Any:
             [
                 f"experts.{place}.objective: preferences are learnt from the filter's candidates, accepted against "
                 "rejected; take reason_source=filtered, or another objective"
+            ]
+        )
+    if sum(lessons.pairs.reasons.attempts) < 2:
+        raise ConfigError(
+            [
+                f"experts.{place}.objective: preferences need several candidates a pair, and reason_source asks for "
+                "one; raise reason_source.max_hinted"
             ]
         )
     return lessons.pairs.reasons

@@ -183,6 +183,9 @@ class ExpertModule(pl.LightningModule):
         name = f"{self.adapter}/valid/loss"
         self.log(name, loss / batch.weight, on_epoch=True, batch_size=max(1, round(batch.weight)))
 
+    def on_validation_epoch_end(self) -> None:
+        self.objective.meter.take()  # what it measured of held-out examples is none of the next step's
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Refuse to learn nothing, or nonsense.
 

@@ -1,12 +1,13 @@
 """RecOne as a method: a cold start by SFT on traces, then RecZero's training."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from r4r.methods.recone.traces import REWRITE, KeptTraces, Traces
 from r4r.methods.reczero.expert import PROMPT
-from r4r.methods.reczero.predictions import Model, model_at
+from r4r.methods.reczero.predictions import SHOWN, Model, model_at
 from r4r.pipeline.stage import Stage, Unkeyed
 from r4r.prompts.render import template
 from r4r.stages.ask import estimate
@@ -31,6 +32,7 @@ class RecOne:
 
     uses = frozenset({"dataset", "llm", "teacher", "experts", "recipe"})
     experts = frozenset({PLACE})
+    instead: ClassVar[Mapping[str, str]] = SHOWN
 
     def __init__(self, name: str = "recone", history: Annotated[int, Field(ge=1)] = 10):
         self.name, self.history = name, history

@@ -18,6 +18,7 @@ class FourSteps(Thinker):
     """Reads both histories WITH ratings, and both averages; analyses the user, the item, their match; rates."""
 
     needs_reason: ClassVar[bool] = False
+    rates: ClassVar[bool] = True
     templates = (PROMPT,)
 
     def prompt(self, case: Case) -> str:

@@ -1,10 +1,11 @@
 """RecZero as a method: no teacher, no summaries, no separate experts."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from r4r.methods.reczero.predictions import model_at
+from r4r.methods.reczero.predictions import SHOWN, model_at
 from r4r.pipeline.stage import Stage
 from r4r.stages.stage import Job
 
@@ -18,6 +19,7 @@ class RecZero:
 
     uses = frozenset({"dataset", "llm", "experts", "recipe"})
     experts = frozenset({"reczero"})
+    instead: ClassVar[Mapping[str, str]] = SHOWN
 
     def __init__(self, name: str = "reczero", history: Annotated[int, Field(ge=1)] = 10):
         self.name, self.history = name, history

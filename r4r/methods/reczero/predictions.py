@@ -25,6 +25,7 @@ from r4r.stages.train import Training
 from r4r.stages.written import Written
 from r4r.store.artifact import write_table
 
+SHOWN = {"dataset.history.prompt": "method.history"}  # whose place the method's own number of reviews takes
 UNPARSABLE = "unparsable: largest error"  # in the row's name, since public code counts such answers as right
 
 
@@ -112,6 +113,11 @@ class Model:
             wanted = "start=sft" if start is not None else "start=none"
             raise ConfigError(
                 [f"experts.{place}.objective: must learn from rewards (grpo or best_of_n), with {wanted}"]
+            )
+        asking = [name for name, reward in objective.rewards.items() if "reward_model" in reward.needs]
+        if asking:
+            raise ConfigError(
+                [f"experts.{place}.objective.rewards.{asking[0]}: this method trains no reward model; take another"]
             )
         prompts = Prompts(self.own, self.shown, self.pairs, (), self.llm, self.own.max_new_tokens)
         return furthered(self.config, place, prompts, start, lambda: _no_predictor(place))

@@ -12,6 +12,7 @@ from r4r.errors import TrainingError
 from r4r.lm.base import LanguageModel
 from r4r.lm.engine import HF
 from r4r.lm.loss import Example
+from r4r.progress import say
 from r4r.training.objectives.base import Material, Onward
 from r4r.training.switching import set_aside
 
@@ -123,6 +124,8 @@ class Rolling(Onward):
         return self._held[1], self._held[2]
 
     def _learnt(self, prompts: Sequence[Prompt], step: int) -> tuple[list[Any], float]:
+        if not prompts:  # of a step with fewer prompts than processes
+            return [], 0.0
         answers, texts = self._sample(prompts, step)
         rewards = self.around.services["reward"](texts)
         self._measure(texts, rewards)
@@ -188,6 +191,14 @@ class Rolling(Onward):
                 f"same prompt (mean reward {mean:g}), so there was nothing to learn. See steps.png: where all answers "
                 "are cut, raise the expert's max_new_tokens or begin with an adapter that knows the format (start=sft)"
             )
+        for name in self.rewards:
+            known = [row for row in steps if f"reward/{name}/mean" in row]
+            values = {row[f"reward/{name}/mean"] for row in known}
+            if len(values) == 1 and all(row[f"reward/{name}/sd"] == 0 for row in known):
+                say(
+                    f"  reward {name} was {values.pop():g} for every answer of all {len(known)} steps: nothing was "
+                    f"learnt from it (answers are sampled at a temperature of {self.temperature:g})"
+                )
 
     def state(self) -> Any:
         if self._held is None or self.repeats == 1:
