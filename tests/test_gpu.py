@@ -28,7 +28,9 @@ def lm(setting: Any) -> Any:
     return load(setting)
 
 
-@pytest.mark.parametrize("name", ["gradients", "resume", "batches", "ratings", "two_processes"])
+@pytest.mark.parametrize(
+    "name", ["gradients", "resume", "batches", "ratings", "recording", "in_float16", "two_processes"]
+)
 def test_it_holds_on_a_gpu(name: str, setting: Any, lm: Any) -> None:
     import checks
 

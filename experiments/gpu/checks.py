@@ -125,6 +125,50 @@ def _apart(lm: Any, one: Path, other: Path) -> float:
     return distance(again) / distance(begun)
 
 
+def recording(setting: Setting, lm: Any) -> dict[str, Any]:
+    """A step of writing is recorded as a CUDA graph; one that waits for the GPU is not, and leaves it as it was."""
+    import torch
+
+    from r4r.lm.decoding import record
+    from r4r.lm.generate import generate
+
+    if lm.device.type != "cuda":
+        return {"skipped": "steps are recorded on a GPU alone"}
+    lm.records_steps = True
+    generate(lm, prompts(lm, [20, 30]), 16)
+    value, refused = torch.zeros(1, device=lm.device), ""
+    before = torch.cuda.current_stream()
+    try:
+        record(lambda: value.add_(float(value)))
+    except RuntimeError as error:
+        refused = str(error).splitlines()[0]
+    same = torch.cuda.current_stream() == before
+    torch.cuda.empty_cache()
+    kept = float(torch.nn.functional.dropout(torch.ones(1000, device=lm.device)).mean())
+    again = float(record(lambda: value + 1)())
+    facts = {"model_is_recorded": lm.records_steps, "refused": refused, "same_stream": same, "dropout_then": kept}
+    return facts | {"holds": lm.records_steps and bool(refused) and same and 0.5 < kept < 1.5 and again == 1}
+
+
+def in_float16(setting: Setting, _: Any) -> dict[str, Any]:
+    """An adapter trains in float16, as on a T4 or V100, as in float32: its small gradients are not lost."""
+    losses: dict[str, list[float]] = {"float16": [], "float32": []}
+    facts: dict[str, Any] = {}
+    for kind, told in losses.items():
+        lm = load(setting, dtype=kind, quantization="none")
+        expert, home = predictor(epochs=4, batch_size=TEXTS // 2), setting.work / "float16" / kind
+
+        def note(measured: dict[str, float], told: list[float] = told) -> None:
+            told.append(measured["predictor/train/loss"])
+
+        done = train(lm, expert, texts(TEXTS), home, note)
+        facts[kind] = {"losses": told, "left_out": done["steps_left_out"], "gib": gib(lm.device)}
+        forget(lm)
+        del lm
+    near = all(abs(a - b) < ALIKE * b for a, b in zip(*losses.values(), strict=True))
+    return facts | {"holds": near and facts["float16"]["left_out"] is None}
+
+
 def batches(setting: Setting, lm: Any) -> dict[str, Any]:
     """Texts written together are those that transformers writes one by one, but for ties."""
     import torch

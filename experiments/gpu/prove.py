@@ -61,9 +61,10 @@ def load_small(setting: Setting) -> Any:
 
 GROUPS = (  # what nothing else can show comes first
     Group((speeds.machine, models), seconds=180),
-    Group((checks.gradients, checks.batches, checks.ratings, checks.resume), load_small, seconds=150),
+    Group((checks.gradients, checks.batches, checks.ratings, checks.resume, checks.recording), load_small, seconds=160),
     Group((speeds.predictions, speeds.training, speeds.writing), speeds.load_whole, seconds=200),
     Group((checks.memory,), seconds=120),
+    Group((checks.in_float16,), seconds=90),
     Group((checks.two_processes,), load_small, seconds=180),
     Group((checks.job,), seconds=150),
     Group((speeds.by_vllm,), seconds=200),
