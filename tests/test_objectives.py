@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_ddp import in_processes
-from test_training import Killed, adapter, farthest
 from torch import Tensor
+from trained import Killed, adapter, farthest
 
 from r4r.configuration.schema import TrainerConfig
 from r4r.errors import TrainingError
