@@ -91,11 +91,10 @@ def _taken(key: str, experts: Mapping[Any, Any] | DictConfig) -> str:
 
     An objective that goes on from SFT leaves the expert's own to that.
     """
-    _, place, *setting = key.split(".")
+    place, _, setting = key.removeprefix("experts.").partition(".")
     objective = (experts.get(place) or {}).get("objective") or {}
-    if len(setting) == 1 and objective.get("start") == "none" and objective.get(setting[0]) is not None:
-        return f"experts.{place}.objective.{setting[0]}"
-    return ""
+    taken = objective.get("start") == "none" and objective.get(setting) is not None
+    return f"experts.{place}.objective.{setting}" if taken else ""
 
 
 def _strange(key: str, cfg: DictConfig) -> str:
