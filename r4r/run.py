@@ -180,7 +180,12 @@ def run(
         from r4r.job_plan import plan
 
         final = method.stages(work)
-        plan(work, {"method": final, **_reference_stages(work), **reason_score_stages(config, final)})
+        finals: dict[str, Stage] = {"method": final, **_reference_stages(work)}
+        if config.target == "result":
+            finals |= reason_score_stages(config, final)
+        else:
+            finals = {stage.name: stage for stage in find_target(config.target, list(finals.values()))}
+        plan(work, finals)
         with suppress(OSError):  # Hydra made it; a plan leaves nothing behind
             folder.rmdir()
         return {}

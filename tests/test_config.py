@@ -551,3 +551,10 @@ def test_config_errors_survive_the_way_from_a_parallel_worker() -> None:
     error = pickle.loads(pickle.dumps(ConfigError(["one", "two"])))
     assert error.problems == ["one", "two"]
     assert str(error) == str(ConfigError(["one", "two"]))
+
+
+def test_a_metric_of_ratings_has_a_title_and_a_name_of_its_own() -> None:
+    mounted = "+rating_metric@metrics.ratings.{}=accuracy"
+    assert "names that end in _se are of standard errors" in problems(composed(mounted.format("near_se")))[0]
+    bare = composed(mounted.format("near"), "metrics.ratings.near._target_=r4r.metrics.rating_metric.RatingMetric")
+    assert "a class derived from RatingMetric that has a title" in problems(bare)[0]

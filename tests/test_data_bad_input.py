@@ -223,3 +223,13 @@ def test_no_bytes_crash_the_reader_and_every_line_is_accounted_for(tmp_path, noi
     blank = sum(not line.strip() for line in noise)
     assert told == NUMBER + len(noise) - blank
     assert sum(report["files"]["reviews"]["dropped"].values()) == len(noise) - blank
+
+
+def test_a_parquet_that_is_damaged_inside_is_refused(tmp_path):
+    frame = pd.DataFrame([json.loads(line) for line in good_lines()])
+    frame.to_parquet(tmp_path / "r.parquet")
+    content = bytearray((tmp_path / "r.parquet").read_bytes())
+    content[8:200] = b"\xff" * 192
+    (tmp_path / "r.parquet").write_bytes(content)
+    with pytest.raises(DataError, match="holds what cannot be read in the 8,192 rows after row 0"):
+        run(tmp_path, reviews="r.parquet")

@@ -113,3 +113,13 @@ def test_the_time_of_a_training_is_by_trainings_that_learn_alike(
     (folder / "config.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     past = earlier(stage, Store(tmp_path / "artifacts"))
     assert (None if past is None else (past.rows, past.seconds)) == (None if rows is None else (rows, 50.0))
+
+
+def test_a_plan_is_of_its_target(r4r: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job = ["experiment=smoke", "plan=true", "logger=none", f"paths.outputs={tmp_path}"]
+    assert r4r(*job, "target=train/summarizer") == 0
+    told = capsys.readouterr().out
+    assert re.search(r"^build  train/summarizer ", told, re.MULTILINE)
+    assert "reasons" not in told
+    assert r4r(*job, "target=sumarizer") != 0
+    assert "target=sumarizer: this job has no such stage; did you mean" in capsys.readouterr().err

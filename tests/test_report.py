@@ -7,6 +7,7 @@ import json
 import os
 import re
 import statistics
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -574,3 +575,18 @@ def test_worlds_of_other_sizes_compare_seed_by_seed() -> None:
     apart = {("filtered", 1): 100, ("history", 1): 100, ("filtered", 2): 90, ("history", 2): 90}
     assert notes(apart) == []
     assert len(notes(apart | {("history", 2): 80})) == 1
+
+
+def test_a_job_on_reviews_of_ones_own_stands_in_a_table(r4r: Callable[..., int], tmp_path: Path) -> None:
+    """Its data set has no name in the configuration that ships."""
+    pairs = [(user, item) for user in range(8) for item in range(8)]
+    rows = [
+        (f"u{u}", f"i{i}", "T", 1 + (u * i) % 5, "good", 1_400_000_000 + 86_400 * (n * 37 % 64))
+        for n, (u, i) in enumerate(pairs)
+    ]
+    columns = ["user_id", "item_id", "title", "rating", "review", "timestamp"]
+    pd.DataFrame(rows, columns=columns).sample(frac=1, random_state=0).to_csv(tmp_path / "r.csv", index=False)
+    own = ["dataset=custom", "dataset.name=mine", "dataset.category=Thing", f"dataset.reviews={tmp_path / 'r.csv'}"]
+    assert r4r(*own, "method=mf", "dataset.prepare.k_core=1", "logger=none", f"paths.outputs={tmp_path / 'out'}") == 0
+    assert cli.report(["table2", "--records", str(tmp_path / "out"), "--out", str(tmp_path)]) == 0
+    assert "## mine" in (tmp_path / "table2.md").read_text()

@@ -162,3 +162,12 @@ def test_holm_never_lowers_a_p_nor_turns_two_around(p: list[float], random) -> N
     order = list(range(len(p)))
     random.shuffle(order)
     assert holm([p[i] for i in order]) == pytest.approx([got[i] for i in order])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 40])
+def test_few_rows_show_little_whatever_the_difference(rows: int) -> None:
+    """All of n signs alike have a p of 2 ** (1 - n)."""
+    truth = np.full(rows, 3.0)
+    made = pooled([World(truth[None] + 2, truth[None] + 1, truth)], samples=999)["mae"]
+    assert made["difference"] == 1
+    assert made["p"] == pytest.approx(max(2.0 ** (1 - rows), 2 / 1000))

@@ -20,7 +20,7 @@ from plain_stage import plain_stage
 from r4r.configuration.checks import validate
 from r4r.configuration.composing import compose, make_loader
 from r4r.configuration.schema import Config
-from r4r.errors import DataError
+from r4r.errors import ConfigError, DataError
 from r4r.pipeline.stage import Stage
 from r4r.rows import SUMMARIES
 from r4r.stages.deliberation import predictions_stage
@@ -426,3 +426,9 @@ def test_a_damaged_journal_line_costs_its_unit_and_is_kept_aside(
     assert (tmp_path / "k.partial.rows.jsonl.damaged").read_text() == damaged
     journal.append("1", [{"a": 1}])
     assert sorted(row["a"] for row in Journal(path).rows()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("stage", ["predict/../../x", "/tmp/x", "predict/", "predict//x", ".hidden", "a b"])
+def test_an_artifact_lies_below_its_store(stage: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot name a stage"):
+        Store(tmp_path).path(stage, "key")

@@ -42,6 +42,22 @@ def lost(dim: int, seed: int, status: str = "failed", message: str = "out of mem
 # what varies
 
 
+def test_a_review_file_that_changed_between_jobs_is_told() -> None:
+    first, second = (mf(4, seed, 0.5, dataset="musical_instruments") for seed in (1, 2))
+    assert sweep(runs(first, second)).notes == []
+    second["artifacts"] = {**second["artifacts"], "split": "another"}
+    [note] = sweep(runs(first, second)).notes
+    assert "the review file changed between its jobs; its mean is over 2 versions" in note
+
+
+def test_a_job_that_failed_after_the_one_that_stands_is_told_as_that() -> None:
+    early, late = "2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00+00:00"
+    for first, second, told in ((early, late, "after the one that stands"), (late, early, "a later one was scored")):
+        scored, failed = mf(4, 1, 0.5, started=first), lost(4, 1) | {"started": second}
+        [note] = sweep(runs(*sorted([scored, failed], key=lambda one: one["started"]))).notes
+        assert told in note
+
+
 def test_rows_are_settings_with_mean_and_sd_over_seeds_in_the_order_of_numbers() -> None:
     made = sweep(runs(*(mf(dim, seed, 0.5 + seed / 100 + 1 / dim) for dim in (16, 2, 8) for seed in (1, 2, 3))))
     assert made.axes == ("method.dim",)

@@ -35,7 +35,7 @@ class PrepareConfig(Section):
     order: list[Literal["window", "require_title", "require_text", "dedupe", "k_core"]] = Field(
         ["window", "require_title", "require_text", "dedupe", "k_core"]
     )
-    window_months: int | None = Field(None, ge=1)  # keep only the last months of the raw file
+    window_months: int | None = Field(None, ge=1, le=1320)  # keep only the last months of the raw file
     require_title: bool = True
     require_text: bool = True
     dedupe: bool = True  # (user, item): keep the newest
@@ -231,6 +231,9 @@ class MetricsConfig(Section):
         taken = sorted(value.keys() & {"n", "mae", "mae_se", "rmse", "rmse_se", "label", "decoding"})
         if taken:
             raise ValueError(f"{', '.join(taken)}: scores have this already; mount the metric under another name")
+        errors = sorted(name for name in value if name.endswith("_se"))
+        if errors:
+            raise ValueError(f"{', '.join(errors)}: names that end in _se are of standard errors; take another name")
         return value
 
 

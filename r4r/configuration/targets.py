@@ -55,7 +55,10 @@ PLACES = {  # dotted key, * for any one name
     "reason_source": Kind("a reason source, a class derived from r4r's ReasonSource", _derived("ReasonSource")),
     "control": Kind("a control, a class derived from r4r's Control", _derived("Control")),
     "experts.*": Kind("an expert, a class derived from r4r's Expert", _derived("Expert")),
-    "metrics.ratings.*": Kind("a metric of ratings, a class derived from RatingMetric", _derived("RatingMetric")),
+    "metrics.ratings.*": Kind(
+        "a metric of ratings, a class derived from RatingMetric that has a title",
+        lambda found: _derived("RatingMetric")(found) and hasattr(found, "title"),
+    ),
     "dataset.layout": Kind("a reader of raw files, a class derived from RawReader", _derived("RawReader")),
     "experts.*.objective": Kind("an objective, a class derived from r4r's Objective", _derived("Objective")),
     "experts.*.objective.rewards.*": Kind("a reward, a class derived from r4r's Reward", _derived("Reward")),

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from r4r.data.lines import BROKEN, ENCODING, TOO_LONG, Fields, LineParser, bounded, repeated, undecoded
 from r4r.errors import DataError
 
+PARQUET_ROWS = 8192  # that are read at once
 Kind = Literal["json", "literal", "csv", "tsv", "parquet"]
 Quoting = Literal["auto", "double", "backslash", "none"]
 Record = tuple[int, Fields | str]  # line number (from 1) and its fields, or what is wrong with the line
@@ -247,10 +248,16 @@ class RecordFile:
         self._check_header(names)
         columns = [name for name in dict.fromkeys((*self.require, *self.optional)) if name in names]
         number = 0
-        for batch in file.iter_batches(batch_size=8192, columns=columns):
-            for fields in batch.to_pylist():
-                number += 1
-                yield number, fields
+        try:
+            for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=columns):
+                for fields in batch.to_pylist():
+                    number += 1
+                    yield number, fields
+        except (OSError, UnicodeDecodeError, OverflowError, pa.ArrowException) as error:
+            raise DataError(
+                f"{self.path} holds what cannot be read in the {PARQUET_ROWS:,} rows after row {number:,} "
+                f"({' '.join(str(error).split())[:200]}): write it anew, texts in UTF-8 and times from 1990 to 2100"
+            ) from error
 
     def _check_header(self, header: list[str]) -> None:
         if any("\x00" in name or undecoded(name) for name in header):

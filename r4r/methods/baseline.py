@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from r4r.configuration.schema import EvaluateConfig
+from r4r.errors import DataError
 from r4r.pipeline.stage import Stage, Unkeyed
 from r4r.rows import PREDICTIONS, REVIEWS
 from r4r.scale import Scale
@@ -25,18 +26,29 @@ class Given:
         wanted: those of them to predict.
         past: those of them that a history may show.
         scale: of the ratings.
-        seed: of the job.
         accelerator: cpu, gpu or auto.
         log: takes metrics by name.
+        keyed_seed: the job's; None where the baseline does not say that it is `seeded`.
     """
 
     rows: pd.DataFrame
     wanted: pd.DataFrame
     past: pd.DataFrame
     scale: Scale
-    seed: int
     accelerator: str
     log: Callable[[dict[str, float]], None]
+    keyed_seed: int | None = None
+
+    @property
+    def seed(self) -> int:
+        """The job's.
+
+        Raises:
+            DataError: the baseline is not `seeded`, so that all seeds would have one artifact.
+        """
+        if self.keyed_seed is None:
+            raise DataError("a baseline whose predictions follow given.seed says so: set seeded = True in its class")
+        return self.keyed_seed
 
 
 class Baseline:
@@ -108,7 +120,7 @@ class BaselinePredictions(Stage):
     def build(self, work: Work) -> dict[str, Any]:
         rows = work.of(self.split).table(REVIEWS)
         wanted, past = evaluated_rows(self.evaluate, rows), rows_of(self.source or "train", rows)
-        given = Given(rows, wanted, past, self.split.scale, self.seed or 0, self.accelerator.value, work.job.log)
+        given = Given(rows, wanted, past, self.split.scale, self.accelerator.value, work.job.log, self.seed)
         table, facts = self.method.predictions(given)
         write_table(work.folder / "data.parquet", table, PREDICTIONS)
         return {"predictions": len(table), **facts}

@@ -159,7 +159,7 @@ def _pooled(
             )
         )
     if len(effects) == 1:
-        return _of_rows(*effects[0], level)
+        return _of_rows(*effects[0], level, columns(worlds[0]).shape[2])
     return _over_worlds(np.array([one for one, _ in effects]), np.array([d.var() for _, d in effects]), level)
 
 
@@ -175,7 +175,8 @@ def _resampled_means(columns: np.ndarray, samples: int, seed: int) -> np.ndarray
     return np.concatenate(drawn)
 
 
-def _of_rows(observed: float, drawn: np.ndarray, level: float) -> Effect:
+def _of_rows(observed: float, drawn: np.ndarray, level: float, rows: int) -> Effect:
+    """An effect by its bootstrap. Its p is no smaller than a test of signs could find on so few rows."""
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     ties = (drawn == 0).sum() / 2
     p = 2 * (min((drawn < 0).sum(), (drawn > 0).sum()) + ties + 1) / (len(drawn) + 1)
@@ -185,7 +186,7 @@ def _of_rows(observed: float, drawn: np.ndarray, level: float) -> Effect:
         "difference": observed,
         "low": float(low),
         "high": float(high),
-        "p": float(min(1.0, p)),
+        "p": float(min(1.0, max(p, 2.0 ** (1 - rows)))),
         "visible": visible,
     }
 

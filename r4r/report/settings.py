@@ -256,6 +256,7 @@ def _resolved(where: Composition, named: tuple[tuple[str, str], ...], seed: int)
     cfg = OmegaConf.create({key: composed._get_node(key) for key in composed if key != "hydra"})
     OmegaConf.set_readonly(cfg, False)
     cfg.seed = seed
+    cfg.name = ""  # no part of a result; that of data which only a user can name leads nowhere
     values: Any = OmegaConf.to_container(cfg, resolve=True)
     values["experts"] = {name: node for name, node in (values.get("experts") or {}).items() if "_target_" in node}
     without_strangers(values, strangers(values))

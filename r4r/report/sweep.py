@@ -19,7 +19,7 @@ from r4r.report.beside import reason_metrics
 from r4r.report.cells import Cell, Result
 from r4r.report.compare import Side, compare, compare_reasons
 from r4r.report.records import Run
-from r4r.report.settings import as_text, read_settings
+from r4r.report.settings import as_text, data_settings, read_settings
 from r4r.report.tables import Row
 
 SAME_JOB = (
@@ -199,7 +199,7 @@ def _point(axes: Sequence[str], seeds: Sequence[str], values: Values, runs: Sequ
     point = Point(values, Cell(Row(name, ())))
     scored: dict[str, Run] = {}
     lost: dict[str, Run] = {}
-    older = gone = 0
+    older = gone = stale = 0
     for run in runs:
         which = repetition(run, seeds)
         if run.ok and run.record.get("metrics"):
@@ -209,12 +209,22 @@ def _point(axes: Sequence[str], seeds: Sequence[str], values: Values, runs: Sequ
             lost[which] = run
     for which in sorted(scored):
         point.cell.results[which] = Result(scored[which], str(scored[which].record["metrics"][0]["label"]))
-        gone += which in lost
+        gone += which in lost and lost[which].started <= scored[which].started
+        stale += which in lost and lost[which].started > scored[which].started
     point.lost = [run for which, run in lost.items() if which not in scored]
     if older:
         notes.append(f"{name}: {older} older record{'s' if older > 1 else ''} of the same setting and seed left aside.")
     if gone:
         notes.append(f"{name}: {gone} job{'s' if gone > 1 else ''} failed or broke off, and a later one was scored.")
+    if stale:
+        notes.append(
+            f"{name}: {stale} job{'s' if stale > 1 else ''} failed or broke off after the one that stands here."
+        )
+    splits = {run.artifacts["split"] for run in scored.values() if "split" in run.artifacts}
+    if len(splits) > len({data_settings(run) for run in scored.values()}):
+        notes.append(
+            f"{name}: the review file changed between its jobs; its mean is over {len(splits)} versions of it."
+        )
     if not scored:
         point.cell.status = "failed" if any(run.record["status"] == "failed" for run in point.lost) else "unfinished"
     return point

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from r4r.errors import ConfigError
 from r4r.rows import Schema, conform
 
 MANIFEST = "manifest.json"
+STAGE = re.compile(r"(?!\.)[\w.+-]+(?:/(?!\.)[\w.+-]+)*")  # names of stages: folders below the store's root
 LARGE = 8 * 2**20  # bytes; of larger files each look checks the size, and the first use in a process the content
 UMASK = os.umask(0)
 os.umask(UMASK)
@@ -51,6 +54,15 @@ class Store:
         self.root = root
 
     def path(self, stage: str, key: str) -> Path:
+        """Where an artifact lies.
+
+        Raises:
+            ConfigError: the stage's name would be no folder of its own below the root.
+        """
+        if not STAGE.fullmatch(stage):
+            raise ConfigError(
+                [f"{stage!r} cannot name a stage: it takes letters, digits and _ . + -; give the method another name"]
+            )
         return self.root / stage / key
 
     def find(self, stage: str, key: str) -> Artifact | None:
