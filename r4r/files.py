@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from functools import cache
 from pathlib import Path
 
 END = 2**20
@@ -9,13 +10,26 @@ FOLDERS = ("R4R_DATA", "R4R_OUTPUTS", "R4R_CACHE")  # environment variables
 
 
 def fingerprint(path: Path) -> str:
-    """Size and a digest of the first and last MiB: cheap on files of many GB, and changed by any usual change."""
+    """Size and a digest of the first and last MiB: for published files and models, which take many GB and
+    are not edited."""
     size = path.stat().st_size
     with path.open("rb") as stream:
         head = stream.read(END)
         stream.seek(max(0, size - END))
         tail = stream.read()
     return f"{size}-{hashlib.sha256(head + tail).hexdigest()[:16]}"
+
+
+def content(path: Path) -> str:
+    """Size and a digest of all of a file: for data, of which somebody may edit any part. Read once a process."""
+    found = path.stat()
+    return f"{found.st_size}-{_digest(path.resolve(), found.st_size, found.st_mtime_ns)}"
+
+
+@cache
+def _digest(path: Path, size: int, changed_ns: int) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "blake2b").hexdigest()[:16]
 
 
 def conf_dir() -> Path:

@@ -67,7 +67,7 @@ MALFORMED = {
     "rating infinite": with_field(rating=float("inf")),
     "field 'timestamp' missing or empty": with_field(timestamp=""),
     "timestamp unreadable": with_field(timestamp="yesterday"),
-    "timestamp outside 1990..2100": with_field(timestamp=-5),
+    "timestamp outside 1990..2032": with_field(timestamp=-5),
     "text is not a string": with_field(review=["a", "list"]),
 }
 REASON = {

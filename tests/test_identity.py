@@ -18,9 +18,10 @@ from safetensors.numpy import load_file
 from r4r.configuration.checks import validate
 from r4r.configuration.composing import compose, make_loader
 from r4r.configuration.construct import construct
-from r4r.configuration.schema import Config
+from r4r.configuration.schema import Config, DatasetConfig
 from r4r.errors import R4RError
 from r4r.run import run
+from r4r.stages.identity import dataset_identity
 from r4r.stages.stage import Job
 from r4r.store.artifact import Store
 
@@ -207,3 +208,16 @@ def check_same(one: Any, other: Any, where: str) -> None:
             np.testing.assert_allclose(tensor, other[name], rtol=0, atol=1e-4, err_msg=f"{where}: {name}")
     else:
         assert one == other, where
+
+
+def test_an_edit_in_the_middle_of_a_large_file_is_another_file(tmp_path: Path) -> None:
+    """Of the same length, and far from both ends."""
+    path = tmp_path / "r.csv"
+    path.write_bytes(b"4" * (5 * 2**20))
+    dataset = DatasetConfig(name="mine", source="custom", category="Thing", reviews="r.csv")
+    before = dataset_identity(dataset, tmp_path)["reviews"]
+    assert dataset_identity(dataset, tmp_path)["reviews"] == before
+    with path.open("r+b") as file:
+        file.seek(5 * 2**19)
+        file.write(b"1")
+    assert dataset_identity(dataset, tmp_path)["reviews"] != before

@@ -256,7 +256,7 @@ class RecordFile:
         except (OSError, UnicodeDecodeError, OverflowError, pa.ArrowException) as error:
             raise DataError(
                 f"{self.path} holds what cannot be read in the {PARQUET_ROWS:,} rows after row {number:,} "
-                f"({' '.join(str(error).split())[:200]}): write it anew, texts in UTF-8 and times from 1990 to 2100"
+                f"({' '.join(str(error).split())[:200]}): write it anew, texts in UTF-8 and times from 1990 to 2032"
             ) from error
 
     def _check_header(self, header: list[str]) -> None:

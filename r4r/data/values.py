@@ -9,10 +9,10 @@ from decimal import Decimal
 from typing import Any
 
 EARLIEST = 631_152_000  # 1990-01-01, in seconds: no review on the web is older, and a time of 0 is a missing one
-LATEST = 4_102_444_800  # 2100-01-01
+LATEST = 1_988_150_400  # 2033-01-01: from there on, ten digits are a date and an hour
 UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
-COMPACT = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}  # ISO 8601 basic dates, by their digits
-NO_TIME, OUT_OF_TIME = "timestamp unreadable", "timestamp outside 1990..2100"
+COMPACT = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}  # ISO 8601 basic dates, by their digits
+NO_TIME, OUT_OF_TIME = "timestamp unreadable", "timestamp outside 1990..2032"
 DATE = "date without hyphens"  # the unit of such a time
 EXACT = 1 << 53  # from here on, floating-point numbers leave out whole ones
 MISSING = {"", "nan", "-nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat", "undefined", r"\n"}  # in lower case
@@ -69,7 +69,7 @@ def number(value: Any, name: str) -> float:
 def timestamp(value: Any, name: str) -> tuple[int, str]:
     """Unix seconds, and the unit that the value was in (of UNITS, or DATE). Dates without a time zone are UTC.
 
-    The ranges of all units and of dates without hyphens, from 1990 to 2100, lie apart: which is meant is sure.
+    The ranges of all units and of dates without hyphens, from 1990 to 2032, lie apart: which is meant is sure.
 
     Raises:
         Bad: it is absent, no time, or outside of these years.

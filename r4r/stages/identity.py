@@ -6,7 +6,7 @@ from typing import Any
 from r4r.configuration.schema import Config, DatasetConfig
 from r4r.configuration.teachers import RemoteConfig, SimulatorConfig
 from r4r.data.download import as_published
-from r4r.files import fingerprint
+from r4r.files import content
 from r4r.lm.fetch import identity
 from r4r.prompts.render import template
 from r4r.teacher.base import remote_identity
@@ -34,7 +34,7 @@ def dataset_identity(dataset: DatasetConfig, data_dir: Path) -> dict[str, Any]:
         if name and sha256:
             chosen[key] = _suffix(path)
         elif name and path.is_file() and not as_published(path, url):
-            chosen[key] = fingerprint(path) + _suffix(path)
+            chosen[key] = content(path) + _suffix(path)
     return chosen
 
 
