@@ -233,3 +233,9 @@ def test_a_parquet_that_is_damaged_inside_is_refused(tmp_path):
     (tmp_path / "r.parquet").write_bytes(content)
     with pytest.raises(DataError, match="holds what cannot be read in the 8,192 rows after row 0"):
         run(tmp_path, reviews="r.parquet")
+
+
+def test_a_gzipped_parquet_is_refused_with_what_to_do(tmp_path):
+    (tmp_path / "r.parquet.gz").write_bytes(gzip.compress(b"PAR1"))
+    with pytest.raises(DataError, match="unpack this one"):
+        run(tmp_path, reviews="r.parquet.gz")

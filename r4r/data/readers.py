@@ -47,6 +47,8 @@ def kind_of(path: Path) -> Kind:
     kind = _SUFFIXES.get(os.path.splitext(name)[1].lower())
     if kind is None:
         raise DataError(f"{path}: unknown format; the name must end in {', '.join(_SUFFIXES)}, or that and .gz")
+    if kind == "parquet" and name != path.name:
+        raise DataError(f"{path}: a parquet file is packed inside; unpack this one (gunzip), and name it without .gz")
     return kind
 
 
