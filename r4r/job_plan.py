@@ -1,6 +1,6 @@
 """What a job would do, before it does it: its stages, what they take, and whether its base model can be used at all."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from r4r.configuration.targets import close_names
 from r4r.errors import ConfigError, R4RError
@@ -11,14 +11,14 @@ from r4r.stages.past import took_elsewhere, yardstick
 from r4r.stages.stage import Job
 
 
-def plan(work: Job, finals: Mapping[str, Stage]) -> None:
+def plan(work: Job, finals: Sequence[Stage]) -> None:
     """Print each stage once, inputs first: whether it is in the store, its key, and what a build would take."""
     if work.config.llm.engine != "hf":
         from r4r.lm import engine
 
         name, why = work.engine_choice()
         print(f"engine {engine.described(work.config.llm) if name == 'vllm' else f'hf: {why}'}")
-    stages = list({(stage.name, stage.key): stage for final in finals.values() for stage in final.upstream()}.values())
+    stages = list({(stage.name, stage.key): stage for final in finals for stage in final.upstream()}.values())
     known, elsewhere = counts(work.config, stages, work.store), took_elsewhere(work.config, stages)
     hits, unknown, whole, here = 0, [], 0.0, True
     code: dict[str, list[str]] = {}  # file that is not r4r's released own -> stages whose keys hold its digest

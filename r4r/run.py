@@ -146,14 +146,13 @@ def run(
 
     from r4r.configuration.construct import construct
     from r4r.findings import findings
-    from r4r.job_plan import announce, check_base_model, find_target
+    from r4r.job_plan import announce, check_base_model
     from r4r.loggers import case_tables, open_logger, score_metrics
     from r4r.progress import watching
     from r4r.records import Terminated, recording
     from r4r.report.finale import comparison
     from r4r.result_picture import draw_result
     from r4r.scores import score
-    from r4r.stages.score_reasons import reason_score_stages
     from r4r.stages.stage import Job
     from r4r.store.artifact import Store
     from r4r.summary import show
@@ -179,13 +178,7 @@ def run(
     if config.plan:
         from r4r.job_plan import plan
 
-        final = method.stages(work)
-        finals: dict[str, Stage] = {"method": final, **_reference_stages(work)}
-        if config.target == "result":
-            finals |= reason_score_stages(config, final)
-        else:
-            finals = {stage.name: stage for stage in find_target(config.target, list(finals.values()))}
-        plan(work, finals)
+        plan(work, _wanted(work, method.stages(work), _reference_stages(work)))
         with suppress(OSError):  # Hydra made it; a plan leaves nothing behind
             folder.rmdir()
         return {}
@@ -205,14 +198,13 @@ def run(
                 torch.set_num_threads(config.trainer.threads)
             final = method.stages(work)
             references = _reference_stages(work)
-            stages = find_target(config.target, [final, *references.values()])
+            stages = _wanted(work, final, references)
             check_base_model(work, stages)
+            announce(work, stages)
             if config.target != "result":
-                announce(work, stages)
                 record["target"] = {stage.name: str(work.materialize(stage).path) for stage in stages}
                 record["artifacts"] = {s.name: s.key for stage in stages for s in stage.upstream()}
             else:
-                announce(work, [final, *references.values(), *reason_score_stages(config, final).values()])
                 record |= score(work, final, references)
                 record["findings"] = findings(work, final, record)
                 draw_result(record, folder / "result.png")
@@ -247,6 +239,20 @@ def run(
         print(f"{name}: {path}")
     print(folder / "result.json")
     return record
+
+
+def _wanted(work: "Job", final: "Stage", references: "Mapping[str, Stage]") -> "list[Stage]":
+    """The stages whose artifacts the job is asked for.
+
+    Raises:
+        ConfigError: its target names none.
+    """
+    from r4r.job_plan import find_target
+    from r4r.stages.score_reasons import reason_score_stages
+
+    found = find_target(work.config.target, [final, *references.values()])
+    scored = reason_score_stages(work.config, final).values() if work.config.target == "result" else ()
+    return [*found, *scored]
 
 
 def _reference_stages(work: "Job") -> "dict[str, Stage]":

@@ -66,7 +66,8 @@ def score(work: Job, final: Stage, references: dict[str, Stage]) -> dict[str, An
         for label in others
     ]
     scored = {}
-    artifacts = {stage.name: stage.key for each in finals for stage in each.upstream()}
+    # a reference may have a stage of the same name: the method's own is the record's
+    artifacts = {stage.name: stage.key for each in reversed(finals) for stage in each.upstream()}
     if work.config.metrics.of_reasons:
         reasons = score_reasons(work, finals, truth)
         artifacts |= reasons.pop("artifacts")

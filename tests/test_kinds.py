@@ -30,6 +30,7 @@ def test_a_teacher_takes_the_settings_of_its_kind_alone(kind: str) -> None:
 @pytest.mark.parametrize(
     ("argv", "told"),
     [
+        (["method=null"], "method=null: names no option; drop it, name one, or take it out with ~method"),
         (
             ["teacher=openai", "teacher.skill=0.5"],
             "teacher.skill: teacher=openai has no such setting (teacher=simulator",

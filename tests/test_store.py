@@ -26,6 +26,7 @@ from r4r.rows import SUMMARIES
 from r4r.stages.deliberation import predictions_stage
 from r4r.stages.stage import Job, Work
 from r4r.store.artifact import MANIFEST, Artifact, Store, write_table
+from r4r.store.inventory import entries
 from r4r.store.journal import Journal
 from r4r.store.key import key_of
 
@@ -426,6 +427,18 @@ def test_a_damaged_journal_line_costs_its_unit_and_is_kept_aside(
     assert (tmp_path / "k.partial.rows.jsonl.damaged").read_text() == damaged
     journal.append("1", [{"a": 1}])
     assert sorted(row["a"] for row in Journal(path).rows()) == [0, 1, 2]
+
+
+def test_a_job_that_takes_up_an_artifact_makes_it_young(tmp_path: Path) -> None:
+    """So that nothing is collected under a job that runs, or was killed: it has left no record of what it uses."""
+    stage = plain_stage("one")
+    first = Job(configured(), Store(tmp_path)).materialize(stage)
+    for path in [first.path, *first.path.rglob("*")]:
+        os.utime(path, (0, 0))
+    [old] = [entry for entry in entries(tmp_path) if entry.state == "whole"]
+    assert old.age() > 7
+    Job(configured(), Store(tmp_path)).materialize(stage)
+    assert old.age() < 1
 
 
 @pytest.mark.parametrize("stage", ["predict/../../x", "/tmp/x", "predict/", "predict//x", ".hidden", "a b"])

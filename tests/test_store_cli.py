@@ -75,6 +75,17 @@ def test_gc_removes_what_no_run_uses_and_only_when_told(outputs: Path, capsys: p
     assert (outputs / "artifacts" / "train" / "x" / f"{'d' * 16}.partial").exists()
 
 
+def test_gc_keeps_what_a_used_artifact_was_made_from(outputs: Path) -> None:
+    """A record has one key a stage: not that of the adapter that SFT left, where rewards trained another from there."""
+    store, after = Store(outputs / "artifacts"), "e" * 16
+    (store.workspace("train/x", after) / "weights").write_bytes(b"w")
+    store.complete("train/x", after, {}, {"inputs": {"train/x": TRAIN}})
+    (outputs / "runs" / "one" / "result.json").write_text(json.dumps({"artifacts": {"train/x": after}}))
+    assert call(outputs, "gc", "--days", "0", "--delete") == 0
+    assert [store.path("train/x", key).exists() for key in (after, TRAIN, OTHER)] == [True, True, False]
+    assert store.find("split", SPLIT)
+
+
 def test_an_artifact_travels_with_what_it_was_made_from(
     outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

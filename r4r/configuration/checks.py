@@ -139,16 +139,18 @@ def _outvoted(choices: Mapping[Any, Any]) -> list[str]:
     command line, preset or recipe chose another, which would run in its place under that name."""
     method, strategy = choices.get("method"), choices.get("strategy")
     own = dict(_overridden("method", method)).get(STRATEGY, strategy)
-    found = [
-        f"strategy={strategy}: method={method} is Reason4Rec with strategy={own}, and the command line or a preset "
-        f"chose another; set strategy={own}, or method=reason4rec"
-    ]
-    found = found if own != strategy else []
+    found = []
+    if own != strategy:
+        found.append(
+            f"strategy={strategy}: method={method} is Reason4Rec with strategy={own}, and the command line or a preset "
+            f"chose another; set strategy={own}, or method=reason4rec"
+        )
     for group, objective in _overridden("strategy", strategy):
-        if group.startswith(OBJECTIVES) and (other := choices.get(group.replace("_global_.", ""))) != objective:
+        where = group.replace("_global_.", "")
+        if group.startswith(OBJECTIVES) and choices.get(where) != objective:
             found.append(
-                f"{group.replace('_global_.', '')}={other}: strategy={strategy} learns by {objective}, and the command "
-                "line, a preset or a recipe chose another; take strategy=multistep, or leave the objective to it"
+                f"{where}={choices.get(where)}: strategy={strategy} learns by {objective}, and the command line, a "
+                "preset or a recipe chose another; take strategy=multistep, or leave the objective to it"
             )
     return found
 

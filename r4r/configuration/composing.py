@@ -80,7 +80,7 @@ def _composed(loader: ConfigLoaderImpl, name: str, overrides: tuple[str, ...]) -
         raise ConfigError([_yaml_sentence(error)]) from error
     except UnicodeDecodeError as error:
         raise ConfigError([f"{file}: is no UTF-8 text" for file in _undecodable(loader)] or [str(error)]) from error
-    except (HydraException, OmegaConfBaseException, OSError) as error:
+    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
         raise ConfigError([_one_sentence(error, loader)]) from error
 
 

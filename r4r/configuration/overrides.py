@@ -168,8 +168,11 @@ def _choices(override: Override, loader: ConfigLoaderImpl) -> list[str]:
 
 def _option_faults(override: Override, loader: ConfigLoaderImpl) -> list[str]:
     group, value = override.key_or_group, override.value()
-    if override.is_delete() or value is None:
+    if override.is_delete():
         return []
+    if value is None:
+        given = override.get_key_element()
+        return [f"{given}=null: names no option; drop it, name one, or take it out with ~{given}"]
     faults = []
     for option in value if isinstance(value, list) else [value]:
         if "${" in str(option):

@@ -101,12 +101,11 @@ def _reads_at_most(config: Any) -> int | None:
     Beyond the original length of `longrope` and `dynamic` positions, a text's own depend on the longest of its batch.
     """
     positions = getattr(config, "rope_parameters", None) or {}
-    own = {"longrope", "dynamic"} & {positions.get("rope_type")}
     original = positions.get("original_max_position_embeddings") or getattr(
         config, "original_max_position_embeddings", None
     )
     longest = getattr(config, "max_position_embeddings", None)
-    return (original or longest) if own else longest
+    return original or longest if positions.get("rope_type") in ("longrope", "dynamic") else longest
 
 
 def text_config(causal: Any) -> Any:

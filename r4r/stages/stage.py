@@ -1,7 +1,9 @@
 """How a stage is made real: hit the store, or build once and keep; and what a job's stages share."""
 
+import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -110,6 +112,8 @@ class Job:
             return None
         found = self.store.find(stage.name, stage.key)
         if found:
+            with suppress(OSError):  # somebody else's store, say
+                os.utime(found.path)  # no record names it yet: what is in use is younger than what `gc` takes
             self.hits.append(stage.name)
             found_stage(stage.name, stage.key)
         return found

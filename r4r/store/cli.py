@@ -50,7 +50,8 @@ def verify(store: Store) -> int:
 
 
 def collect(store: Store, outputs: Path, days: float, delete: bool) -> None:
-    """Name, and with `delete` remove, what no run's record uses and nothing has changed for so many days.
+    """Name, and with `delete` remove, what no run's record uses, nor what one uses was made from, and no job has built
+    or taken up for so many days.
 
     Raises:
         StoreError: something is to be removed, and a record cannot be read: it may use any of it.
@@ -61,11 +62,14 @@ def collect(store: Store, outputs: Path, days: float, delete: bool) -> None:
             f"{unread[0]} cannot be read, so what its run uses is not known; nothing was removed. Mend or remove the "
             f"{'record' if len(unread) == 1 else f'{len(unread)} records'} first"
         )
-    for entry in list(entries(store.root)):
+    found = list(entries(store.root))
+    whole = {entry.key: entry for entry in found if entry.state == "whole"}
+    kept = {key for entry in whole.values() if (entry.stage, entry.key) in used for key in before(whole, entry)}
+    for entry in found:
         why = {"damaged": "set aside", "partial": "unfinished", "lock": "left by a kill"}.get(
             entry.state, "no run uses it"
         )
-        if entry.state == "whole" and (entry.stage, entry.key) in used:
+        if entry.state == "whole" and entry.key in kept:
             continue
         if not entry.path.exists() or entry.age() < days or _held(store, entry):
             continue

@@ -38,7 +38,7 @@ class Entry:
         return sum(file.stat().st_size for file in files)
 
     def age(self) -> float:
-        """Days since anything in it changed."""
+        """Days since it was built, changed or taken up by a job."""
         newest = max(path.lstat().st_mtime for path in [self.path, *self.path.rglob("*")])
         return (time.time() - newest) / DAY
 
