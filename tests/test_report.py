@@ -1,11 +1,7 @@
-"""The report: records into tables and figures, checked on records made up for the purpose."""
+"""Records into the paper's tables and figures: what stands where, seeds pooled, rows compared, and what is said."""
 
-import contextlib
-import copy
 import csv
 import json
-import os
-import re
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,14 +23,11 @@ from r4r.report.blocks import blocks
 from r4r.report.documents import document
 from r4r.report.settings import Ask
 from r4r.report.tables import TABLES, Row, Setting
-from r4r.report.text import Document, Grid, Text, escape_latex, escape_markdown, latex, markdown
+from r4r.report.text import escape_markdown
 
 
 def sources(scores: dict[str, float], **more: Any) -> list[dict[str, Any]]:
     return [record({"Reason4Rec": (mae, mae + 0.2)}, source=source, **more) for source, mae in scores.items()]
-
-
-# tables
 
 
 GOLDEN = """\
@@ -302,9 +295,6 @@ def test_table_1_is_read_from_the_split(tmp_path: Path, monkeypatch: pytest.Monk
     assert "- book: no record; run r4r -m experiment=table1 dataset=book" in text
 
 
-# figures
-
-
 @pytest.mark.usefixtures("pictures")
 def test_figures_are_pictures_of_every_variant(tmp_path: Path) -> None:
     made = [record({"x": (0.5 + s / 100, 0.7)}, strategy=strategy, seed=42 + s) for s in range(3) for strategy in FOUR]
@@ -325,9 +315,6 @@ def test_figures_are_pictures_of_every_variant(tmp_path: Path) -> None:
 
 
 FOUR = ("without_step1", "without_step2", "without_step3", "multistep")
-
-
-# the command
 
 
 @pytest.mark.parametrize(
@@ -375,92 +362,6 @@ def test_all_says_which_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixtu
     page = (tmp_path / "report" / "table4.md").read_text(encoding="utf-8")
     assert "- 2 of 3 records cannot be read and are left out\n" in page
     assert "is not JSON" in page
-
-
-# records that are broken, in any way
-
-
-DAMAGES: list[Any] = [None, True, -1, 0.5, "", "x", [], {}, [None], {"a": None}, float("nan"), "\u2028=1|&"]
-
-
-@settings(max_examples=20)
-@given_any(st.data())
-def test_no_damage_to_a_record_ends_the_report(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    """Any value of a record replaced or taken out: it is named and left out, or its row stands; the others stand."""
-    broken = copy.deepcopy(record({"Reason4Rec": (0.6, 0.8), "MF": (0.5, 0.7)}, source="history", p={"MF": 0.5}))
-    at: Any = broken
-    path = []
-    for _ in range(data.draw(st.integers(0, 4), "depth")):
-        inner = at[path[-1]] if path else at
-        if not isinstance(inner, dict | list) or not inner:
-            break
-        at = inner
-        path.append(data.draw(st.sampled_from(sorted(inner) if isinstance(inner, dict) else range(len(inner))), "key"))
-    damage = data.draw(st.sampled_from([*DAMAGES, ...]), "damage")
-    if not path:
-        broken = {} if damage is ... else damage
-    elif damage is ...:
-        del at[path[-1]]
-    else:
-        at[path[-1]] = damage
-    folder = tmp_path_factory.mktemp("damaged")
-    write(folder, record({"Reason4Rec": (0.5, 0.7)}, experiment="table4"), broken)
-    argv = ["table4", "--records", str(folder), "--out", str(folder / "report"), "--data", "simulated"]
-    with contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
-        assert cli.report(argv) == 0
-    page = (folder / "report" / "table4.md").read_text(encoding="utf-8")
-    assert "0.5000 ± 0.0100 se" in page
-
-
-def test_files_that_hold_no_text_or_no_json_are_counted_and_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write(tmp_path / "runs", record({"Reason4Rec": (0.5, 0.7)}))
-    whole = (tmp_path / "runs" / "0" / "result.json").read_bytes()
-    kinds = {"binary": bytes(range(256)), "cut": whole[:300], "empty": b"", "deep": b"[" * 100_000, "null": b"null"}
-    for name, content in kinds.items():
-        (tmp_path / "runs" / name).mkdir()
-        (tmp_path / "runs" / name / "result.json").write_bytes(content)
-    (tmp_path / "runs" / "fifo").mkdir()
-    os.mkfifo(tmp_path / "runs" / "fifo" / "result.json")
-    argv = ["table4", "--records", str(tmp_path / "runs"), "--out", str(tmp_path)]
-    assert cli.report(argv) == 0
-    told = capsys.readouterr().err
-    assert "6 of 7 records cannot be read and are left out" in told
-    for name in (*kinds, "fifo"):
-        assert f"runs/{name}/result.json is left out: " in told
-    assert "| Reason4Rec | **0.5000" in (tmp_path / "table4.md").read_text(encoding="utf-8")
-
-
-def test_damaged_predictions_leave_a_row_uncompared(tmp_path: Path) -> None:
-    made = []
-    for source in ("filtered", "history"):
-        one = record({"Reason4Rec": (0.5, 0.7)}, source=source)
-        one["config"]["paths"]["artifacts"] = str(tmp_path / "artifacts")
-        folder = tmp_path / "artifacts" / "predict" / "test" / source
-        folder.mkdir(parents=True)
-        (folder / "data.parquet").write_bytes(b"PAR1 and no more")
-        seal(tmp_path / "artifacts", "predict/test", source)
-        one["artifacts"]["predict/test"] = source
-        made.append(one)
-    found, _ = blocks(TABLES["table4"], runs(*made))
-    assert not found[0].cell("History-inferred").effects
-    assert any("Not compared with Reason4Rec" in note for note in found[0].notes)
-
-
-def test_no_cell_of_a_csv_file_is_a_formula(tmp_path: Path) -> None:
-    hostile = '=HYPERLINK("http://x")'
-    made = record(dataset="music", error={"kind": "ModelError", "message": hostile})
-    one = record({"Reason4Rec": (0.5, 0.7)}) | {"dataset": hostile}
-    write(tmp_path / "runs", made, one)
-    assert cli.report(["table4", "--records", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 0
-    with (tmp_path / "table4.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert {row["dataset"] for row in rows} == {f"'{hostile}"}
-    assert any(float(row["mean"]) == 0.5 for row in rows if row["mean"])
-
-
-# comparisons over seeds
 
 
 def test_differences_are_pooled_over_seeds_and_stand_in_table_figure_and_csv(tmp_path: Path) -> None:
@@ -513,54 +414,6 @@ def test_one_seeds_difference_is_its_records(tmp_path: Path) -> None:
     assert (block.cell("MF").marks("mae"), block.cell("MF").marks("rmse")) == ("†‡", "")
 
 
-# escaping
-
-
-@settings(max_examples=100)
-@given_any(st.text(min_size=1))
-def test_any_text_stays_inside_its_cell(text: str) -> None:
-    document = Document("t", text, "r4r", [Grid(text, ["", text], [[Text(text), Text(text, bold=True)]])], [text])
-    table = [line for line in markdown(document).split("\n") if line.startswith("|")]
-    assert len(table) == 3
-    for line in (table[0], table[2]):
-        assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) == 3
-    body = latex(document).split(r"\midrule" + "\n")[1].split("\n" + r"\bottomrule")[0]
-    assert "\n" not in body
-    assert len(re.findall(r"(?<!\\)&", body)) == 1
-    bare = re.sub(r"\\[&%$#_{}\\]|\$(\\pm|-|\^\{\\dagger\})\$", "", escape_latex(text))
-    assert not re.search(r"[&%$#_~^]", bare)
-    assert bare.count("{") == bare.count("}")
-
-
-@pytest.mark.parametrize("text", ["[label]", "*star", "=1", "a\x07b", "x\\\\y", "50% & more"])
-def test_a_label_is_no_argument_and_no_command_of_latex(text: str) -> None:
-    document = Document(
-        "t", "title", "r4r", [Grid("c", ["", "n"], [[Text("first"), Text("1")], [Text(text), Text("2")]])]
-    )
-    body = latex(document).split(r"\midrule" + "\n")[1].split("\n" + r"\bottomrule")[0]
-    assert len(body.split("\n")) == 2
-    assert not re.search(r"\\\\\s*[\[*]", body)
-    assert "\x07" not in body
-
-
-def test_escaped_characters() -> None:
-    assert escape_markdown("a|b_c*d`e <f> & [g] _h_") == r"a\|b_c\*d\`e &lt;f&gt; &amp; \[g\] \_h\_"
-    assert escape_latex(r"50% of $5_{a} & \b") == r"50\% of \$5\_\{a\} \& \textbackslash{}b"
-
-
-def test_a_folder_that_cannot_be_written_is_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write(tmp_path / "runs", record({"Reason4Rec": (0.5, 0.7)}))
-    (tmp_path / "file").touch()
-    argv = ["r4r-report", "table4", "--records", str(tmp_path / "runs"), "--out", str(tmp_path / "file" / "report")]
-    monkeypatch.setattr("sys.argv", argv)
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    assert end.value.code == 1
-    assert capsys.readouterr().err.endswith("cannot be read or written (Not a directory)\n")
-
-
 def test_worlds_of_other_sizes_compare_seed_by_seed() -> None:
     """Seeds may have reviews of their own; within a seed all rows must have the same."""
 
@@ -590,3 +443,16 @@ def test_a_job_on_reviews_of_ones_own_stands_in_a_table(r4r: Callable[..., int],
     assert r4r(*own, "method=mf", "dataset.prepare.k_core=1", "logger=none", f"paths.outputs={tmp_path / 'out'}") == 0
     assert cli.report(["table2", "--records", str(tmp_path / "out"), "--out", str(tmp_path)]) == 0
     assert "## mine" in (tmp_path / "table2.md").read_text()
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "runs", record({"Reason4Rec": (0.5, 0.7)}))
+    (tmp_path / "file").touch()
+    argv = ["r4r-report", "table4", "--records", str(tmp_path / "runs"), "--out", str(tmp_path / "file" / "report")]
+    monkeypatch.setattr("sys.argv", argv)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 1
+    assert capsys.readouterr().err.endswith("cannot be read or written (Not a directory)\n")
