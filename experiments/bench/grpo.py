@@ -3,8 +3,8 @@
 The Reasoner's prompts of a simulated world, groups of answers to each, a reward that costs nothing, the same loss:
 three ways, each in a process of its own: r4r; GRPOTrainer with its defaults (in the type that the machine computes in);
 the same without gradient checkpointing. No answer ends early, so that all ways write and learn as many tokens. Seconds
-are those from the end of the first step to that of the last, on a CPU those that the process computed. Needs
-`pip install trl`. Prints JSON.
+are those from the end of the first step to that of the last: those that passed, and on a CPU those that the process
+computed, too. Needs `pip install trl`. Prints JSON.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,11 @@ LR, KL = 1e-5, 0.01
 WAYS = ("r4r", "trl", "trl_without_checkpointing")
 
 
+def now(lm: LanguageModel) -> tuple[float, float]:
+    """Seconds computed so far, and the time."""
+    return clock(lm.device), time.perf_counter()
+
+
 def worth(text: str) -> float:
     """A reward that differs between answers."""
     return float(len(set(text.split())))
@@ -38,12 +44,12 @@ def worth(text: str) -> float:
 
 def with_r4r(
     lm: LanguageModel, prompts: Sequence[tuple[int, str]], arguments: argparse.Namespace, folder: str
-) -> list[float]:
+) -> list[tuple[float, float]]:
     """When each step ended."""
-    ends: list[float] = []
+    ends: list[tuple[float, float]] = []
 
     def log(facts: dict[str, float]) -> None:
-        ends.append(clock(lm.device))
+        ends.append(now(lm))
 
     def reward(answers: Sequence[Answer]) -> dict[str, list[float]]:
         return {"": [worth(answer.text) for answer in answers]}
@@ -60,17 +66,17 @@ def with_r4r(
 
 def with_trl(
     lm: LanguageModel, prompts: Sequence[tuple[int, str]], arguments: argparse.Namespace, folder: str, saving: bool
-) -> list[float]:
+) -> list[tuple[float, float]]:
     """When each step ended."""
     from datasets import Dataset
     from transformers import TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    ends: list[float] = []
+    ends: list[tuple[float, float]] = []
 
     class Ends(TrainerCallback):
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-            ends.append(clock(lm.device))
+            ends.append(now(lm))
 
     def reward(completions: Sequence[Any], **_: Any) -> list[float]:
         return [worth(completion[0]["content"]) for completion in completions]
@@ -108,7 +114,7 @@ def one(arguments: argparse.Namespace, way: str) -> dict[str, Any]:
     """Train one way, in this process."""
     texts = expert_texts(arguments.batch * arguments.steps, arguments.history)["reasoner"]
     prompts = [(row_id, prompt) for row_id, prompt, _ in texts]
-    lm = load_model(arguments)
+    lm = load_model(arguments, batch_tokens=arguments.batch_tokens)
     read = sum(len(lm.chat.prompt_ids(prompt)) for _, prompt in prompts) / len(prompts)
     with tempfile.TemporaryDirectory() as folder:
         if way == "r4r":
@@ -116,7 +122,7 @@ def one(arguments: argparse.Namespace, way: str) -> dict[str, Any]:
         else:
             ends = with_trl(lm, prompts, arguments, folder, way == "trl")
     assert len(ends) == arguments.steps
-    seconds = (ends[-1] - ends[0]) / (arguments.steps - 1)
+    seconds, passed = ((last - first) / (arguments.steps - 1) for first, last in zip(ends[0], ends[-1], strict=True))
     written = arguments.batch * arguments.group * arguments.tokens
     return {
         "way": way,
@@ -125,7 +131,8 @@ def one(arguments: argparse.Namespace, way: str) -> dict[str, Any]:
         "tokens_a_prompt": round(read),
         "tokens_written_a_step": written,
         "seconds_a_step": round(seconds, 2),
-        "tokens_written_per_s": round(written / seconds, 1),
+        "seconds_passed_a_step": round(passed, 2),
+        "tokens_written_per_s": round(written / passed, 1),
         "threads": torch.get_num_threads(),
         "device": str(lm.device),
     }
@@ -139,6 +146,7 @@ if __name__ == "__main__":
     parser.add_argument("--tokens", type=int, default=72, help="of an answer")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--history", type=int, default=5, help="reviews a side")
+    parser.add_argument("--batch-tokens", type=int, default=16384, help="of r4r's writing; as llm=world_3m has it")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     model_options(parser)
     parser.set_defaults(model="package:world_3m")
