@@ -139,6 +139,27 @@ def test_recone_begins_with_traces_of_which_wrong_ones_are_written_again(
     assert record["metrics"][0]["label"] == "RecOne (unparsable: largest error)"
 
 
+def test_the_form_alone_is_learnt_from_traces_of_other_pairs(
+    tmp_path: Path, model_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(self: SimulatedTeacher, calls: list[Call]) -> list[Any]:
+        """Right where the rating is told; no two traces alike."""
+        told = [call.prompt.partition("actually rated the item ")[2][:1] or "9" for call in calls]
+        return [Answer(STEPS.replace("a<", f"a{n}<").format(rating), 1, 1) for n, rating in enumerate(told)]
+
+    monkeypatch.setattr(SimulatedTeacher, "ask", ask)
+    responses = {}
+    for traces in ("own", "others"):
+        job = ("method=recone", f"method.traces={traces}", "target=train/recone.lessons", *JOB)
+        key = start(tmp_path, model_cache, *job)["artifacts"]["train/recone.lessons"]
+        responses[traces] = table(tmp_path, "train/recone.lessons", key).set_index("row_id")["response"]
+    own, others = responses["own"], responses["others"]
+    assert own.index.equals(others.index)
+    assert sorted(own) == sorted(others)  # each trace is learnt once, with its rating
+    assert own.nunique() == len(own) > 2
+    assert (own != others).all()
+
+
 def test_what_is_wrong_with_a_trace_is_told() -> None:
     own = shipped()
     wanted = {
