@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from r4r.errors import DataError
 
 SIZE = 7
 NUMBER = SIZE * SIZE
+CELLS = "broken line: more or fewer cells than the header has"
 BAD_LINE = 3  # where `broken` puts its line
 
 
@@ -102,20 +105,25 @@ REPAIRED = {
     "timestamp in milliseconds: converted": with_field(timestamp=1_400_000_000_123),
     "review longer than 200 characters: cut": with_field(review="long " * 100),
     "control characters: blanked": with_field(review="a\x00b\ud83dc"),
+    "text is a word for a missing one (nan, None, null): left empty": with_field(review=" nan "),
+    "identifier with blanks around it, or characters that are not seen: taken off": with_field(user_id=" u\x000\u200b"),
+    "identifier in a decomposed form of Unicode: composed": with_field(user_id="Zoe\u0308"),
 }
 
 
 @pytest.mark.parametrize("reason", REPAIRED)
 def test_a_repair_is_made_and_counted(tmp_path, reason):
-    write(tmp_path / "r.jsonl", [*good_lines(), REPAIRED[reason]])
-    report = run(tmp_path, max_review_chars=200, strict=True)
+    keep = {"k_core": 1, "require_text": False}
+    write(tmp_path / "r.jsonl", [*good_lines(), with_field(user_id="Zo\u00eb", item_id="i0"), REPAIRED[reason]])
+    report = run(tmp_path, max_review_chars=200, strict=True, prepare=keep)
     line = next(line for line in report["waterfall"] if line["reason"] == reason)
     assert (line["dropped"], line["repaired"]) == (0, 1)
     rows = pd.read_parquet(tmp_path / "out" / "rows.parquet")
     row = rows[rows["item_id"] == "i-new"].iloc[0]
     assert len(row["review"]) <= 200
     assert row["timestamp"] == (1_400_000_000 if "milliseconds" in reason else json.loads(good_lines()[0])["timestamp"])
-    assert row["review"] in ('Guns & Roses "live"', "a b c", "text 0", ("long " * 40).strip())
+    assert row["review"] in ('Guns & Roses "live"', "a b c", "text 0", "", ("long " * 40).strip())
+    assert row["user_id"] in ("u0", "Zo\u00eb")
 
 
 def test_empty_texts_and_titles_are_dropped_by_their_own_steps(tmp_path):
@@ -176,8 +184,8 @@ def test_broken_csv_lines_are_counted(tmp_path):
     text.append(b'u1,i1,title,4,"an unclosed quote,1400000000')
     write(tmp_path / "r.csv", text)
     report = run(tmp_path, reviews="r.csv")
-    assert report["files"]["reviews"]["dropped"] == {"broken line": 2, "not UTF-8": 1}
-    assert report["files"]["reviews"]["first_line"] == {"broken line": 4, "not UTF-8": 8}
+    assert report["files"]["reviews"]["dropped"] == {CELLS: 1, "broken line": 1, "not UTF-8": 1}
+    assert report["files"]["reviews"]["first_line"] == {CELLS: 4, "not UTF-8": 8, "broken line": NUMBER + 4}
 
 
 def test_lines_that_an_unclosed_quote_swallows_are_all_counted(tmp_path):
@@ -194,8 +202,11 @@ def test_lines_that_an_unclosed_quote_swallows_are_all_counted(tmp_path):
 def test_metadata_without_titles_is_refused_unless_titles_are_not_needed(tmp_path):
     write(tmp_path / "r.jsonl", good_lines())
     write(tmp_path / "m.jsonl", [b'{"item_id": "i%d"}' % i for i in range(SIZE)])
-    with pytest.raises(DataError, match="no title for any of the items"):
+    with pytest.raises(DataError, match=r"m.jsonl has in none of its lines the field title; it has item_id"):
         run(tmp_path, meta="m.jsonl")
+    (tmp_path / "empty.jsonl").write_text('{"item_id": "i1", "title": ""}\n')
+    with pytest.raises(DataError, match="no title for any of the items"):
+        run(tmp_path, meta="empty.jsonl")
     report = run(tmp_path, meta="m.jsonl", prepare={"require_title": False})
     assert report["table1"]["items"] == SIZE
 
@@ -223,6 +234,17 @@ def test_no_bytes_crash_the_reader_and_every_line_is_accounted_for(tmp_path, noi
     blank = sum(not line.strip() for line in noise)
     assert told == NUMBER + len(noise) - blank
     assert sum(report["files"]["reviews"]["dropped"].values()) == len(noise) - blank
+
+
+def test_a_cell_of_a_parquet_that_nobody_can_read_costs_its_row_alone(tmp_path):
+    frame = pd.DataFrame([json.loads(line) for line in good_lines()])
+    table = pa.Table.from_pandas(frame.assign(item_id=frame["item_id"].map(str.encode)))  # ids kept as bytes
+    texts = pa.array([b"caf\xe9" if k == 4 else b"text" for k in range(NUMBER)]).view(pa.string())
+    pq.write_table(table.set_column(table.column_names.index("review"), "review", texts), tmp_path / "r.parquet")
+    report = run(tmp_path, reviews="r.parquet")
+    assert report["files"]["reviews"]["dropped"] == {"not UTF-8": 1}
+    assert report["files"]["reviews"]["first_line"] == {"not UTF-8": 5}
+    assert set(pd.read_parquet(tmp_path / "out" / "rows.parquet")["item_id"]) == {f"i{k}" for k in range(SIZE)}
 
 
 def test_a_parquet_that_is_damaged_inside_is_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,10 @@ def read(folder: Path, name: str, content: Any, **settings: Any) -> tuple[pd.Dat
     (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     settings = {"source": "custom", "reviews": name, "prepare": {"k_core": 1}} | settings
     report = prepare(DatasetConfig(name="own", category="Thing", **settings), folder, folder / "out")
-    return pd.read_parquet(folder / "out" / "rows.parquet"), report["files"]["reviews"] | {"table1": report["table1"]}
+    return pd.read_parquet(folder / "out" / "rows.parquet"), report["files"]["reviews"] | {
+        "table1": report["table1"],
+        "waterfall": report["waterfall"],
+    }
 
 
 # quotation marks
@@ -134,6 +138,34 @@ def test_a_column_or_key_named_twice_is_no_choice(tmp_path):
     assert facts["first_line"]["field 'rating' twice in one line"] == 4
 
 
+def test_a_field_that_no_line_has_is_told_with_those_that_are_there(tmp_path):
+    own = r"r.jsonl has in none of its lines the field {}; it has user_id, item_id, title, rating, review, timestamp"
+    for key in ("user_id", "review", "categories"):
+        with pytest.raises(DataError, match=own.format("misspelt")):
+            read(tmp_path, "r.jsonl", rows(), columns={key: "misspelt"})
+    some = [{k: v for k, v in row.items() if k != "review" or n} for n, row in enumerate(rows())]
+    assert not read(tmp_path, "r.jsonl", some)[1]["dropped"]  # a single line may lack a text
+
+
+def test_a_table_without_titles_will_do_where_none_are_required(tmp_path):
+    columns = tuple(name for name in COLUMNS if name != "title")
+    content = table_text([{name: row[name] for name in columns} for row in rows()], ",", columns=columns)
+    with pytest.raises(DataError, match=r"r.csv has no column title"):
+        read(tmp_path, "r.csv", content)
+    table, _ = read(tmp_path, "r.csv", "\n\n" + content, prepare={"k_core": 1, "require_title": False})
+    assert set(table["title"]) == {""}
+    with pytest.raises(DataError, match=r"r.csv has no column name"):
+        read(tmp_path, "r.csv", content, columns={"title": "name"}, prepare={"k_core": 1, "require_title": False})
+
+
+def test_a_row_without_a_title_has_the_one_that_its_item_has_elsewhere(tmp_path):
+    some = rows(title=lambda k: f"Title {k * 7 % NUMBER % SIZE}" if k % 5 else "")
+    table, facts = read(tmp_path, "r.jsonl", some)
+    assert (table["title"] == table["item_id"].str.replace("item", "Title ")).all()
+    (line,) = [line for line in facts["waterfall"] if line["reason"].startswith("title missing")]
+    assert line["repaired"] == sum(k % 5 == 0 for k in range(NUMBER))
+
+
 # times
 
 DAY = 1_391_126_400  # 2014-01-31
@@ -189,15 +221,21 @@ def test_a_word_for_a_missing_value_is_no_id(tmp_path, value):
         identifier(value, "user_id")
 
 
-@pytest.mark.parametrize("value", ["", "  ", None, float("nan"), True, ["u"], "\x00"])
+@pytest.mark.parametrize("value", ["", "  ", None, float("nan"), "\x00", "\ufeff"])
 def test_an_empty_value_is_no_id(value):
     with pytest.raises(Bad, match="missing or empty"):
         identifier(value, "user_id")
 
 
+@pytest.mark.parametrize("value", [True, ["u"], {"id": 1}, 1.5, Decimal("1.5"), b"u", pd.Timestamp("2014-01-31")])
+def test_what_is_neither_text_nor_a_whole_number_is_no_id(value):
+    with pytest.raises(Bad, match=rf"'user_id' is of type {type(value).__name__}: an identifier is a text or"):
+        identifier(value, "user_id")
+
+
 def test_ids_are_texts():
-    assert [identifier(value, "i") for value in ("00123", " u1\t", "nancy", 17, 17.0, 2**60, "1e5")] == [
-        "00123", "u1", "nancy", "17", "17", str(2**60), "1e5",
+    assert [identifier(value, "i") for value in ("00123", " u1\t", "nancy", 17, 17.0, 2**60, Decimal(17), "1e5")] == [
+        "00123", "u1", "nancy", "17", "17", str(2**60), "17", "1e5",
     ]  # fmt: skip
     with pytest.raises(Bad, match=r"beyond 2\^53"):
         identifier(2.0**60, "i")

@@ -61,15 +61,16 @@ any_settings = st.builds(
 
 def naive(rows: list[tuple], config: PrepareConfig) -> list[tuple]:
     """(rank, user, item, timestamp, split) by lists and loops."""
+    titled = {row[1] for row in rows if row[2]}  # an item's title serves all of its rows
     for step in config.order:
         if step == "require_title" and config.require_title:
-            rows = [row for row in rows if row[2]]
+            rows = [row for row in rows if row[1] in titled]
         if step == "require_text" and config.require_text:
             rows = [row for row in rows if row[4]]
         if step == "dedupe" and config.dedupe:
             newest: dict = {}
             for row in rows:
-                worth = (row[5], row[4] != "", row[2] != "")
+                worth = (row[5], row[4] != "", row[1] in titled)
                 if (row[0], row[1]) not in newest or worth > newest[row[0], row[1]][0]:
                     newest[row[0], row[1]] = (worth, row)
             rows = [row for _, row in newest.values()]

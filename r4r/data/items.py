@@ -32,7 +32,7 @@ def meta_item(
     try:
         if isinstance(fields, str):
             raise Bad(fields)
-        item = identifier(first_of(fields, layout.meta_item), layout.meta_item[0])
+        item = identifier(first_of(fields, layout.meta_item), layout.meta_item[0], note)
         if item not in wanted:
             return None
         title = heading(fields.get(layout.meta_title), TITLE_CHARS, note)

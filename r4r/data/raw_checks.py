@@ -97,8 +97,8 @@ class ReviewCheck:
         try:
             if isinstance(fields, str):
                 raise Bad(fields)
-            user = identifier(fields.get(layout.user), layout.user)
-            item = identifier(first_of(fields, layout.item), layout.item[0])
+            user = identifier(fields.get(layout.user), layout.user, note)
+            item = identifier(first_of(fields, layout.item), layout.item[0], note)
             seconds, unit = timestamp(fields.get(layout.timestamp), layout.timestamp)
             rating = self._rating(fields.get(layout.rating))
             title = heading(fields.get(layout.title), TITLE_CHARS, note) if layout.title else ""

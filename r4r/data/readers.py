@@ -9,12 +9,13 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, ClassVar, Literal
+from typing import IO, ClassVar, Literal, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from r4r.data.lines import BROKEN, ENCODING, TOO_LONG, Fields, LineParser, bounded, repeated, undecoded
+from r4r.data.values import OUT_OF_TIME
 from r4r.errors import DataError
 
 PARQUET_ROWS = 8192  # that are read at once
@@ -22,6 +23,7 @@ Kind = Literal["json", "literal", "csv", "tsv", "parquet"]
 Quoting = Literal["auto", "double", "backslash", "none"]
 Record = tuple[int, Fields | str]  # line number (from 1) and its fields, or what is wrong with the line
 
+CELLS = f"{BROKEN}: more or fewer cells than the header has"
 SWALLOWED = "row within the quotes of another one"
 IN_QUOTES = "text in quotation marks: kept with them (dataset.quoting=double takes them off)"
 _FIELD_CHARS = 1 << 26  # a field longer than this is an unclosed quote
@@ -43,7 +45,8 @@ _QUOTING: dict[str, Quoting] = {"csv": "double", "tsv": "none"}
 
 def kind_of(path: Path) -> Kind:
     """The format that a file's name stands for (`.gz` aside)."""
-    name = path.name.removesuffix(".gz")
+    stem, ending = os.path.splitext(path.name)
+    name = stem if ending.lower() == ".gz" else path.name
     kind = _SUFFIXES.get(os.path.splitext(name)[1].lower())
     if kind is None:
         raise DataError(f"{path}: unknown format; the name must end in {', '.join(_SUFFIXES)}, or that and .gz")
@@ -85,7 +88,7 @@ class RecordFile:
     """A raw file, read once from start to end in bounded memory, however long a line is.
 
     Args:
-        require: columns that a table must have.
+        require: columns that a table must have, or fields that some line must have.
         optional: columns that are read where the file has them. Neither may be there twice.
         skip: for line formats, tells by the raw line whether it can be left unparsed.
         quoting: of a table (of TABLES), what quotation marks are: `double` (around a text, and twice within it),
@@ -115,7 +118,9 @@ class RecordFile:
         self.size = path.stat().st_size
         self._raw: IO[bytes] | None = None
         if not self.size:
-            raise DataError(f"{path} is empty: delete it so that it is downloaded again, or put the full file there")
+            raise DataError(
+                f"{path} is empty: put the full file there; what r4r downloads comes again once it is deleted"
+            )
 
     @property
     def position(self) -> int:
@@ -131,7 +136,7 @@ class RecordFile:
                 f"Quotation marks were read by dataset.quoting={self.quoting}: double is for texts in quotes, with "
                 '"" for a mark within them; backslash for \\" within them; none for marks that are plain characters'
             )
-        return {BROKEN: how, SWALLOWED: how, ENCODING: "Save the file as UTF-8"}
+        return {BROKEN: how, CELLS: how, SWALLOWED: how, ENCODING: "Save the file as UTF-8"}
 
     def __iter__(self) -> Iterator[Record]:
         line = 0
@@ -161,6 +166,8 @@ class RecordFile:
 
     def _lines(self, stream: IO[bytes]) -> Iterator[Record]:
         parse = LineParser(self.kind == "literal", (*self.require, *self.optional))
+        first: list[str] = []  # fields of the first object
+        absent = set(self.require)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)  # "\&" and the like inside of Python literals
             for number, line in bounded(stream):
@@ -170,18 +177,24 @@ class RecordFile:
                 if number == 1:
                     line = line.removeprefix(b"\xef\xbb\xbf")
                 if line and not line.isspace() and not (self.skip and self.skip(line)):
-                    yield number, parse(line)
+                    fields = parse(line)
+                    if absent and isinstance(fields, dict):
+                        absent -= fields.keys()
+                        first = first or [*fields]
+                    yield number, fields
+        if first and absent:
+            self._refuse(sorted(absent), first, "in none of its lines the field")
 
     def _table(self, stream: IO[bytes]) -> Iterator[Record]:
         rows = self._plain_rows(stream) if self.quoting == "none" else self._quoted_rows(stream)
-        _, header, _ = next(rows, (1, [], []))
+        header: list[str] | str = next((row for _, row, _ in rows if row), [])  # behind blank lines
         if isinstance(header, str):
             raise DataError(
                 f"{self.path}: the first line, with the columns' names, is a {header}. {self.advice[BROKEN]}"
             )
         self._check_header(header)
         for number, row, lines in rows:
-            fault = row if isinstance(row, str) else "" if len(row) in (0, len(header)) else BROKEN
+            fault = row if isinstance(row, str) else "" if len(row) in (0, len(header)) else CELLS
             if not fault and any(self._is_row_of(header, line) for line in lines[1:]):
                 fault = SWALLOWED
             if fault:
@@ -252,30 +265,64 @@ class RecordFile:
         number = 0
         try:
             for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=columns):
-                for fields in batch.to_pylist():
+                for fields in _rows_of(batch):
                     number += 1
                     yield number, fields
-        except (OSError, UnicodeDecodeError, OverflowError, pa.ArrowException) as error:
+        except (OSError, pa.ArrowException) as error:
             raise DataError(
                 f"{self.path} holds what cannot be read in the {PARQUET_ROWS:,} rows after row {number:,} "
-                f"({' '.join(str(error).split())[:200]}): write it anew, texts in UTF-8 and times from 1990 to 2032"
+                f"({' '.join(str(error).split())[:200]}): fetch it again, or write it anew"
             ) from error
 
     def _check_header(self, header: list[str]) -> None:
         if any("\x00" in name or undecoded(name) for name in header):
             raise DataError(f"{self.path} is not UTF-8 text: save it in that encoding")
-        shown = ", ".join(header[:40])[:1000]
         twice = [name for name in repeated(header) if name in (*self.require, *self.optional)]
         if twice:
             raise DataError(
                 f"{self.path} has the column {', '.join(twice)} more than once, and which one is meant cannot be told; "
-                f"it has {shown}. Give each column a name of its own"
+                f"it has {_shown(header)}. Give each column a name of its own"
             )
         missing = [name for name in self.require if name not in header]
         if missing:
             lone = " A .csv has commas between its columns, a .tsv tabs." if len(header) == 1 else ""
             quoted = f" {self.advice[BROKEN]}" if any('"' in name for name in header) else ""
-            raise DataError(
-                f"{self.path} has no column {', '.join(missing)}; it has {shown}. "
-                f"Map the columns with dataset.columns, e.g. dataset.columns.user_id=reviewer.{lone}{quoted}"
-            )
+            self._refuse(missing, header, "no column", lone + quoted)
+
+    def _refuse(self, missing: list[str], there: list[str], lacks: str, more: str = "") -> NoReturn:
+        raise DataError(
+            f"{self.path} has {lacks} {', '.join(missing)}; it has {_shown(there)}. "
+            f"Map the columns with dataset.columns, e.g. dataset.columns.user_id=reviewer.{more}"
+        )
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(names[:40])[:1000]
+
+
+def _rows_of(batch: pa.RecordBatch) -> Iterator[Fields | str]:
+    """The rows of a piece of a parquet file, texts that are kept as bytes decoded; in place of a row that holds what
+    Python has no value for, what is wrong with it."""
+    try:
+        rows: list[Fields | str] = batch.to_pylist()
+    except (UnicodeDecodeError, OverflowError, ValueError):  # one cell fails the whole piece
+        rows = [_row_of(batch.slice(place, 1)) for place in range(batch.num_rows)]
+    if any(pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type) for field in batch.schema):
+        rows = [row if isinstance(row, str) else _decoded(row) for row in rows]
+    yield from rows
+
+
+def _row_of(row: pa.RecordBatch) -> Fields | str:
+    try:
+        return row.to_pylist()[0]
+    except UnicodeDecodeError:
+        return ENCODING
+    except (OverflowError, ValueError):
+        return OUT_OF_TIME
+
+
+def _decoded(row: Fields) -> Fields | str:
+    try:
+        return {name: value.decode() if isinstance(value, bytes) else value for name, value in row.items()}
+    except UnicodeDecodeError:
+        return ENCODING

@@ -59,19 +59,22 @@ def stage_reviews(
     """
     tally = Tally(str(path))
     check = ReviewCheck(layout, tally, dataset.strict, dataset.max_review_chars, dataset.scale)
-    needed = [layout.user, *layout.item[:1], layout.rating, layout.review, layout.timestamp]
-    more: list[str] = []
+    names = {
+        "user_id": layout.user,
+        "item_id": layout.item[0],
+        "rating": layout.rating,
+        "review": layout.review,
+        "timestamp": layout.timestamp,
+    }
     if layout.title:  # what is known of an item lies in the same file
-        needed.append(layout.title)
-        more = _more(dataset, layout, needed)
+        names |= {"title": layout.title} | _more(layout)
     file = (
         OwnFile(path, reader)
         if reader
         else RecordFile(
             path,
             review_kind(dataset, path),
-            (*needed,),
-            (*more,),
+            *_needed(dataset, names),
             quoting=dataset.quoting,
             is_row=check.is_row,
             note=tally.repair,
@@ -87,7 +90,7 @@ def stage_reviews(
             items.append(item)
 
     with _writer(rows, RAW) as reviews, _writer(about, ABOUT) as found:
-        for batch in batches(_watched(file), check, tell if more else None):
+        for batch in batches(_watched(file), check, tell if layout.title else None):
             reviews.write_batch(batch)
             found.write_batch(_columns(items, ABOUT))
             items.clear()
@@ -104,18 +107,16 @@ def stage_items(dataset: DatasetConfig, path: Path, layout: Layout, wanted: set[
 
     def unwanted(line: bytes) -> bool:
         # Metadata files describe millions of items that nobody here reviewed; parsing a literal takes long.
-        found = _LITERAL_ASIN.search(line)
-        return found is not None and found.group(1).decode("utf-8", "replace") not in wanted
+        found = _LITERAL_ASIN.findall(line)  # a text may hold one, too
+        return bool(found) and all(asin.decode("utf-8", "replace") not in wanted for asin in found)
 
     tally = Tally(str(path))
     kind = meta_kind(dataset, layout, path)
-    needed = [layout.meta_item[0], layout.meta_title]
-    more = _more(dataset, layout, needed)
+    names = {"item_id": layout.meta_item[0], "title": layout.meta_title} | _more(layout)
     file = RecordFile(
         path,
         kind,
-        (*needed,),
-        (*more,),
+        *_needed(dataset, names),
         skip=unwanted if kind == "literal" else None,
         quoting=dataset.quoting,
         is_row=lambda fields: fields.get(layout.meta_item[0]) in wanted,
@@ -152,11 +153,23 @@ def batches(records: Iterator[Record], check: ReviewCheck, tell: Told | None = N
         yield _columns(rows, RAW)
 
 
-def _more(dataset: DatasetConfig, layout: Layout, needed: list[str]) -> list[str]:
-    """The columns that tell more of an item; those to which dataset.columns gives another name are needed."""
+def _more(layout: Layout) -> dict[str, str]:
+    """The columns that tell more of an item, by what they tell."""
     names = {"categories": layout.categories, "description": layout.description}
-    needed += [name for key, name in names.items() if name and dataset.columns.get(key, key) != key]
-    return [name for name in names.values() if name]
+    return {key: name for key, name in names.items() if name}
+
+
+def _needed(dataset: DatasetConfig, names: dict[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Which columns a file must have, and which are read where they are there.
+
+    Of a file of one's own, those that every row needs, and those to which dataset.columns gives another name; of a
+    published one, whose fields are known, none.
+    """
+    if dataset.source != "custom":
+        return (), (*names.values(),)
+    dispensable = {"categories", "description"} | (set() if dataset.prepare.require_title else {"title"})
+    needed = [name for key, name in names.items() if key not in dispensable or dataset.columns.get(key, key) != key]
+    return (*needed,), tuple(name for name in names.values() if name not in needed)
 
 
 def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:

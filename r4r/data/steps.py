@@ -28,14 +28,24 @@ class Steps:
     """The preparation of the DuckDB view `raw` (line, user_id, item_id, title, rating, review, timestamp).
 
     Args:
-        titles: the view `titles` (item_id, title) holds the titles, not `raw`.
+        titles: the view `titles` (item_id, title) holds the titles, not `raw`; else a row without one has the title
+            that other rows have of its item, the first in the alphabet.
         waterfall: extended by each step.
     """
 
     def __init__(self, con: duckdb.DuckDBPyConnection, prepare: PrepareConfig, titles: bool, waterfall: Waterfall):
         self.con, self.prepare, self.waterfall = con, prepare, waterfall
-        title = "coalesce(titles.title, '')" if titles else "raw.title"
-        join = "LEFT JOIN titles USING (item_id)" if titles else ""
+        title, join = "coalesce(titles.title, '')", "LEFT JOIN titles USING (item_id)"
+        if not titles:
+            title = "coalesce(nullif(raw.title, ''), titles.title, '')"
+            con.execute(
+                "CREATE TEMP TABLE titles AS "
+                "SELECT item_id, min(title) AS title FROM raw WHERE title <> '' GROUP BY item_id"
+            )
+            filled = self._one("SELECT count(*) FROM raw JOIN titles USING (item_id) WHERE raw.title = ''")
+            if filled:
+                left = waterfall[-1]["left"] if waterfall else 0
+                note(waterfall, "read", "title missing: taken from other rows of the item", 0, left, repaired=filled)
         self.final = f"""
             SELECT final.row_id, raw.user_id, raw.item_id, {title} AS title, raw.rating, raw.review, raw.timestamp,
                    final.split

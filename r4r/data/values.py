@@ -3,6 +3,7 @@
 import html
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -18,7 +19,9 @@ EXACT = 1 << 53  # from here on, floating-point numbers leave out whole ones
 MISSING = {"", "nan", "-nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat", "undefined", r"\n"}  # in lower case
 LONGEST_MARK = max(map(len, MISSING))
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+NO_TEXTS = {"nan", "NaN", "None", "null", "NULL", "<NA>", "NaT", r"\N"}  # as programs write a text that is missing
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")  # lone surrogates cannot be written as UTF-8
+_UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2060\ufeff\ud800-\udfff]")
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,300}>")
 _PAGE_SCRIPT = re.compile(r"getTime\(|aPageStart|<script", re.IGNORECASE)
 
@@ -29,27 +32,39 @@ class Bad(Exception):
     """Why a record cannot be used."""
 
 
-def identifier(value: Any, name: str) -> str:
-    """An identifier as text: surrounding blanks stripped, leading zeros kept.
+def identifier(value: Any, name: str, note: Note = lambda repair: None) -> str:
+    """An identifier as text: leading zeros kept, surrounding blanks and characters that are not seen taken off, in the
+    composed form of Unicode (NFC).
 
     Raises:
-        Bad: it is absent, says that it is (`nan`, `None`), or is a number that has lost its last digits.
+        Bad: it is absent, says that it is (`nan`, `None`), is neither text nor a whole number, or is a number that has
+            lost its last digits.
     """
-    if type(value) is str and value.isalnum() and len(value) > LONGEST_MARK:  # most identifiers: nothing to strip
+    if type(value) is str and len(value) > LONGEST_MARK and value.isascii() and value.isalnum():  # most identifiers
         return value
     if isinstance(value, float) and value.is_integer():  # a column of numbers with gaps
         if abs(value) >= EXACT:
             raise Bad(f"field '{name}' is a floating-point number beyond 2^53: its last digits are lost")
         value = int(value)
+    if isinstance(value, Decimal) and value.is_finite() and value == int(value):
+        value = int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    if isinstance(value, str):
-        text = _CONTROL.sub("", value).strip()
-        if text and text.lower() in MISSING:
-            raise Bad(f"field '{name}' stands for a missing value (nan, None, null, NA)")
-        if text:
-            return text
-    raise Bad(f"field '{name}' missing or empty")
+    if value is None or value != value:
+        raise Bad(f"field '{name}' missing or empty")
+    if not isinstance(value, str):
+        raise Bad(f"field '{name}' is of type {type(value).__name__}: an identifier is a text or a whole number")
+    text = _UNSEEN.sub("", value).strip()
+    if not text:
+        raise Bad(f"field '{name}' missing or empty")
+    if text.lower() in MISSING:
+        raise Bad(f"field '{name}' stands for a missing value (nan, None, null, NA)")
+    if text != value:
+        note("identifier with blanks around it, or characters that are not seen: taken off")
+    composed = unicodedata.normalize("NFC", text)
+    if composed != text:
+        note("identifier in a decomposed form of Unicode: composed")
+    return composed
 
 
 def number(value: Any, name: str) -> float:
@@ -93,13 +108,13 @@ def timestamp(value: Any, name: str) -> tuple[int, str]:
 
 
 def clean(value: Any, note: Note) -> str:
-    """Text with HTML entities decoded and control characters blanked; absent text is empty text.
+    """Text with HTML entities decoded and control characters blanked; absent text, or a word for it, is empty text.
 
     Raises:
         Bad: the value is a list, a mapping, or the like.
     """
     if type(value) is str and "&" not in value and value.isprintable():  # most texts: nothing to repair
-        return value.strip()
+        return _told(value.strip(), note)
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, int | float):
@@ -114,7 +129,15 @@ def clean(value: Any, note: Note) -> str:
     if _CONTROL.search(value):
         note("control characters: blanked")
         value = _CONTROL.sub(" ", value)
-    return value.strip()
+    return _told(value.strip(), note)
+
+
+def _told(text: str, note: Note) -> str:
+    """The text; empty where it is what a program writes in place of none."""
+    if text not in NO_TEXTS:
+        return text
+    note("text is a word for a missing one (nan, None, null): left empty")
+    return ""
 
 
 def cut(text: str, limit: int, what: str, note: Note) -> str:

@@ -95,6 +95,8 @@ class RawFiles:
 class RawSplit(Split):
     """The split of raw review files."""
 
+    version: ClassVar[int] = 4
+
     raw: RawFiles
 
     @property
