@@ -33,6 +33,15 @@ def test_values_are_checked_with_the_names() -> None:
     assert [problem.split(":")[0] for problem in found] == ["seeed=1", "dataset.prepare.k_core=0"]
 
 
+def test_a_setting_of_a_step_that_the_order_leaves_out_is_refused() -> None:
+    job = ["dataset=musical_instruments", "method=mf", "dataset.prepare.order=[dedupe]"]
+    (told,) = refused(*job, "dataset.prepare.k_core=3", "dataset.prepare.dedupe=false")
+    assert (
+        told == "dataset.prepare.k_core=3: dataset.prepare.order leaves out k_core; add it there, or drop the override"
+    )
+    assert preflight([*job, "dataset.prepare.k_core=3", "dataset.prepare.sample_users=90"])
+
+
 def test_a_schema_key_that_no_file_spells_out_can_be_set() -> None:
     real = ["dataset=musical_instruments", "teacher=openai"]
     argv = ["dataset.strict=true", "experts.reasoner.max_grad_norm=0.5", "seed=1", "logger=none"]

@@ -33,6 +33,14 @@ IN_PROCESS_ONLY = {
     "max_num_seqs",
     "max_num_batched_tokens",
 }
+# setting -> the step of preparation that reads it
+PREPARED = {
+    "dataset.prepare.window_months": "window",
+    "dataset.prepare.require_title": "require_title",
+    "dataset.prepare.require_text": "require_text",
+    "dataset.prepare.dedupe": "dedupe",
+    "dataset.prepare.k_core": "k_core",
+}
 FOR_ALL = {"accelerator", "threads"}  # settings of the trainer that methods without experts read too
 
 
@@ -62,7 +70,7 @@ def ignored(cfg: DictConfig, overrides: Iterable[str]) -> list[str]:
     experts = cfg.get("experts") or {}
     mounted = [name for name, node in experts.items() if isinstance(node, DictConfig) and "_target_" in node]
     chosen = cfg.get("strategy") or {}
-    for override in overrides:
+    for override in (each.removeprefix("++") for each in overrides):  # put before what no file spells out
         root, inner = [*re.split(r"[.@/=]", override.lstrip("+~")), ""][:2]
         key = override.lstrip("+~").partition("=")[0].rpartition("@")[2]
         if root in GUARDED and GUARDED[root] not in used:
@@ -81,9 +89,18 @@ def ignored(cfg: DictConfig, overrides: Iterable[str]) -> list[str]:
             found.append(f"{override}: {own} stands in its place; set that, or null")
         elif fault := _unread(inner, override, cfg) if root == "llm" else _strange(key, cfg):
             found.append(f"{override}: {fault}")
+        elif step := _left_out(key, cfg):
+            found.append(f"{override}: dataset.prepare.order leaves out {step}; add it there, or drop the override")
         elif root == "reason_source" and chosen.get("reasons") is False:
             found.append(f"{override}: this strategy predicts without reasons; drop the override")
     return found
+
+
+def _left_out(key: str, cfg: DictConfig) -> str:
+    """The step of preparation that would read a setting, where the order leaves it out; else empty."""
+    step, order = PREPARED.get(key, ""), OmegaConf.select(cfg, "dataset.prepare.order")
+    again = step == "k_core" and OmegaConf.select(cfg, "dataset.prepare.sample_users")  # has a core of its own
+    return "" if order is None or step in order or again else step
 
 
 def _taken(key: str, experts: Mapping[Any, Any] | DictConfig) -> str:

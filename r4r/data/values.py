@@ -20,6 +20,7 @@ MISSING = {"", "nan", "-nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat"
 LONGEST_MARK = max(map(len, MISSING))
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 NO_TEXTS = {"nan", "NaN", "None", "null", "NULL", "<NA>", "NaT", r"\N"}  # as programs write a text that is missing
+LONGEST_WORD = max(map(len, NO_TEXTS))
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")  # lone surrogates cannot be written as UTF-8
 _UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2060\ufeff\ud800-\udfff]")
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,300}>")
@@ -134,7 +135,7 @@ def clean(value: Any, note: Note) -> str:
 
 def _told(text: str, note: Note) -> str:
     """The text; empty where it is what a program writes in place of none."""
-    if text not in NO_TEXTS:
+    if len(text) > LONGEST_WORD or text not in NO_TEXTS:
         return text
     note("text is a word for a missing one (nan, None, null): left empty")
     return ""
