@@ -357,7 +357,11 @@ def test_a_reward_that_stays_constant_is_an_error(load_tiny: Load, tmp_path: Pat
         return {"": [1.0] * len(answers)}
 
     with pytest.raises(TrainingError, match=r"in all 4 steps, no answer was rewarded more .*mean reward 1\)"):
-        train(load_tiny(), tmp_path, GRPO(rewards={}, start="none"), PROMPTS, reward=constant)
+        train(load_tiny(), tmp_path / "few", GRPO(rewards={}, start="none"), PROMPTS, reward=constant)
+    assert (tmp_path / "few" / "steps.png").is_file()  # what to look at
+    many = [(n, "music", 1) for n in range(120)]
+    with pytest.raises(TrainingError, match=r"in the first 50 steps, no answer .* 100% of the answers were cut"):
+        train(load_tiny(), tmp_path / "many", GRPO(rewards={}, start="none"), many, reward=constant, batch_size=2)
 
 
 def test_an_adapter_that_stays_as_it_was_is_an_error(load_tiny: Load, tmp_path: Path, started: Path) -> None:

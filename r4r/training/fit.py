@@ -95,10 +95,10 @@ def fit(
         raise TrainingError(f"{adapter}: not a single step was trained; the adapter would be that of the bare model")
     if here.rank == 0:
         lm.save_adapter(adapter, folder / "adapter")
-        objective.check(measures.rows)
-        check_moved(adapter, folder / "adapter", start)
         if measures.rows:
             measures.draw(folder / "steps.png", adapter)
+        objective.check(measures.rows)
+        check_moved(adapter, folder / "adapter", start)
         (folder / CHECKPOINT).unlink(missing_ok=True)
     seconds = time.monotonic() - began
     memory.release()  # on the GPU of each process, before the first one gives it to who writes next

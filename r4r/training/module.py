@@ -170,6 +170,7 @@ class ExpertModule(pl.LightningModule):
             measured = means(every(self.objective.meter.take()))
             if measured and self.rank == 0:
                 self.measures.add(facts | measured)
+            self.objective.watch(measured)
             self.tokens += batch.tokens
             self.log_dict({f"{self.adapter}/train/{name}": value for name, value in (facts | measured).items()})
         return loss * (self.passes * self.size)

@@ -102,5 +102,5 @@ def check_moved(adapter: str, folder: Path, start: Path | None) -> None:
     if not moved:
         raise TrainingError(
             f"{adapter}: the training changed not one weight of the adapter. Raise lr; where it learns from rewards, "
-            "see steps.png for whether any answer was rewarded more than another"
+            f"{folder.parent / 'steps.png'} shows whether any answer was rewarded more than another"
         )

@@ -102,6 +102,13 @@ class Objective:
         """Loss summed over the examples: a scalar, float32, with a graph to the adapter's weights."""
         raise NotImplementedError
 
+    def watch(self, measured: Mapping[str, float]) -> None:
+        """Look at a step as all processes together measured it; they all do so alike.
+
+        Raises:
+            TrainingError: to go on would teach nothing.
+        """
+
     def check(self, steps: Sequence[Mapping[str, float]]) -> None:
         """Look back over all steps, as they were measured.
 

@@ -16,6 +16,8 @@ from r4r.progress import say
 from r4r.training.objectives.base import Material, Onward
 from r4r.training.switching import set_aside
 
+HOPELESS = 50  # steps
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -97,6 +99,7 @@ class Rolling(Onward):
         super().__init__(start, lr, lr_share, epochs, batch_size, warmup)
         self.rewards = {name: reward for name, reward in rewards.items() if reward is not None}
         self.group, self.temperature = group, temperature
+        self._told_apart, self._alike = False, 0  # whether any group had two rewards; steps of which none had
         self._held: tuple[int, list[Any], float] | None = None  # step, what was gathered then, its weight
 
     def encode(self, lm: LanguageModel, texts: Sequence[tuple[int, str, int]]) -> list[Any]:
@@ -183,14 +186,27 @@ class Rolling(Onward):
             ],
         )
 
+    def watch(self, measured: Mapping[str, float]) -> None:
+        if "reward/mean" not in measured or self._told_apart:
+            return
+        self._told_apart = measured["groups_of_equal_rewards"] < 1
+        self._alike += 1
+        if self._alike == HOPELESS and not self._told_apart:  # as nothing was learnt, later ones will be no better
+            raise self._nothing_to_learn(f"the first {HOPELESS} steps", [measured])
+
+    def _nothing_to_learn(self, when: str, steps: Sequence[Mapping[str, float]]) -> TrainingError:
+        mean, cut = (fmean([row[name] for row in steps]) for name in ("reward/mean", "answers_cut"))
+        return TrainingError(
+            f"{self.around.adapter}: in {when}, no answer was rewarded more than another to the same prompt (mean "
+            f"reward {mean:g}), so there was nothing to learn. {cut:.0%} of the answers were cut: where many are, "
+            "raise the expert's max_new_tokens; else begin with an adapter that knows the format (start=sft; RecOne in "
+            "place of RecZero)"
+        )
+
     def check(self, steps: Sequence[Mapping[str, float]]) -> None:
-        if all(row.get("groups_of_equal_rewards", 1.0) == 1.0 for row in steps if "reward/mean" in row):
-            mean = fmean([row["reward/mean"] for row in steps if "reward/mean" in row])
-            raise TrainingError(
-                f"{self.around.adapter}: in all {len(steps)} steps, no answer was rewarded more than another to the "
-                f"same prompt (mean reward {mean:g}), so there was nothing to learn. See steps.png: where all answers "
-                "are cut, raise the expert's max_new_tokens or begin with an adapter that knows the format (start=sft)"
-            )
+        scored = [row for row in steps if "reward/mean" in row]
+        if all(row["groups_of_equal_rewards"] == 1.0 for row in scored):
+            raise self._nothing_to_learn(f"all {len(steps)} steps", scored)
         for name in self.rewards:
             known = [row for row in steps if f"reward/{name}/mean" in row]
             values = {row[f"reward/{name}/mean"] for row in known}
