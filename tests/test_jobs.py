@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 
 import pytest
-from report_records import keep, record, world_of_records, write
+from report_records import keep, record, with_near, world_of_records, write
 
 from r4r.errors import DataError
 from r4r.report import cli
@@ -114,3 +114,13 @@ def test_diff_sets_the_jobs_own_rows_side_by_side_whatever_their_labels(call, tm
     page = call("diff", str(tmp_path / "0"), str(tmp_path / "1"))
     assert "  Ours -> Theirs: MAE 0.5000 -> 0.4000, RMSE 0.6000 -> 0.5000\n" in page
     assert "  MF: MAE 0.7000 -> 0.7000, RMSE 0.9000 -> 0.9000\n" in page
+
+
+def test_a_further_metric_of_ratings_is_told(call, tmp_path: Path) -> None:
+    one = with_near(record({"MF": (0.5, 0.6)}), 0.25)
+    write(tmp_path, one, record({"MF": (0.5, 0.6)}))
+    page = call("show", str(tmp_path / "0"))
+    assert "near hits ± se" in page
+    assert "0.2500 ± 0.1000" in page
+    page = call("diff", str(tmp_path / "0"), str(tmp_path / "1"))
+    assert "  MF: MAE 0.5000 -> 0.5000, RMSE 0.6000 -> 0.6000, near hits 0.2500 -> none\n" in page

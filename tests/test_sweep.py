@@ -9,7 +9,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_records import record, runs, world_of_records, write
+from report_records import record, runs, with_near, world_of_records, write
 
 from r4r.errors import DataError
 from r4r.metrics.significance import World, holm, pooled
@@ -254,6 +254,25 @@ def test_all_files_are_written_and_texts_stay_texts(tmp_path: Path, capsys: pyte
     assert "<script" not in made["md"].lower()
     assert "http" not in made["html"].replace("http://x", "").replace("http-equiv", "")
     assert "'=HYPERLINK" in made["csv"]
+
+
+@pytest.mark.usefixtures("pictures")
+def test_a_further_metric_of_ratings_is_a_column_and_can_be_drawn(tmp_path: Path) -> None:
+    jobs = (with_near(mf(2, 1, 0.5), 0.25), with_near(mf(4, 1, 0.5), 0.75), mf(8, 1, 0.5))
+    write(tmp_path / "s", *jobs)
+    assert cli.report(["sweep", str(tmp_path / "s"), "--out", str(tmp_path), "--metric", "near"]) == 0
+    page = (tmp_path / "sweep.md").read_text(encoding="utf-8")
+    assert "| RMSE | near hits | reviews |" in page
+    assert "**0.7500 ± 0.1000 se**" in page  # more is better
+    assert "<ins>0.2500 ± 0.1000 se</ins>" in page
+    with (tmp_path / "sweep.csv").open(encoding="utf-8", newline="") as file:
+        lines = [row for row in csv.DictReader(file) if row["metric"] == "near" and row["decoding"] == "mean"]
+    assert [(row["method.dim"], row["mean"], row["standard_error"]) for row in lines] == [
+        ("2", "0.25", "0.1"),
+        ("4", "0.75", "0.1"),
+    ]
+    picture = draw_sweep(sweep(runs(*jobs)), "near").axes[0]
+    assert (picture.get_ylabel(), "higher is better" in picture.get_title()) == ("near hits", True)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def sweep_command(argv: Sequence[str], outputs: Path) -> int:
     parser = _parser("sweep", "What each setting of a sweep gave: tables, a plot, a heat map and one HTML page.")
     parser.add_argument("folders", nargs="*", type=Path, metavar="DIR", help=f"{FOLDERS} (default: the newest sweep)")
     parser.add_argument("--against", nargs="+", metavar="KEY=VALUE", help="the row to compare the others with")
-    parser.add_argument("--metric", default="mae", help="what is drawn: mae (default), rmse, or a score of reasons")
+    parser.add_argument("--metric", default="mae", help="what is drawn: mae (default), rmse, another metric")
     parser.add_argument("--x", metavar="KEY", help="the axis to draw over (default: the first that has numbers)")
     parser.add_argument("--y", metavar="KEY", help="the heat map's second axis")
     parser.add_argument("--decoding", default="mean", choices=("mean", "median", "mode"), help="default: mean")
@@ -39,7 +39,7 @@ def sweep_command(argv: Sequence[str], outputs: Path) -> int:
     from r4r.report.text import as_png, latex, markdown
 
     made = sweep(runs, args.against or ())
-    known = [*METRICS, *reason_metrics([point.cell for point in made.points])]
+    known = [*METRICS, *made.further, *reason_metrics([point.cell for point in made.points])]
     if args.metric not in known:
         raise DataError(f"--metric {args.metric}: no job of this sweep has it; {close_names(args.metric, known)}")
     x, y = pick_axes(made, args.x, args.y)

@@ -15,7 +15,7 @@ import yaml
 from r4r.configuration.targets import close_names
 from r4r.errors import DataError
 from r4r.metrics.significance import holm
-from r4r.report.beside import reason_metrics
+from r4r.report.beside import further_metrics, reason_metrics
 from r4r.report.cells import Cell, Result
 from r4r.report.compare import Side, compare, compare_reasons
 from r4r.report.records import Run
@@ -74,6 +74,11 @@ class Sweep:
     @property
     def points(self) -> list[Point]:
         return [point for group in self.groups for point in group]
+
+    @property
+    def further(self) -> dict[str, Mapping[str, Any]]:
+        """Name -> title and direction of the metrics of ratings beside MAE and RMSE."""
+        return further_metrics([point.cell for point in self.points])
 
 
 def sweep(runs: Sequence[Run], against: Sequence[str] = ()) -> Sweep:
