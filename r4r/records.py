@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from r4r.configuration.schema import Config
 from r4r.configuration.targets import locate
 from r4r.errors import ModelError, R4RError
-from r4r.pipeline.stage import Stage
+from r4r.pipeline.stage import Stage, named_targets
 from r4r.provenance import machine
 from r4r.stages.split import all_rows
 from r4r.stages.stage import Job
 from r4r.store.artifact import write_json
+from r4r.store.source import source_of
 
 if TYPE_CHECKING:
     from hydra.conf import HydraConf
@@ -200,6 +201,17 @@ def _reads(config: Config) -> dict[str, Any]:
         return sorted(found)
 
     return {"method": of(config.method), "references": {name: of(node) for name, node in config.references.items()}}
+
+
+def sources(config: Config, final: Stage) -> dict[str, str]:
+    """File -> digest of the code outside of r4r's release that shapes what a job scores: that of the stages of its
+    method and that of its metrics of ratings."""
+    found: dict[str, str] = {}
+    for stage in final.upstream():
+        found |= stage.unreleased
+    for target in named_targets(config.metrics.ratings):
+        found |= source_of(target)
+    return dict(sorted(found.items()))
 
 
 def _plain(value: Any) -> Any:

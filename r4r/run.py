@@ -149,7 +149,7 @@ def run(
     from r4r.job_plan import announce, check_base_model
     from r4r.loggers import case_tables, open_logger, score_metrics
     from r4r.progress import watching
-    from r4r.records import Terminated, recording
+    from r4r.records import Terminated, recording, sources
     from r4r.report.finale import comparison
     from r4r.result_picture import draw_result
     from r4r.scores import score
@@ -197,6 +197,7 @@ def run(
 
                 torch.set_num_threads(config.trainer.threads)
             final = method.stages(work)
+            record["source"] = sources(config, final)
             references = _reference_stages(work)
             stages = _wanted(work, final, references)
             check_base_model(work, stages)

@@ -124,3 +124,9 @@ def test_a_further_metric_of_ratings_is_told(call, tmp_path: Path) -> None:
     assert "0.2500 ± 0.1000" in page
     page = call("diff", str(tmp_path / "0"), str(tmp_path / "1"))
     assert "  MF: MAE 0.5000 -> 0.5000, RMSE 0.6000 -> 0.6000, near hits 0.2500 -> none\n" in page
+
+
+def test_diff_tells_code_that_changed(call, tmp_path: Path) -> None:
+    write(tmp_path, *(record({"MF": (0.5, 0.6)}) | {"source": {"mine.py": digest}} for digest in ("a1", "b2")))
+    assert "  source of mine.py: a1 -> b2\n" in call("diff", str(tmp_path / "0"), str(tmp_path / "1"))
+    assert '  source: {"mine.py": "a1"}\n' in call("show", str(tmp_path / "0"))

@@ -86,7 +86,7 @@ def told(run: Run) -> Iterator[str]:
     yield f"  overrides: {shown(' '.join(map(str, record.get('overrides') or ()))) or 'none'}"
     groups = (f"{k}={as_text(v)}" for k, v in run.choices.items() if not k.startswith("hydra/") and v is not None)
     yield f"  groups: {shown(' '.join(groups), 2000)}"
-    for name in ("r4r", "commit", "device", "versions"):
+    for name in ("r4r", "commit", "device", "versions", "source"):
         if record.get(name):
             yield f"  {name}: {shown(as_text(record[name]))}"
     names = _metrics(run)
@@ -117,7 +117,7 @@ def difference(first: Run, second: Run, rows: int = 5) -> Iterator[str]:
     yield f"A  {shown(first.path.parent)}: {first.record['status']}, {shown(headline(first))}"
     yield f"B  {shown(second.path.parent)}: {second.record['status']}, {shown(headline(second))}"
     yield ""
-    changed = dict(_changed(dict(_leaves(first.settings)), dict(_leaves(second.settings))))
+    changed = dict(_changed(*({**dict(_leaves(run.settings)), **_sources(run)} for run in (first, second))))
     yield f"Settings: {len(changed)} differ" if changed else "Settings: the same"
     for setting, (before, after) in changed.items():
         yield f"  {shown(setting)}: {shown(before)} -> {shown(after)}"
@@ -222,6 +222,10 @@ def _leaves(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, 
             yield from _leaves(value, f"{where}.")
         else:
             yield where, value
+
+
+def _sources(run: Run) -> dict[str, str]:
+    return {f"source of {file}": digest for file, digest in run.sources.items()}
 
 
 def _changed(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterable[tuple[str, tuple[str, str]]]:

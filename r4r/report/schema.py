@@ -150,6 +150,7 @@ class Record(Part):
     overrides: list[str] = []
     choices: dict[str, str | list[str] | None] = {}
     reads: Reads | None = None
+    source: dict[str, str] = {}
     artifacts: dict[StageName, Key] = {}
     evaluated: str | None = None
     excluded: dict[str, list[int]] = {}
