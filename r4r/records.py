@@ -215,7 +215,7 @@ def sources(config: Config, final: Stage) -> dict[str, str]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no NaN: the standard error of a single row becomes null."""
+    """JSON has no NaN: such a value becomes null."""
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from r4r.methods.means import Means
+from r4r.report.cli import report
 
 Call = Callable[..., int]
 SMALL = ["method=means", "~references.mf", "logger=none", "trainer=cpu", "dataset.world.users=20"]
@@ -132,6 +133,22 @@ def test_an_empty_folder_in_a_file_is_refused(r4r: Call, tmp_path: Path, capsys:
     (tmp_path / "conf" / "experiment" / "x.yaml").write_text(text)
     assert r4r("--config-dir", "conf", "experiment=x") == 2
     assert "paths.outputs" in capsys.readouterr().err
+
+
+def test_a_single_row_has_a_dash_for_a_standard_error(
+    r4r: Call, outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = [*SMALL, "dataset.evaluate.max_rows=1", "+rating_metric@metrics.ratings.accuracy=accuracy", "logger=csv"]
+    assert r4r(*job, "~references") == 0
+    shown = capsys.readouterr().out
+    [logged] = outputs.rglob("metrics.csv")
+    assert report(["sweep", str(outputs), "--out", str(outputs / "report")]) == 0
+    assert report(["show", str(logged.parent)]) == 0
+    shown += capsys.readouterr().out
+    assert shown.count("± —") == 2 * 4 * 3  # labels and metrics, at the job's end and by `show`
+    for text in (shown, logged.read_text(), (outputs / "report" / "sweep.csv").read_text(encoding="utf-8")):
+        assert "nan" not in text
+    assert "_se" not in logged.read_text()
 
 
 def test_a_terminal_of_ascii_and_an_interrupt_during_imports(tmp_path: Path) -> None:

@@ -237,9 +237,9 @@ def score_reasons(job: Job, finals: Sequence[Stage], rows: pd.DataFrame) -> dict
         finals: stages whose artifacts hold predictions.
         rows: the rows to score (row_id).
     Returns:
-        scores: a dictionary a label and metric: label, metric, mean, se (standard error over rows), n, empty (rows
-        without a reason, which count), model (what scored). unscored: labels of methods that give no reasons.
-        artifacts: stage -> key, of the first method that has the metric. cost: teacher calls, tokens, dollars.
+        scores: a dictionary a label and metric: label, metric, mean, se (standard error over rows; None for one row),
+        n, empty (rows without a reason, which count), model (what scored). unscored: labels of methods that give no
+        reasons. artifacts: stage -> key, of the first method that has the metric. cost: teacher calls, tokens, dollars.
     Raises:
         DataError: a row has no score, or more than one.
     """
@@ -269,7 +269,7 @@ def score_reasons(job: Job, finals: Sequence[Stage], rows: pd.DataFrame) -> dict
                         f"{', '.join(map(str, missing[:10])) or 'none'}; {scored.path} is not of these predictions"
                     )
                 values = part["score"].to_numpy(dtype=float)
-                spread = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
+                spread = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
                 none = empty[(empty["label"] == label) & empty["row_id"].isin(part["row_id"])]
                 out["scores"].append(
                     {"label": label, "metric": metric, "mean": float(values.mean()), "se": spread, "n": len(values)}
