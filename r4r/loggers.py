@@ -221,15 +221,23 @@ def score_metrics(record: Mapping[str, Any], sweep_metric: str) -> dict[str, flo
     return {name: value for name, value in logged.items() if value is not None}
 
 
-def case_tables(job: Job, finals: Sequence[Stage]) -> dict[str, pd.DataFrame]:
+def case_tables(job: Job, finals: Sequence[Stage], renamed: Mapping[tuple[str, str], str]) -> dict[str, pd.DataFrame]:
     """Tables of single reviews for W&B: `predictions`, a line a row and label; `cases`, of those labels that give
-    reasons, with the reason and the review that it is to match."""
+    reasons, with the reason and the review that it is to match.
+
+    Args:
+        renamed: (key of a final stage, label) -> the label in this job, where it is another.
+    """
+
+    def shown(final: Stage, table: pd.DataFrame) -> pd.DataFrame:
+        return table.assign(label=[renamed.get((final.key, label), label) for label in table["label"]])
+
     rows = all_rows(job)
-    made = [job.materialize(final) for final in finals]
+    made = [(final, job.materialize(final)) for final in finals]
     known = rows[["row_id", "user_id", "item_id", "title", "rating"]]
-    predictions = known.merge(pd.concat([artifact.table(PREDICTIONS) for artifact in made]), on="row_id")
+    predictions = known.merge(pd.concat([shown(f, artifact.table(PREDICTIONS)) for f, artifact in made]), on="row_id")
     tables = {"predictions": predictions}
-    reasons = [table for table in (reasons_of(artifact, rows) for artifact in made) if table is not None]
+    reasons = [shown(f, table) for f, artifact in made if (table := reasons_of(artifact, rows)) is not None]
     if reasons:
         tables["cases"] = predictions.merge(pd.concat(reasons).drop(columns="title"), on=["row_id", "label"])
     return tables

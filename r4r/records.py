@@ -286,7 +286,7 @@ def cost(job: Job, final: Stage) -> dict[str, Any]:
         for name in total:
             spent = manifest.get(name) or 0
             total[name] += spent
-            here[name] += spent if stage.name in job.built else 0
+            here[name] += spent if (stage.name, stage.key) in job.built else 0
     teacher = vars(job).get("teacher")  # only where it was needed
     paid = teacher.tally.facts() if teacher else {}
     here |= {name: paid.get(name) or 0 for name in TEACHER}

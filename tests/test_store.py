@@ -250,7 +250,7 @@ def test_two_jobs_at_once_build_a_stage_once(tmp_path: Path) -> None:
         thread.join()
     assert found == [Store(tmp_path).path("after", after.key)] * 3
     assert len(started) == 2, "one build of each of the two stages"
-    assert sorted(name for job in jobs for name in job.built) == ["after", "before"]
+    assert sorted(name for job in jobs for name, _ in job.built) == ["after", "before"]
     manifest = jobs[0].materialize(after).manifest
     assert manifest["read"] == {"before.it": before.key} == manifest["inputs"]
     assert manifest["versions"]["torch"]

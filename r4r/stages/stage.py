@@ -40,8 +40,8 @@ class Job:
     config: Config
     store: Store
     log: Callable[[dict[str, float]], None] = lambda metrics: None  # metrics, prefixed by stage
-    built: list[str] = field(default_factory=list)  # stages built by this job, in order
-    hits: list[str] = field(default_factory=list)  # stages found in the store
+    built: list[tuple[str, str]] = field(default_factory=list)  # name and key of stages that this job built, in order
+    hits: list[tuple[str, str]] = field(default_factory=list)  # of those found in the store
     _ready: dict[tuple[str, str], Artifact] = field(default_factory=dict)
 
     @cached_property
@@ -114,7 +114,7 @@ class Job:
         if found:
             with suppress(OSError):  # somebody else's store, say
                 os.utime(found.path)  # no record names it yet: what is in use is younger than what `gc` takes
-            self.hits.append(stage.name)
+            self.hits.append((stage.name, stage.key))
             found_stage(stage.name, stage.key)
         return found
 
@@ -143,6 +143,6 @@ class Job:
                 **machine(),
             }
             done = self.store.complete(stage.name, stage.key, stage.config, manifest)
-            self.built.append(stage.name)
+            self.built.append((stage.name, stage.key))
             end_stage(stage.name, stage.key, manifest["wall_s"])
             return done
