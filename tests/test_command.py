@@ -69,6 +69,13 @@ def test_a_presets_sweep_is_one_job_where_each_axis_has_a_value(r4r: Call) -> No
     assert r4r("experiment=table4", *axes, "--cfg", "job") == 0
 
 
+def test_an_option_may_stand_between_settings(r4r: Call, outputs: Path, tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    assert r4r(*SMALL, "--config-dir", "conf", "target=split", "-m", "seed=1,2") == 0
+    folders = sorted(path.parent.name for path in (outputs / "sweeps").rglob("result.json"))
+    assert [name.rpartition(",")[2] for name in folders] == ["seed=1", "seed=2"]
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
