@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +93,26 @@ def show(cache: TeacherCache) -> None:
 
 
 def export_file(cache: TeacherCache, path: Path) -> int:
-    """Write every row; the file is there whole or not at all. Returns how many."""
+    """Write every row; the file is there whole or not at all.
+
+    Returns:
+        How many rows.
+    Raises:
+        DataError: the file cannot be written.
+    """
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; name a file to write to")
     temporary = path.with_name(path.name + ".tmp")
     count = 0
-    with temporary.open("w", encoding="utf-8") as file:
-        for count, row in enumerate(cache.export(), 1):  # noqa: B007
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    os.replace(temporary, path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            for count, row in enumerate(cache.export(), 1):  # noqa: B007
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from error
     return count
 
 
