@@ -269,6 +269,17 @@ def test_a_failed_build_leaves_no_artifact_and_is_taken_up(tmp_path: Path) -> No
     assert job.materialize(whole).manifest["resumed"] is True
 
 
+def test_a_build_that_returns_no_facts_is_a_sentence(tmp_path: Path) -> None:
+    def build(work: Work) -> None:
+        """Ends without a return, as is soon done."""
+
+    job, stage = Job(configured(), Store(tmp_path)), plain_stage("forgot", build)  # type: ignore[arg-type]
+    told = r"plain_stage\.Plain\.build, for the stage forgot: returned None; it should return a dictionary of facts"
+    with pytest.raises(DataError, match=told):
+        job.materialize(stage)
+    assert job.store.find("forgot", stage.key) is None
+
+
 def test_the_lock_of_a_killed_process_is_free_again(tmp_path: Path) -> None:
     code = (
         "import sys, time\nfrom pathlib import Path\nfrom r4r.store.artifact import Store\n"

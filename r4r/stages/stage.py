@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r4r.configuration.schema import Config
+from r4r.errors import DataError
 from r4r.pipeline.stage import Stage
 from r4r.progress import begin_stage, end_stage, found_stage, say
 from r4r.provenance import machine
@@ -101,7 +102,11 @@ class Job:
         return make_teacher(self.config)
 
     def materialize(self, stage: Stage) -> Artifact:
-        """The stage's artifact, built now if it is not in the store."""
+        """The stage's artifact, built now if it is not in the store.
+
+        Raises:
+            DataError: its `build` returned no facts.
+        """
         name = (stage.name, stage.key)
         if name not in self._ready:
             self._ready[name] = self._hit(stage) or self._make(stage)
@@ -132,6 +137,10 @@ class Job:
             started = time.monotonic()
             folder = self.store.workspace(stage.name, stage.key)
             facts = stage.build(Work(self, inputs, folder))
+            if not isinstance(facts, dict):
+                named = f"{type(stage).__module__}.{type(stage).__qualname__}.build"
+                told = f"returned {facts!r:.80}; it should return a dictionary of facts for the manifest, at least {{}}"
+                raise DataError(f"{named}, for the stage {stage.name}: {told}")
             manifest = {
                 "stage": stage.name,
                 "key": stage.key,
