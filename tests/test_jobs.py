@@ -65,6 +65,22 @@ def test_runs_lists_every_job_and_filters(call) -> None:
         assert f"{count} of 6 jobs: " in call("runs", *argv)
 
 
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["runs", "--last", "0"], "argument --last: 0: must be a whole number, 1 or more"),
+        (["runs", "--last", "-1"], "argument --last: -1: must be a whole number, 1 or more"),
+        (["runs", "--last", "x"], "argument --last: x: must be a whole number, 1 or more"),
+        (["table4", "--seeds", "1,a"], "argument --seeds: 1,a: must be whole numbers with commas between, as in 1,2,3"),
+    ],
+)
+def test_a_number_that_is_none_is_refused(argv: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.report(argv)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.endswith(f"{told}\n")
+
+
 def test_the_list_as_csv_has_no_formulas(call) -> None:
     rows = list(csv.DictReader(io.StringIO(call("runs", "--csv"))))
     assert [row["status"] for row in rows].count("ok") == 4

@@ -145,7 +145,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--rows", type=_numbers, metavar="ID,...", help="figure5: these cases, by row_id")
-    which.add_argument("--cases", type=_positive, metavar="N", help="figure5: how many a data set (default: 24)")
+    which.add_argument("--cases", type=positive, metavar="N", help="figure5: how many a data set (default: 24)")
     parser.add_argument("--serve-url", type=_address, metavar="URL", help="figure5: link each case to this r4r-serve")
     args = parser.parse_args(argv)
     if args.name not in (*NAMES, "all"):
@@ -183,19 +183,31 @@ def _check_settings(parser: argparse.ArgumentParser, args: argparse.Namespace) -
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: must be whole numbers with commas between, as in 1,2,3") from None
 
 
 def _address(text: str) -> str:
     if not text.startswith(("http://", "https://")):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text}: must begin with http:// or https://")
     return text
 
 
-def _positive(text: str) -> int:
-    if int(text) < 1:
-        raise ValueError
-    return int(text)
+def positive(text: str) -> int:
+    """A command line's whole number of one or more.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number, 1 or more")
+    return number
 
 
 def _outputs() -> Path:

@@ -2,6 +2,7 @@
 
 import argparse
 import fcntl
+import math
 import os
 import shutil
 import sys
@@ -122,6 +123,16 @@ def predictions(store: Store, outputs: Path, name: str, file: Path) -> None:
     print(f"{file}: {count} predictions")
 
 
+def _days(text: str) -> float:
+    try:
+        days = float(text)
+    except ValueError:
+        days = math.nan
+    if not 0 <= days < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: must be a number of days, 0 or more")
+    return days
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line. Exit codes: 0 done, 1 something is damaged or could not be done, 2 wrong arguments."""
     speak_any_terminal()
@@ -132,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     commands.add_parser("list", help="every artifact, its size and the runs that use it")
     commands.add_parser("verify", help="read every byte of every artifact")
     gc = commands.add_parser("gc", help="name what no run uses; --delete removes it")
-    gc.add_argument("--days", type=float, default=7.0, help="leave what changed within so many days (%(default)s)")
+    gc.add_argument("--days", type=_days, default=7.0, help="leave what changed within so many days (%(default)s)")
     gc.add_argument("--delete", action="store_true")
     out = commands.add_parser("export", help="artifacts, and what they were made from, as one tar file")
     out.add_argument("file", type=Path)
