@@ -134,6 +134,37 @@ def test_an_empty_folder_is_one_that_is_not_set(
     assert shown == capsys.readouterr().out
 
 
+@pytest.mark.parametrize("way", ["paths.outputs=~/r", "paths.outputs='~/r'", '++paths.outputs="~/r"', "R4R_OUTPUTS"])
+def test_a_tilde_is_the_home_folder(
+    r4r: Call, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "my home"))
+    if way == "R4R_OUTPUTS":
+        monkeypatch.setenv(way, "~/r")
+    assert r4r(*SMALL, "target=split", *([way] if "=" in way else [])) == 0
+    home = tmp_path / "my home" / "r"
+    assert [path.name for path in tmp_path.iterdir()] == ["my home"]
+    assert list(home.glob("runs/*/*/result.json"))
+    assert list(home.glob("artifacts/split/*/manifest.json"))
+    if way == "R4R_OUTPUTS":
+        capsys.readouterr()
+        assert report(["runs"]) == 0
+        assert "1 of 1 jobs" in capsys.readouterr().out
+
+
+def test_a_tilde_that_cannot_be_expanded_is_refused(
+    r4r: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    text = "# @package _global_\nexperiment: x\npaths: {outputs: ~/r, data: ~no_such_user/r}\n"
+    (tmp_path / "conf" / "experiment" / "x.yaml").write_text(text)
+    assert r4r("--config-dir", "conf", "experiment=x", "method=means") == 2
+    shown = capsys.readouterr().err
+    assert "paths.outputs=~/r: in a file, write the folder in full" in shown
+    assert "paths.data=~no_such_user/r: there is no user of that name" in shown
+    assert [path.name for path in tmp_path.iterdir()] == ["conf"]
+
+
 def test_an_empty_folder_in_a_file_is_refused(r4r: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "conf" / "experiment").mkdir(parents=True)
     text = "# @package _global_\nexperiment: x\npaths: {outputs: ''}\n"

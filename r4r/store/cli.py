@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from r4r.errors import R4RError, StoreError
+from r4r.files import outputs_folder
 from r4r.store.archive import export, take_in
 from r4r.store.artifact import Store
 from r4r.store.inventory import Entry, before, entries, human, named, sound, users
@@ -136,9 +137,8 @@ def _days(text: str) -> float:
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line. Exit codes: 0 done, 1 something is damaged or could not be done, 2 wrong arguments."""
     speak_any_terminal()
-    outputs = Path(os.environ.get("R4R_OUTPUTS", "").strip() or "multirun_outputs")
     parser = argparse.ArgumentParser(prog="r4r-store", description="The artifacts of finished stages.")
-    parser.add_argument("--outputs", type=Path, default=outputs, help="default: R4R_OUTPUTS, here %(default)s")
+    parser.add_argument("--outputs", type=Path, default=outputs_folder(), help="default: R4R_OUTPUTS, here %(default)s")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="every artifact, its size and the runs that use it")
     commands.add_parser("verify", help="read every byte of every artifact")

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from r4r.errors import DataError, R4RError
+from r4r.files import outputs_folder
 from r4r.teacher.base import Call
 from r4r.teacher.cache import FAILURES, TeacherCache, key_of_call
 
@@ -54,7 +55,7 @@ class Row(BaseModel):
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done, 1 failed, 2 wrong command line."""
     parser = argparse.ArgumentParser("r4r-teacher", description="The cache of answers that teachers were paid for.")
-    default = Path(os.environ.get("R4R_OUTPUTS") or "multirun_outputs") / CACHE
+    default = outputs_folder() / CACHE
     parser.add_argument("--cache", type=Path, default=default, help=f"default: R4R_OUTPUTS/{CACHE}, here %(default)s")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("show", help="answers, failures and what was spent")
