@@ -146,7 +146,8 @@ def _finish(folder: Path, record: dict[str, Any], first: dict[str, Any]) -> None
         if done:
             record |= {"status": "failed", "error": {"kind": type(error).__name__, "message": message}}
         with suppress(OSError):
-            _write_into(folder / RESULT, first | {key: record[key] for key in ("status", "error", "wall_s")})
+            last = {key: record[key] for key in ("status", "error", "wall_s", "artifacts") if key in record}
+            _write_into(folder / RESULT, first | last)
         if done:
             raise R4RError(message) from error
 

@@ -194,6 +194,7 @@ def run(
         ):
             make_folder(config.paths.artifacts)
             work.log = log
+            record["artifacts"] = work.finished  # what a job that breaks off has come to
             if config.trainer.threads:
                 import torch
 

@@ -12,6 +12,7 @@ import pytest
 import wandb
 
 from r4r.methods.mf import MF
+from r4r.store.cli import main as store
 
 SMALL = ["dataset.world.users=20", "dataset.world.items=10", "logger=none", "trainer=cpu", "method.max_epochs=3"]
 
@@ -200,6 +201,25 @@ def test_out_of_memory_says_what_to_lower(
     assert "trainer.micro_batch_tokens" in shown
     assert "Traceback" not in shown
     assert records(outputs)[0]["error"]["kind"] == "MemoryError"
+
+
+@pytest.mark.parametrize("error", [ValueError("boom"), KeyboardInterrupt()])
+def test_a_job_that_breaks_off_names_the_artifacts_that_it_has_come_to(
+    r4r: Any,
+    outputs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fail_with(monkeypatch, error)
+    assert r4r("method=mf", *SMALL) != 0
+    [record] = records(outputs)
+    [split] = (outputs / "artifacts" / "split").iterdir()
+    assert record["artifacts"] == {"split": split.name}
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        store(["--outputs", str(outputs), "gc", "--days", "0"])
+    assert "split" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1)])  # Lightning turns the one into the other
