@@ -38,8 +38,20 @@ def conf_dir() -> Path:
     return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
 
 
-def forget_empty_folders() -> None:
-    """Take an empty R4R_OUTPUTS, R4R_DATA or R4R_CACHE for one that is not set: as a folder it would be the root."""
+def settle_folders() -> None:
+    """Take an empty R4R_OUTPUTS, R4R_DATA or R4R_CACHE for one that is not set: as a folder it would be the root. In
+    others, ~ is the home folder, as in a shell."""
     for name in FOLDERS:
-        if not os.environ.get(name, "unset").strip():
+        given = os.environ.get(name)
+        if given is None:
+            continue
+        if given.strip():
+            os.environ[name] = os.path.expanduser(given)
+        else:
             del os.environ[name]
+
+
+def outputs_folder() -> Path:
+    """Where runs, sweeps and artifacts lie, for commands that compose no configuration."""
+    settle_folders()
+    return Path(os.environ.get("R4R_OUTPUTS", "multirun_outputs"))

@@ -88,16 +88,15 @@ def _by(here: bool) -> str:
 
 
 def find_target(target: str, finals: Sequence[Stage]) -> list[Stage]:
-    """The upstream stages that `target` names, in full or by a last component that only one name has; `result`: the
-    last stages themselves.
+    """The upstream stages that `target` names, in full or by a last component that only one name has, of the first of
+    the methods that has any; `result`: the last stages themselves.
 
     Raises:
         ConfigError: no stage, or several names, fit.
     """
     if target == "result":
         return list(finals)
-    stages = {(stage.name, stage.key): stage for final in finals for stage in final.upstream()}
-    names = {name for name, _ in stages}
+    names = {stage.name for final in finals for stage in final.upstream()}
     fitting = [target] if target in names else sorted(n for n in names if n.rpartition("/")[2] == target)
     if len(fitting) > 1:
         raise ConfigError([f"target={target}: could be {' or '.join(fitting)}; write it in full"])
@@ -105,7 +104,8 @@ def find_target(target: str, finals: Sequence[Stage]) -> list[Stage]:
         short = {name.rpartition("/")[2] for name in names}
         hint = close_names(target, names | short | {"result"})
         raise ConfigError([f"target={target}: this job has no such stage; {hint}"])
-    return [stage for (name, _), stage in stages.items() if name == fitting[0]]
+    found = ([stage for stage in final.upstream() if stage.name == fitting[0]] for final in finals)
+    return next(stages for stages in found if stages)
 
 
 def check_base_model(work: Job, stages: Iterable[Stage]) -> None:

@@ -201,11 +201,12 @@ def _loggable(value: Any) -> Any:
 def score_metrics(record: Mapping[str, Any], sweep_metric: str) -> dict[str, float]:
     """What a scored job logs: each label's errors with their standard errors, its p against the job's own method, and
     its reasons' scores; those of the own method without a label too, so that runs of different methods share a column;
-    the number of rows; the tokens that were trained on; and what a search minimizes."""
+    the number of rows; the tokens that were trained on; and what a search minimizes. What a single row has not got, a
+    standard error, is left out."""
     own = record["metrics"][0]
     names = ("mae", "rmse", *(record.get("rating_metrics") or {}))
     errors = [column for name in names for column in (name, f"{name}_se")]
-    logged: dict[str, float] = {"sweep_metric": own[sweep_metric], "score/n": own["n"]}
+    logged: dict[str, float | None] = {"sweep_metric": own[sweep_metric], "score/n": own["n"]}
     for row in record["metrics"]:
         logged |= {f"score/{row['label']}/{row['decoding']}/{m}": row[m] for m in errors}
     logged |= {f"score/{m}": own[m] for m in errors}
@@ -217,18 +218,26 @@ def score_metrics(record: Mapping[str, Any], sweep_metric: str) -> dict[str, flo
         if row["label"] == own["label"]:
             logged |= {f"score/{name}": value for name, value in found.items()}
     logged["cost/train_tokens"] = record["cost"]["total"]["train_tokens"]
-    return logged
+    return {name: value for name, value in logged.items() if value is not None}
 
 
-def case_tables(job: Job, finals: Sequence[Stage]) -> dict[str, pd.DataFrame]:
+def case_tables(job: Job, finals: Sequence[Stage], renamed: Mapping[tuple[str, str], str]) -> dict[str, pd.DataFrame]:
     """Tables of single reviews for W&B: `predictions`, a line a row and label; `cases`, of those labels that give
-    reasons, with the reason and the review that it is to match."""
+    reasons, with the reason and the review that it is to match.
+
+    Args:
+        renamed: (key of a final stage, label) -> the label in this job, where it is another.
+    """
+
+    def shown(final: Stage, table: pd.DataFrame) -> pd.DataFrame:
+        return table.assign(label=[renamed.get((final.key, label), label) for label in table["label"]])
+
     rows = all_rows(job)
-    made = [job.materialize(final) for final in finals]
+    made = [(final, job.materialize(final)) for final in finals]
     known = rows[["row_id", "user_id", "item_id", "title", "rating"]]
-    predictions = known.merge(pd.concat([artifact.table(PREDICTIONS) for artifact in made]), on="row_id")
+    predictions = known.merge(pd.concat([shown(f, artifact.table(PREDICTIONS)) for f, artifact in made]), on="row_id")
     tables = {"predictions": predictions}
-    reasons = [table for table in (reasons_of(artifact, rows) for artifact in made) if table is not None]
+    reasons = [shown(f, table) for f, artifact in made if (table := reasons_of(artifact, rows)) is not None]
     if reasons:
         tables["cases"] = predictions.merge(pd.concat(reasons).drop(columns="title"), on=["row_id", "label"])
     return tables

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from r4r.configuration.schema import Config
 from r4r.configuration.targets import locate
 from r4r.errors import ModelError, R4RError
-from r4r.pipeline.stage import Stage
+from r4r.pipeline.stage import Stage, named_targets
 from r4r.provenance import machine
 from r4r.stages.split import all_rows
 from r4r.stages.stage import Job
 from r4r.store.artifact import write_json
+from r4r.store.source import source_of
 
 if TYPE_CHECKING:
     from hydra.conf import HydraConf
@@ -145,7 +146,8 @@ def _finish(folder: Path, record: dict[str, Any], first: dict[str, Any]) -> None
         if done:
             record |= {"status": "failed", "error": {"kind": type(error).__name__, "message": message}}
         with suppress(OSError):
-            _write_into(folder / RESULT, first | {key: record[key] for key in ("status", "error", "wall_s")})
+            last = {key: record[key] for key in ("status", "error", "wall_s", "artifacts") if key in record}
+            _write_into(folder / RESULT, first | last)
         if done:
             raise R4RError(message) from error
 
@@ -202,8 +204,19 @@ def _reads(config: Config) -> dict[str, Any]:
     return {"method": of(config.method), "references": {name: of(node) for name, node in config.references.items()}}
 
 
+def sources(config: Config, final: Stage) -> dict[str, str]:
+    """File -> digest of the code outside of r4r's release that shapes what a job scores: that of the stages of its
+    method and that of its metrics of ratings."""
+    found: dict[str, str] = {}
+    for stage in final.upstream():
+        found |= stage.unreleased
+    for target in named_targets(config.metrics.ratings):
+        found |= source_of(target)
+    return dict(sorted(found.items()))
+
+
 def _plain(value: Any) -> Any:
-    """JSON has no NaN: the standard error of a single row becomes null."""
+    """JSON has no NaN: such a value becomes null."""
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -274,7 +287,7 @@ def cost(job: Job, final: Stage) -> dict[str, Any]:
         for name in total:
             spent = manifest.get(name) or 0
             total[name] += spent
-            here[name] += spent if stage.name in job.built else 0
+            here[name] += spent if (stage.name, stage.key) in job.built else 0
     teacher = vars(job).get("teacher")  # only where it was needed
     paid = teacher.tally.facts() if teacher else {}
     here |= {name: paid.get(name) or 0 for name in TEACHER}

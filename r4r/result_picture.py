@@ -25,8 +25,8 @@ def draw_result(record: Mapping[str, Any], path: Path) -> None:
             effect = compared.get(row["label"], {}).get(metric, {})
             told = f"  {_compared(effect)}" if effect else ""
             color = OWN if place == 0 else OTHER
-            # with a single row, there is no standard error
-            spread = 1.96 * row[f"{metric}_se"] if _finite(row[f"{metric}_se"]) else None
+            error = row[f"{metric}_se"]
+            spread = None if error is None else 1.96 * error
             axes.errorbar(row[metric], place, xerr=spread, fmt="o", color=color, capsize=3)
             axes.annotate(
                 told, (row[metric], place), xytext=(0, 5), textcoords="offset points", fontsize=7, ha="center"
@@ -68,7 +68,3 @@ def _steps(findings: Any) -> list[tuple[str, float, str]]:
 
 def _compared(effect: Mapping[str, float]) -> str:
     return f"p = {effect['p']:.3f}" if effect["p"] >= 0.001 else "p < 0.001"
-
-
-def _finite(value: float | None) -> bool:
-    return value is not None and value == value

@@ -149,10 +149,10 @@ def run(
     from r4r.job_plan import announce, check_base_model
     from r4r.loggers import case_tables, open_logger, score_metrics
     from r4r.progress import watching
-    from r4r.records import Terminated, recording
+    from r4r.records import Terminated, recording, sources
     from r4r.report.finale import comparison
     from r4r.result_picture import draw_result
-    from r4r.scores import score
+    from r4r.scores import relabelled, score
     from r4r.stages.stage import Job
     from r4r.store.artifact import Store
     from r4r.summary import show
@@ -173,12 +173,14 @@ def run(
         if here.rank:
             from r4r.stages.follow import follow
 
-            follow(work, [method.stages(work), *_reference_stages(work).values()])
+            final = method.stages(work)
+            follow(work, [final, *_reference_stages(work, final).values()])
             return {}
     if config.plan:
         from r4r.job_plan import plan
 
-        plan(work, _wanted(work, method.stages(work), _reference_stages(work)))
+        final = method.stages(work)
+        plan(work, _wanted(work, final, _reference_stages(work, final)))
         with suppress(OSError):  # Hydra made it; a plan leaves nothing behind
             folder.rmdir()
         return {}
@@ -192,12 +194,14 @@ def run(
         ):
             make_folder(config.paths.artifacts)
             work.log = log
+            record["artifacts"] = work.finished  # what a job that breaks off has come to
             if config.trainer.threads:
                 import torch
 
                 torch.set_num_threads(config.trainer.threads)
             final = method.stages(work)
-            references = _reference_stages(work)
+            record["source"] = sources(config, final)
+            references = _reference_stages(work, final)
             stages = _wanted(work, final, references)
             check_base_model(work, stages)
             announce(work, stages)
@@ -216,7 +220,7 @@ def run(
                     for mode in record["timing"]["modes"]:
                         log({f"timing/{mode['mode']}/{name}": mode[name] for name in ("seconds", "tokens")})
                 if config.logger.wandb:
-                    log(case_tables(work, [final, *references.values()]))
+                    log(case_tables(work, [final, *references.values()], relabelled(work, final, references)))
                     log(comparison(config, record, folder))
             if "engine" in vars(work):  # not where all texts and ratings were in the store
                 record["engine"] = work.engine.about
@@ -231,7 +235,7 @@ def run(
     if config.target == "result":
         show(record)
     for name, path in record.get("target", {}).items():
-        if name == "split" and name in work.hits:  # one that is built prints it itself
+        if name == "split" and "split" in dict(work.hits):  # one that is built prints it itself
             from r4r.data.table1 import table1_text
 
             report = json.loads((Path(path) / "table1.json").read_text(encoding="utf-8"))
@@ -255,16 +259,16 @@ def _wanted(work: "Job", final: "Stage", references: "Mapping[str, Stage]") -> "
     return [*found, *scored]
 
 
-def _reference_stages(work: "Job") -> "dict[str, Stage]":
-    """The final stages of the methods scored beside the job's own; none is its own reference."""
+def _reference_stages(work: "Job", final: "Stage") -> "dict[str, Stage]":
+    """The final stages of the methods scored beside the job's own, each once; what is the job's own is left out."""
     from r4r.configuration.construct import construct
 
-    nodes = work.config.references
-    return {
-        name: construct(node, f"references.{name}", work.config.plugins).stages(work)
-        for name, node in nodes.items()
-        if node["_target_"] != work.config.method["_target_"]
-    }
+    found: dict[str, Stage] = {}
+    for name, node in work.config.references.items():
+        stage = construct(node, f"references.{name}", work.config.plugins).stages(work)
+        if stage.key not in {other.key for other in (final, *found.values())}:
+            found[name] = stage
+    return found
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from typing import Any
 
 from r4r.configuration.construct import construct
 from r4r.data.history import HistoryIndex
-from r4r.errors import ConfigError
 from r4r.metrics.rating import DECODINGS, align, rating_error, segments
 from r4r.metrics.rating_metric import measured
 from r4r.metrics.significance import paired_bootstrap
@@ -15,6 +14,18 @@ from r4r.stages.cases import rows_of
 from r4r.stages.score_reasons import score_reasons
 from r4r.stages.split import all_rows, targets
 from r4r.stages.stage import Job
+
+
+def relabelled(work: Job, final: Stage, references: dict[str, Stage]) -> dict[tuple[str, str], str]:
+    """(key of a method's last stage, label) -> its label in this job, where a method before it has the label: that of
+    `references.NAME` says so, as in `MF (references.NAME)`."""
+    taken: set[str] = set()
+    found: dict[tuple[str, str], str] = {}
+    for name, stage in {"": final, **references}.items():
+        labels = set(work.materialize(stage).table(PREDICTIONS)["label"])
+        found |= {(stage.key, label): f"{label} (references.{name})" for label in labels & taken}
+        taken |= labels
+    return found
 
 
 def score(work: Job, final: Stage, references: dict[str, Stage]) -> dict[str, Any]:
@@ -32,16 +43,16 @@ def score(work: Job, final: Stage, references: dict[str, Stage]) -> dict[str, An
     pairs: dict[str, int | None] = {}
     truth = targets(work)
     finals = [final, *references.values()]
+    renamed = relabelled(work, final, references)
     excluded = work.materialize(final).manifest.get("excluded", {})
     dropped = {row_id for row_ids in excluded.values() for row_id in row_ids}
     truth = truth[~truth["row_id"].isin(dropped)].reset_index(drop=True)
     for stage in finals:
         table = work.materialize(stage).table(PREDICTIONS)
         table = table[~table["row_id"].isin(dropped)]
-        for label in table["label"].unique():
-            if label in predicted:
-                raise ConfigError([f"two of the methods in this job are both called '{label}' in the table"])
-            predicted[label] = align(truth, table, label)
+        for own in table["label"].unique():
+            label = renamed.get((stage.key, own), own)
+            predicted[label] = align(truth, table, own)
             pairs[label] = training_pairs(work, stage)
     ratings, scale = truth["rating"].to_numpy(), work.config.dataset.rating_scale
     known = HistoryIndex(rows_of(work.config.dataset.history.source, all_rows(work))).before(truth)
@@ -69,7 +80,7 @@ def score(work: Job, final: Stage, references: dict[str, Stage]) -> dict[str, An
     # a reference may have a stage of the same name: the method's own is the record's
     artifacts = {stage.name: stage.key for each in reversed(finals) for stage in each.upstream()}
     if work.config.metrics.of_reasons:
-        reasons = score_reasons(work, finals, truth)
+        reasons = score_reasons(work, finals, truth, renamed)
         artifacts |= reasons.pop("artifacts")
         scored = {"reasons": reasons}
     return {

@@ -28,8 +28,8 @@ def show(record: dict[str, Any]) -> None:
         cells = [str(row["n"])]
         for m in ("mae", "rmse"):
             compared = p.get((row["label"], m), "") if row["decoding"] == "mean" else ""
-            cells += [f"{row[m]:.4f} ± {row[m + '_se']:.4f}", compared]
-        table.add_row(name, *cells, *(f"{row[own]:.4f} ± {row[own + '_se']:.4f}" for own in more))
+            cells += [_with_error(row[m], row[f"{m}_se"]), compared]
+        table.add_row(name, *cells, *(_with_error(row[own], row[f"{own}_se"]) for own in more))
     console.print(table)
     if p:
         console.print(f"p: paired bootstrap against {record['metrics'][0]['label']} on the same rows.", markup=False)
@@ -55,8 +55,7 @@ def show_reasons(reasons: dict[str, Any], console: "Console") -> None:
         table.add_column(column, justify="right")
     table.add_column("scored by")
     for row in reasons["scores"]:
-        digits = 2 if row["metric"] == "gptscore" else 4
-        mean = f"{row['mean']:.{digits}f} ± {row['se']:.{digits}f}"
+        mean = _with_error(row["mean"], row["se"], 2 if row["metric"] == "gptscore" else 4)
         n = f"{row['n']} ({row['empty']} empty)" if row["empty"] else str(row["n"])
         table.add_row(row["label"], row["metric"], n, mean, row["model"])
     if reasons["scores"]:
@@ -67,6 +66,11 @@ def show_reasons(reasons: dict[str, Any], console: "Console") -> None:
     if cost.get("teacher_calls"):
         paid = "at a price that is not known" if cost["dollars"] is None else f"${cost['dollars']:.4f}"
         console.print(f"judge: {cost['teacher_calls']} calls ({cost['teacher_cached']} cached), {paid}", markup=False)
+
+
+def _with_error(mean: float, error: float | None, digits: int = 4) -> str:
+    """A mean with its standard error; a single row has none."""
+    return f"{mean:.{digits}f} ± {'—' if error is None else f'{error:.{digits}f}'}"
 
 
 def show_timing(timing: dict[str, Any], console: "Console") -> None:

@@ -21,7 +21,7 @@ from served_job import shared, smoked
 from r4r.configuration import preflight
 from r4r.configuration.composing import make_loader
 from r4r.configuration.schema import LLMConfig, TrainerConfig
-from r4r.files import forget_empty_folders
+from r4r.files import settle_folders
 from r4r.lm.base import LanguageModel
 from r4r.report.records import Run
 from r4r.run import main
@@ -61,7 +61,7 @@ def _composed_once() -> Iterator[None]:
     loader, whole = make_loader(), Hydra.get_mode
 
     def shared_loader(own: str | None = None) -> Any:
-        forget_empty_folders()
+        settle_folders()
         return make_loader(own) if own else loader
 
     def get_mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:

@@ -97,6 +97,13 @@ def record(
     return made | more
 
 
+def with_near(made: dict[str, Any], near: float) -> dict[str, Any]:
+    """The record of a job that had a metric of ratings of the user's own, of which more is better."""
+    scores = [score | {"near": near, "near_se": 0.1} for score in made["metrics"]]
+    about = {"near": {"title": "near hits", "higher_is_better": True}}
+    return made | {"metrics": scores, "rating_metrics": about}
+
+
 def write(folder: Path, *records: dict[str, Any]) -> Path:
     for number, made in enumerate(records):
         (folder / str(number)).mkdir(parents=True)

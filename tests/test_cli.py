@@ -12,6 +12,7 @@ import pytest
 import wandb
 
 from r4r.methods.mf import MF
+from r4r.store.cli import main as store
 
 SMALL = ["dataset.world.users=20", "dataset.world.items=10", "logger=none", "trainer=cpu", "method.max_epochs=3"]
 
@@ -122,13 +123,14 @@ def test_a_plan_does_nothing(r4r: Any, outputs: Path, capsys: pytest.CaptureFixt
         ["build", "split"],
         ["build", "predict/mf"],
         ["build", "predict/means"],
+        ["build", "predict/mf"],  # the reference of other settings
     ]
     assert not any(path.is_file() for path in outputs.rglob("*"))
     assert r4r("method=mf", *SMALL, "target=split") == 0
     capsys.readouterr()
     assert r4r("method=mf", *SMALL, "plan=true") == 0
     again = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in staged(again)] == ["hit", "build", "build"]
+    assert [line.split()[0] for line in staged(again)] == ["hit", "build", "build", "build"]
     assert [line.split()[2] for line in staged(again)] == [line.split()[2] for line in staged(lines)]
 
 
@@ -199,6 +201,25 @@ def test_out_of_memory_says_what_to_lower(
     assert "trainer.micro_batch_tokens" in shown
     assert "Traceback" not in shown
     assert records(outputs)[0]["error"]["kind"] == "MemoryError"
+
+
+@pytest.mark.parametrize("error", [ValueError("boom"), KeyboardInterrupt()])
+def test_a_job_that_breaks_off_names_the_artifacts_that_it_has_come_to(
+    r4r: Any,
+    outputs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fail_with(monkeypatch, error)
+    assert r4r("method=mf", *SMALL) != 0
+    [record] = records(outputs)
+    [split] = (outputs / "artifacts" / "split").iterdir()
+    assert record["artifacts"] == {"split": split.name}
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        store(["--outputs", str(outputs), "gc", "--days", "0"])
+    assert "split" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1)])  # Lightning turns the one into the other

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from r4r.methods.means import Means
+from r4r.report.cli import report
 
 Call = Callable[..., int]
 SMALL = ["method=means", "~references.mf", "logger=none", "trainer=cpu", "dataset.world.users=20"]
@@ -66,6 +67,13 @@ def test_a_slip_is_a_sentence(
 def test_a_presets_sweep_is_one_job_where_each_axis_has_a_value(r4r: Call) -> None:
     axes = ["dataset=simulated", "reason_source=history", "seed=1"]
     assert r4r("experiment=table4", *axes, "--cfg", "job") == 0
+
+
+def test_an_option_may_stand_between_settings(r4r: Call, outputs: Path, tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    assert r4r(*SMALL, "--config-dir", "conf", "target=split", "-m", "seed=1,2") == 0
+    folders = sorted(path.parent.name for path in (outputs / "sweeps").rglob("result.json"))
+    assert [name.rpartition(",")[2] for name in folders] == ["seed=1", "seed=2"]
 
 
 @pytest.mark.parametrize(
@@ -126,12 +134,59 @@ def test_an_empty_folder_is_one_that_is_not_set(
     assert shown == capsys.readouterr().out
 
 
+@pytest.mark.parametrize("way", ["paths.outputs=~/r", "paths.outputs='~/r'", '++paths.outputs="~/r"', "R4R_OUTPUTS"])
+def test_a_tilde_is_the_home_folder(
+    r4r: Call, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "my home"))
+    if way == "R4R_OUTPUTS":
+        monkeypatch.setenv(way, "~/r")
+    assert r4r(*SMALL, "target=split", *([way] if "=" in way else [])) == 0
+    home = tmp_path / "my home" / "r"
+    assert [path.name for path in tmp_path.iterdir()] == ["my home"]
+    assert list(home.glob("runs/*/*/result.json"))
+    assert list(home.glob("artifacts/split/*/manifest.json"))
+    if way == "R4R_OUTPUTS":
+        capsys.readouterr()
+        assert report(["runs"]) == 0
+        assert "1 of 1 jobs" in capsys.readouterr().out
+
+
+def test_a_tilde_that_cannot_be_expanded_is_refused(
+    r4r: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    text = "# @package _global_\nexperiment: x\npaths: {outputs: ~/r, data: ~no_such_user/r}\n"
+    (tmp_path / "conf" / "experiment" / "x.yaml").write_text(text)
+    assert r4r("--config-dir", "conf", "experiment=x", "method=means") == 2
+    shown = capsys.readouterr().err
+    assert "paths.outputs=~/r: in a file, write the folder in full" in shown
+    assert "paths.data=~no_such_user/r: there is no user of that name" in shown
+    assert [path.name for path in tmp_path.iterdir()] == ["conf"]
+
+
 def test_an_empty_folder_in_a_file_is_refused(r4r: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "conf" / "experiment").mkdir(parents=True)
     text = "# @package _global_\nexperiment: x\npaths: {outputs: ''}\n"
     (tmp_path / "conf" / "experiment" / "x.yaml").write_text(text)
     assert r4r("--config-dir", "conf", "experiment=x") == 2
     assert "paths.outputs" in capsys.readouterr().err
+
+
+def test_a_single_row_has_a_dash_for_a_standard_error(
+    r4r: Call, outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = [*SMALL, "dataset.evaluate.max_rows=1", "+rating_metric@metrics.ratings.accuracy=accuracy", "logger=csv"]
+    assert r4r(*job, "~references") == 0
+    shown = capsys.readouterr().out
+    [logged] = outputs.rglob("metrics.csv")
+    assert report(["sweep", str(outputs), "--out", str(outputs / "report")]) == 0
+    assert report(["show", str(logged.parent)]) == 0
+    shown += capsys.readouterr().out
+    assert shown.count("± —") == 2 * 4 * 3  # labels and metrics, at the job's end and by `show`
+    for text in (shown, logged.read_text(), (outputs / "report" / "sweep.csv").read_text(encoding="utf-8")):
+        assert "nan" not in text
+    assert "_se" not in logged.read_text()
 
 
 def test_a_terminal_of_ascii_and_an_interrupt_during_imports(tmp_path: Path) -> None:

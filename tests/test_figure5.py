@@ -389,9 +389,12 @@ def test_the_script_finds_what_it_filters_by(world: World) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["figure5", "--serve-url", "javascript:alert(1)"], "invalid _address value"),
-        (["figure5", "--rows", "1,x"], "argument --rows: invalid"),
-        (["figure5", "--cases", "0"], "argument --cases: invalid"),
+        (
+            ["figure5", "--serve-url", "javascript:alert(1)"],
+            "argument --serve-url: javascript:alert(1): must begin with http:// or https://",
+        ),
+        (["figure5", "--rows", "1,x"], "argument --rows: 1,x: must be whole numbers with commas between"),
+        (["figure5", "--cases", "0"], "argument --cases: 0: must be a whole number, 1 or more"),
         (["figure5", "--rows", "1", "--cases", "2"], "not allowed with argument"),
         (["table2", "--rows", "1"], "table2: --rows and --cases are of figure5"),
     ],
@@ -438,7 +441,7 @@ def test_reasons_stand_beside_the_reviews_in_a_table_of_cases(tmp_path: Path) ->
         table.assign(reason=reasons).to_parquet(work.folder / "detail.parquet", index=False)
         return {}
 
-    tables = case_tables(job, [plain_stage("predict/test", predict, {"split": split_stage(config)})])
+    tables = case_tables(job, [plain_stage("predict/test", predict, {"split": split_stage(config)})], {})
     rows = targets(job)
     assert tables["cases"]["row_id"].tolist() == rows["row_id"].tolist()
     assert tables["cases"]["review"].tolist() == rows["review"].tolist()

@@ -121,7 +121,7 @@ def test_a_picture_is_drawn_whatever_was_found(tmp_path: Path) -> None:
     made = record(-0.1, 0.001) | {"name": "x", "dataset": "simulated", "seed": 1, "evaluated": "test"}
     steps = [of_summaries(summaries(PLANTED), PLANTED), *of_candidates(candidates(36, 10), PLANTED)]
     for name, found in (("steps", steps), ("alone", [])):
-        made["metrics"][0]["mae_se"] = float("nan")  # of a single row
+        made["metrics"][0]["mae_se"] = None  # of a single row
         draw_result({**made, "findings": found}, tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 

@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 
 import pytest
-from report_records import keep, record, world_of_records, write
+from report_records import keep, record, with_near, world_of_records, write
 
 from r4r.errors import DataError
 from r4r.report import cli
@@ -65,6 +65,22 @@ def test_runs_lists_every_job_and_filters(call) -> None:
         assert f"{count} of 6 jobs: " in call("runs", *argv)
 
 
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["runs", "--last", "0"], "argument --last: 0: must be a whole number, 1 or more"),
+        (["runs", "--last", "-1"], "argument --last: -1: must be a whole number, 1 or more"),
+        (["runs", "--last", "x"], "argument --last: x: must be a whole number, 1 or more"),
+        (["table4", "--seeds", "1,a"], "argument --seeds: 1,a: must be whole numbers with commas between, as in 1,2,3"),
+    ],
+)
+def test_a_number_that_is_none_is_refused(argv: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.report(argv)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.endswith(f"{told}\n")
+
+
 def test_the_list_as_csv_has_no_formulas(call) -> None:
     rows = list(csv.DictReader(io.StringIO(call("runs", "--csv"))))
     assert [row["status"] for row in rows].count("ok") == 4
@@ -114,3 +130,19 @@ def test_diff_sets_the_jobs_own_rows_side_by_side_whatever_their_labels(call, tm
     page = call("diff", str(tmp_path / "0"), str(tmp_path / "1"))
     assert "  Ours -> Theirs: MAE 0.5000 -> 0.4000, RMSE 0.6000 -> 0.5000\n" in page
     assert "  MF: MAE 0.7000 -> 0.7000, RMSE 0.9000 -> 0.9000\n" in page
+
+
+def test_a_further_metric_of_ratings_is_told(call, tmp_path: Path) -> None:
+    one = with_near(record({"MF": (0.5, 0.6)}), 0.25)
+    write(tmp_path, one, record({"MF": (0.5, 0.6)}))
+    page = call("show", str(tmp_path / "0"))
+    assert "near hits ± se" in page
+    assert "0.2500 ± 0.1000" in page
+    page = call("diff", str(tmp_path / "0"), str(tmp_path / "1"))
+    assert "  MF: MAE 0.5000 -> 0.5000, RMSE 0.6000 -> 0.6000, near hits 0.2500 -> none\n" in page
+
+
+def test_diff_tells_code_that_changed(call, tmp_path: Path) -> None:
+    write(tmp_path, *(record({"MF": (0.5, 0.6)}) | {"source": {"mine.py": digest}} for digest in ("a1", "b2")))
+    assert "  source of mine.py: a1 -> b2\n" in call("diff", str(tmp_path / "0"), str(tmp_path / "1"))
+    assert '  source: {"mine.py": "a1"}\n' in call("show", str(tmp_path / "0"))

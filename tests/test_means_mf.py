@@ -1,9 +1,14 @@
 """The two plain baselines: means and matrix factorisation."""
 
+import json
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -175,3 +180,26 @@ def test_a_baseline_that_reads_the_seed_says_so() -> None:
     with pytest.raises(DataError, match="set seeded = True in its class"):
         _ = given_.seed
     assert Given(TRAIN, TRAIN, TRAIN, PAPER, "cpu", lambda metrics: None, 7).seed == 7
+
+
+def test_a_reference_of_the_methods_own_class_is_dropped_only_where_it_is_the_same(
+    r4r: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["dataset.world.users=20", "dataset.world.items=10", "logger=none", f"paths.outputs={tmp_path}"]
+    job = ["method=mf", "method.max_epochs=1", "~references.means", *small]
+    deeper = ["+method@references.deeper=mf", "references.deeper.dim=3", "references.deeper.max_epochs=1"]
+
+    def labels(*more: str) -> list[str]:
+        assert r4r(*job, *more) == 0
+        record = json.loads(Path(capsys.readouterr().out.strip().splitlines()[-1]).read_text(encoding="utf-8"))
+        assert {entry["label"] for entry in record["comparisons"]} == {s["label"] for s in record["metrics"][1:]}
+        assert record["training_pairs"].keys() == {s["label"] for s in record["metrics"]}
+        return [score["label"] for score in record["metrics"]]
+
+    assert labels("references.mf.max_epochs=1") == ["MF"]
+    assert labels("references.mf.max_epochs=1", *deeper) == ["MF", "MF (references.deeper)"]
+    assert labels(*deeper) == ["MF", "MF (references.mf)", "MF (references.deeper)"]
+    assert r4r(*job, *deeper, "method.dim=4", "target=predict/mf") == 0
+    target, _ = capsys.readouterr().out.strip().splitlines()
+    settings = yaml.safe_load((Path(target.partition(": ")[2]) / "config.yaml").read_text(encoding="utf-8"))
+    assert settings["method"]["settings"]["dim"] == 4  # the method's own, of the three of that name

@@ -52,6 +52,16 @@ def test_a_perfect_prediction_has_no_error_and_no_spread() -> None:
     }
 
 
+def test_a_single_row_has_no_standard_error() -> None:
+    assert rating_error(np.array([1.0]), np.array([3.0])) == {
+        "n": 1,
+        "mae": 2.0,
+        "mae_se": None,
+        "rmse": 2.0,
+        "rmse_se": None,
+    }
+
+
 @pytest.mark.parametrize(
     ("truth", "predicted", "message"),
     [([], [], "no row"), ([1.0], [np.nan], "not a finite"), ([1.0, 2.0], [1.0], "cannot be compared")],

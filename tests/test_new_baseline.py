@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,40 @@ def test_two_files_make_a_baseline(checkout: Path) -> None:
     assert labels[0] == "Item kNN"
     assert "User+item bias" in labels
     assert all(row["n"] == record["metrics"][0]["n"] for row in record["metrics"])
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (
+            "return point_predictions(given.wanted['row_id'], 'Mine', np.ones(3), given.scale), {}",
+            "Mine: ratings of shape (3,) for 44 rows; it should be one a row",
+        ),
+        ("pass", "should return a table of predictions and a dictionary of facts"),
+        (
+            "return point_predictions(given.wanted['row_id'], 'Mine', np.ones(44), given.scale)",
+            "should return a table of predictions and a dictionary of facts",
+        ),
+    ],
+)
+def test_what_a_baseline_should_return_is_a_sentence_that_names_it(
+    body: str,
+    told: str,
+    r4r: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    head = "import numpy as np\nfrom r4r.methods import point_predictions\nfrom r4r.methods.means import Means\n"
+    text = f"class Mine(Means):\n    def predictions(self, given):\n        {body}\n"
+    (tmp_path / "wrong_baseline.py").write_text(head + text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "wrong_baseline", raising=False)
+    mine = ["method=means", "method._target_=wrong_baseline.Mine", "plugins=[wrong_baseline]", "~references"]
+    assert r4r(*mine, *SMALL[:3], f"paths.outputs={tmp_path}") == 1
+    shown = capsys.readouterr().err
+    assert f"r4r: wrong_baseline.Mine.predictions: {told}" in shown
+    assert "Traceback" not in shown
 
 
 def run(checkout: Path, *overrides: str) -> Ended:

@@ -72,7 +72,7 @@ def test_the_last_word_goes_into_the_first_records_room(
         with recording(config, tmp_path) as record:
             rooms.append((tmp_path / "result.json").stat().st_size)
             monkeypatch.setattr(records, "write_json", full)
-            record["metrics"] = ["much"] * 10_000
+            record |= {"metrics": ["much"] * 10_000, "artifacts": {"split": "0" * 16}}
             if job == "failed":
                 raise FULL
 
@@ -83,6 +83,7 @@ def test_the_last_word_goes_into_the_first_records_room(
     assert (made["status"], made["error"]["kind"]) == ("failed", "OSError")
     assert "No space left on device" in made["error"]["message"]
     assert made["config"] == config.model_dump(mode="json")
+    assert made["artifacts"] == {"split": "0" * 16}
 
 
 def test_where_no_record_can_be_written_the_job_does_not_start(config: Config, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given as given_any
 from hypothesis import settings
 from hypothesis import strategies as st
-from report_records import record, runs, write
+from report_records import record, runs, with_near, write
 from sealed import seal
 
 from r4r.report import cli
@@ -25,7 +25,8 @@ DAMAGES: list[Any] = [None, True, -1, 0.5, "", "x", [], {}, [None], {"a": None},
 @given_any(st.data())
 def test_no_damage_to_a_record_ends_the_report(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """Any value of a record replaced or taken out: it is named and left out, or its row stands; the others stand."""
-    broken = copy.deepcopy(record({"Reason4Rec": (0.6, 0.8), "MF": (0.5, 0.7)}, source="history", p={"MF": 0.5}))
+    whole = record({"Reason4Rec": (0.6, 0.8), "MF": (0.5, 0.7)}, source="history", p={"MF": 0.5})
+    broken = copy.deepcopy(with_near(whole, 0.5))
     at: Any = broken
     path = []
     for _ in range(data.draw(st.integers(0, 4), "depth")):

@@ -250,7 +250,7 @@ def test_two_jobs_at_once_build_a_stage_once(tmp_path: Path) -> None:
         thread.join()
     assert found == [Store(tmp_path).path("after", after.key)] * 3
     assert len(started) == 2, "one build of each of the two stages"
-    assert sorted(name for job in jobs for name in job.built) == ["after", "before"]
+    assert sorted(name for job in jobs for name, _ in job.built) == ["after", "before"]
     manifest = jobs[0].materialize(after).manifest
     assert manifest["read"] == {"before.it": before.key} == manifest["inputs"]
     assert manifest["versions"]["torch"]
@@ -267,6 +267,17 @@ def test_a_failed_build_leaves_no_artifact_and_is_taken_up(tmp_path: Path) -> No
     assert job.store.find("before", before.key) is None
     _, whole = counting_stage(started)
     assert job.materialize(whole).manifest["resumed"] is True
+
+
+def test_a_build_that_returns_no_facts_is_a_sentence(tmp_path: Path) -> None:
+    def build(work: Work) -> None:
+        """Ends without a return, as is soon done."""
+
+    job, stage = Job(configured(), Store(tmp_path)), plain_stage("forgot", build)  # type: ignore[arg-type]
+    told = r"plain_stage\.Plain\.build, for the stage forgot: returned None; it should return a dictionary of facts"
+    with pytest.raises(DataError, match=told):
+        job.materialize(stage)
+    assert job.store.find("forgot", stage.key) is None
 
 
 def test_the_lock_of_a_killed_process_is_free_again(tmp_path: Path) -> None:

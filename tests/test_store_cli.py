@@ -42,6 +42,12 @@ def call(outputs: Path, *argv: str) -> int:
     return int(end.value.code or 0)
 
 
+@pytest.mark.parametrize("days", ["nan", "-1", "inf", "x"])
+def test_an_age_that_is_none_is_refused(outputs: Path, days: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(outputs, "gc", "--days", days) == 2
+    assert capsys.readouterr().err.endswith(f"argument --days: {days}: must be a number of days, 0 or more\n")
+
+
 def test_list_names_sizes_and_runs(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(outputs, "list") == 0
     lines = {line.split()[2]: line for line in capsys.readouterr().out.splitlines()[:-1]}

@@ -1,20 +1,23 @@
 """`r4r-report sweep`: what varies is found, nothing is lost silently, and only pairs of the same rows are compared."""
 
 import csv
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from forked import command
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_records import record, runs, world_of_records, write
+from report_records import record, runs, with_near, world_of_records, write
 
 from r4r.errors import DataError
 from r4r.metrics.significance import World, holm, pooled
 from r4r.report import cli
 from r4r.report.compare import find, predictions
+from r4r.report.records import gather
 from r4r.report.sweep import sweep
 from r4r.report.sweep_figure import draw_heat, draw_sweep, numeric_axes, pick_axes
 from r4r.rows import REVIEWS
@@ -80,6 +83,36 @@ def test_jobs_that_differ_in_what_no_override_names_are_not_averaged() -> None:
     made = sweep(runs(mf(4, 1, 0.7), quiet))
     assert made.axes == ("method.patience",)
     assert [len(point.cell.results) for point in made.points] == [1, 1]
+
+
+def test_jobs_of_other_code_are_not_averaged(tmp_path: Path) -> None:
+    """The user edits a method of their own between two seeds."""
+    text = "from r4r.methods.means import Means\nclass Mine(Means):\n    seeded = True\n"
+    job = ["method=means", "method.name=mine", "method._target_=mine_edited.Mine", "plugins=[mine_edited]"]
+    small = ["~references", "logger=none", "dataset.world.users=20", "dataset.world.items=10"]
+    outputs = tmp_path / "outputs"
+    for seed, more in ((1, ""), (2, ""), (3, "# edited\n")):
+        (tmp_path / "mine_edited.py").write_text(text + more)
+        found = command(
+            *job, *small, f"seed={seed}", f"paths.outputs={outputs}", before=lambda: sys.path.insert(0, str(tmp_path))
+        )
+        assert found.wait().returncode == 0
+    made = sweep(gather([outputs])[0])
+    assert made.axes == ("source",)
+    assert sorted(tuple(point.cell.results) for point in made.points) == [("seed=1", "seed=2"), ("seed=3",)]
+    [note] = made.notes
+    assert "Code changed between jobs of the same settings (mine_edited.py)" in note
+
+
+def test_code_that_no_two_jobs_of_a_setting_have_otherwise_is_no_axis() -> None:
+    told = {2: {"mine.py": "a"}, 4: {"mine.py": "b"}}
+    alike = [mf(dim, seed, 0.5) | {"source": told[dim]} for dim in (2, 4) for seed in (1, 2)]
+    unlike = mf(2, 3, 0.5) | {"source": {}}
+    untold = mf(2, 4, 0.5)  # of an earlier r4r, or a job that failed before it knew its stages
+    assert sweep(runs(*alike, untold)).axes == ("method.dim",)
+    made = sweep(runs(*alike, untold, unlike))
+    assert made.axes == ("method.dim", "source")
+    assert len(made.points) == 3
 
 
 @settings(max_examples=20)
@@ -254,6 +287,25 @@ def test_all_files_are_written_and_texts_stay_texts(tmp_path: Path, capsys: pyte
     assert "<script" not in made["md"].lower()
     assert "http" not in made["html"].replace("http://x", "").replace("http-equiv", "")
     assert "'=HYPERLINK" in made["csv"]
+
+
+@pytest.mark.usefixtures("pictures")
+def test_a_further_metric_of_ratings_is_a_column_and_can_be_drawn(tmp_path: Path) -> None:
+    jobs = (with_near(mf(2, 1, 0.5), 0.25), with_near(mf(4, 1, 0.5), 0.75), mf(8, 1, 0.5))
+    write(tmp_path / "s", *jobs)
+    assert cli.report(["sweep", str(tmp_path / "s"), "--out", str(tmp_path), "--metric", "near"]) == 0
+    page = (tmp_path / "sweep.md").read_text(encoding="utf-8")
+    assert "| RMSE | near hits | reviews |" in page
+    assert "**0.7500 ± 0.1000 se**" in page  # more is better
+    assert "<ins>0.2500 ± 0.1000 se</ins>" in page
+    with (tmp_path / "sweep.csv").open(encoding="utf-8", newline="") as file:
+        lines = [row for row in csv.DictReader(file) if row["metric"] == "near" and row["decoding"] == "mean"]
+    assert [(row["method.dim"], row["mean"], row["standard_error"]) for row in lines] == [
+        ("2", "0.25", "0.1"),
+        ("4", "0.75", "0.1"),
+    ]
+    picture = draw_sweep(sweep(runs(*jobs)), "near").axes[0]
+    assert (picture.get_ylabel(), "higher is better" in picture.get_title()) == ("near hits", True)
 
 
 @pytest.mark.parametrize(

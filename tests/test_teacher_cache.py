@@ -182,3 +182,16 @@ def test_show_and_what_is_missing(cache: TeacherCache, tmp_path: Path, capsys: A
     assert run(cache, "import", str(tmp_path / "none.jsonl")) == 1
     assert "cannot be read" in capsys.readouterr().err
     assert not (tmp_path / "none.sqlite").exists()
+
+
+def test_an_export_that_cannot_be_written_is_a_sentence(
+    cache: TeacherCache, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place, why in (
+        (tmp_path, "is a folder; name a file to write to"),
+        (Path("/"), "is a folder; name a file to write to"),
+        (tmp_path / "none" / "rows.jsonl", "cannot be written (No such file or directory)"),
+    ):
+        assert run(cache, "export", str(place)) == 1
+        assert capsys.readouterr().err == f"r4r-teacher: {place}: {why}\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

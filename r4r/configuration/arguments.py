@@ -1,19 +1,27 @@
 """Arguments of the command line that are no settings: what was probably meant."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 
 from hydra._internal.utils import get_args_parser
 
 EMPTY_FOLDER = re.compile(r"\+{0,2}paths\.\w+=(\s*|''|\"\")")  # as good as not given
+HOME_FOLDER = re.compile(r"(\+{0,2}paths\.\w+=)(['\"]?)(~[^'\",]*)\2")
 VALUED = {"--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p"} | {
     "--experimental-rerun"
 }
 
 
 def given(argv: Sequence[str]) -> list[str]:
-    """The arguments without folders set to nothing, which count as not given."""
-    return [argument for argument in argv if not EMPTY_FOLDER.fullmatch(argument)]
+    """The arguments without folders set to nothing, which count as not given; in others, ~ is the home folder: a shell
+    expands it only where a word begins."""
+    return [_at_home(argument) for argument in argv if not EMPTY_FOLDER.fullmatch(argument)]
+
+
+def _at_home(argument: str) -> str:
+    found = HOME_FOLDER.fullmatch(argument)
+    return f"{found[1]}'{os.path.expanduser(found[3])}'" if found else argument
 
 
 def slips(argv: Sequence[str]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Is this configuration right? Every fault at once, as sentences, before any model loads."""
 
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -48,8 +49,9 @@ def validate(cfg: DictConfig, classes: bool = True, further: Further | None = No
     unmounted = _unmounted(values)
     folders = values.get("paths")
     if isinstance(folders, dict):
+        problems += _homeless(folders)
         values["paths"] = {
-            k: Path(v).expanduser().absolute() if v and isinstance(v, str) else v for k, v in folders.items()
+            k: Path(os.path.expanduser(v)).absolute() if v and isinstance(v, str) else v for k, v in folders.items()
         }
     problems += misplaced(values)
     strange = strangers(values, plugins_in(values))
@@ -132,6 +134,18 @@ def _unmounted(values: Mapping[Any, Any]) -> dict[str, dict[Any, Any]]:
                 # rewards have classes, which are named where they are mounted
                 found[f"experts.{name}.objective"] = whole | ({"rewards": {}} if "rewards" in whole else {})
     return found
+
+
+def _homeless(folders: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each folder whose ~ cannot be expanded, or would not be where Hydra makes the job's own folder."""
+    for name, folder in folders.items():
+        if not isinstance(folder, str) or not folder.startswith("~"):
+            continue
+        if os.path.expanduser(folder).startswith("~"):
+            yield f"paths.{name}={folder}: there is no user of that name; write the folder in full"
+        elif name == "outputs":
+            told = "in a file, write the folder in full; ~ is known on the command line and in R4R_OUTPUTS"
+            yield f"paths.outputs={folder}: {told}"
 
 
 def _outvoted(choices: Mapping[Any, Any]) -> list[str]:

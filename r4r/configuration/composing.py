@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from r4r.configuration.targets import close_names
 from r4r.errors import ConfigError
-from r4r.files import conf_dir, forget_empty_folders
+from r4r.files import conf_dir, settle_folders
 
 EXTRAS = {  # options of Hydra's own groups that come with an extra of the package
     "hydra/launcher/joblib": "joblib",
@@ -53,7 +53,7 @@ class Remembering(CachingConfigRepository):
 
 def make_loader(extra_dir: str | None = None) -> ConfigLoaderImpl:
     """Hydra's loader over `conf/`, and over the user's own folder first."""
-    forget_empty_folders()
+    settle_folders()
     path = create_config_search_path(str(conf_dir()))
     if extra_dir:
         extra = f"file://{Path(extra_dir).absolute()}"

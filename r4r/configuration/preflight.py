@@ -37,7 +37,10 @@ def preflight(argv: list[str], further: Further | None = None, loader: ConfigLoa
     faults = list(slips(argv))
     if faults:
         raise ConfigError(faults)
-    args = get_args_parser().parse_args(argv)
+    args = get_args_parser().parse_intermixed_args(argv)
+    for override in args.overrides:  # to the end: Hydra takes no options between them
+        argv.remove(override)
+    argv += args.overrides
     if args.help or args.hydra_help or args.shell_completion or args.info:
         return argv
     if args.cfg and args.multirun:

@@ -5,9 +5,14 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
+from r4r.errors import DataError
 from r4r.pipeline.stage import Stage
 from r4r.scale import Scale
 from r4r.stages.stage import Job
+
+
+class RowsDiffer(DataError):
+    """A method gave more ratings than rows, or fewer."""
 
 
 class Method(Protocol):
@@ -41,7 +46,13 @@ def point_predictions(row_ids: pd.Series, label: str, values: np.ndarray, scale:
     Args:
         values: ratings, float64 (n,); what lies beyond the scale is moved to its end.
         scale: of the data set, `config.dataset.rating_scale`.
+    Raises:
+        RowsDiffer: the ratings are not one a row.
     """
+    if np.shape(values) != (len(row_ids),):
+        raise RowsDiffer(
+            f"{label}: ratings of shape {np.shape(values)} for {len(row_ids)} rows; it should be one a row"
+        )
     values = scale.clip(values)
     table = pd.DataFrame({"row_id": row_ids.to_numpy(), "label": label})
     return table.assign(mean=values, median=values, mode=values)

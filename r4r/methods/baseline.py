@@ -8,6 +8,7 @@ import pandas as pd
 
 from r4r.configuration.schema import EvaluateConfig
 from r4r.errors import DataError
+from r4r.methods import RowsDiffer
 from r4r.pipeline.stage import Stage, Unkeyed
 from r4r.rows import PREDICTIONS, REVIEWS
 from r4r.scale import Scale
@@ -69,7 +70,8 @@ class Baseline:
     name: str
 
     def predictions(self, given: Given) -> tuple[pd.DataFrame, dict[str, Any]]:
-        """rows.PREDICTIONS of the wanted rows (see `r4r.methods.point_predictions`), and facts for the manifest."""
+        """rows.PREDICTIONS of the wanted rows (see `r4r.methods.point_predictions`), and facts for the manifest, which
+        may be none: {}."""
         raise NotImplementedError
 
     def identity(self) -> dict[str, Any]:
@@ -121,6 +123,17 @@ class BaselinePredictions(Stage):
         rows = work.of(self.split).table(REVIEWS)
         wanted, past = evaluated_rows(self.evaluate, rows), rows_of(self.source or "train", rows)
         given = Given(rows, wanted, past, self.split.scale, self.accelerator.value, work.job.log, self.seed)
-        table, facts = self.method.predictions(given)
+        where = f"{type(self.method).__module__}.{type(self.method).__qualname__}.predictions"
+        try:
+            made = self.method.predictions(given)
+        except RowsDiffer as error:
+            raise DataError(f"{where}: {error}") from error
+        match made:
+            case (pd.DataFrame() as table, dict() as facts):
+                pass
+            case _:
+                raise DataError(
+                    f"{where}: should return a table of predictions and a dictionary of facts, as in table, {{}}"
+                )
         write_table(work.folder / "data.parquet", table, PREDICTIONS)
         return {"predictions": len(table), **facts}

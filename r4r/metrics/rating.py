@@ -12,11 +12,11 @@ from r4r.scale import PAPER, Scale
 DECODINGS = ("mean", "median", "mode")
 
 
-def rating_error(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float | int]:
+def rating_error(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float | int | None]:
     """MAE and RMSE in rating points, each with its standard error, over n rows.
 
-    The standard error of MAE is sd(|e|)/sqrt(n); RMSE's follows by the delta method, sd(e^2)/(2 RMSE sqrt(n)). Both are
-    NaN for a single row.
+    The standard error of MAE is sd(|e|)/sqrt(n); RMSE's follows by the delta method, sd(e^2)/(2 RMSE sqrt(n)). A single
+    row has neither: both are None.
 
     Raises:
         DataError: no rows, unequal lengths, or a value that is not finite.
@@ -32,9 +32,9 @@ def rating_error(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float | 
     absolute = np.abs(truth - predicted)
     squared = absolute**2
     rmse = float(np.sqrt(squared.mean()))
-    if n == 1:
-        mae_se = rmse_se = float("nan")
-    else:
+    mae_se: float | None = None
+    rmse_se: float | None = None
+    if n > 1:
         mae_se = float(absolute.std(ddof=1) / np.sqrt(n))
         # all errors zero: RMSE is exactly zero and so is its spread
         rmse_se = float(squared.std(ddof=1) / (2 * rmse * np.sqrt(n))) if rmse > 0 else 0.0

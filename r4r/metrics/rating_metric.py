@@ -33,8 +33,8 @@ class RatingMetric:
 
 def measured(
     name: str, metric: RatingMetric, truth: np.ndarray, predicted: np.ndarray, scale: Scale
-) -> dict[str, float]:
-    """Mean and standard error (NaN for a single row) under the metric's name.
+) -> dict[str, float | None]:
+    """Mean and standard error (None for a single row) under the metric's name.
 
     Raises:
         DataError: the metric gave another number of values, or one that is not finite.
@@ -42,5 +42,5 @@ def measured(
     values = np.asarray(metric.of(truth, predicted, scale), dtype=float)
     if values.shape != truth.shape or not np.isfinite(values).all():
         raise DataError(f"metrics.ratings.{name}: wants a finite value for each of {truth.size} rows")
-    error = float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else float("nan")
+    error = float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else None
     return {name: float(values.mean()), f"{name}_se": error}

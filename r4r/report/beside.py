@@ -1,4 +1,4 @@
-"""What stands beside a row's rating errors: the scores of its reasons, and what its result costs."""
+"""What stands beside a row's MAE and RMSE: further metrics of ratings, scores of its reasons, what its result costs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from r4r.report.cells import METRICS, Cell
+from r4r.report.cells import METRICS, Cell, Result
 from r4r.report.records import Run
 
 REASON_METRICS = {
@@ -20,6 +20,12 @@ REASON_METRICS = {
 COSTS = {"train_tokens": "trained tokens", "dollars": "$", "wall_s": "s"}
 Spread = tuple[float, float | None, float | None]
 """Mean over repetitions, their standard deviation (None for one alone), the standard error over rows."""
+
+
+def further_metrics(cells: Sequence[Cell]) -> dict[str, Mapping[str, Any]]:
+    """Name -> title and direction of the metrics of ratings beside MAE and RMSE that some of the cells have."""
+    each = (result.run.record.get("rating_metrics") or {} for cell in cells for result in cell.results.values())
+    return {name: own for found in each for name, own in found.items()}
 
 
 def reason_metrics(cells: Sequence[Cell]) -> list[str]:
@@ -57,12 +63,10 @@ def of_one_model(cells: Sequence[Cell]) -> list[str]:
 
 def spread(cell: Cell, metric: str, decoding: str = "mean") -> Spread | None:
     """A metric's mean over the repetitions that have it."""
-    if metric in METRICS:
-        return (*cell.over_seeds(metric, decoding), cell.standard_error(metric, decoding)) if cell.results else None
-    scores = [score for result in cell.results.values() if (score := _reason_score(result.run, result.label, metric))]
+    scores = [score for result in cell.results.values() if (score := _score(result, metric, decoding))]
     if not scores:
         return None
-    values, errors = [score["mean"] for score in scores], [score["se"] for score in scores]
+    values, errors = zip(*scores, strict=True)
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return float(np.mean(values)), sd, None if None in errors else float(np.mean(errors))
 
@@ -72,12 +76,20 @@ def shown_spread(found: Spread) -> str:
     return f"{mean:.4f}" + (f" ± {sd:.4f}" if sd is not None else f" ± {error:.4f} se" if error is not None else "")
 
 
-def better(metric: str) -> int:
-    """1 where less is better, -1 where more is."""
+def better(metric: str, further: Mapping[str, Any]) -> int:
+    """1 where less is better, -1 where more is.
+
+    Args:
+        further: as `further_metrics` gives them.
+    """
+    if metric in further:
+        return -1 if further[metric]["higher_is_better"] else 1
     return 1 if metric in METRICS else -1
 
 
-def metric_name(metric: str) -> str:
+def metric_name(metric: str, further: Mapping[str, Any] | None = None) -> str:
+    if further and metric in further:
+        return str(further[metric]["title"])
     return metric.upper() if metric in METRICS else REASON_METRICS.get(metric, metric)
 
 
@@ -99,5 +111,10 @@ def _reason_scores(run: Run) -> Sequence[Mapping[str, Any]]:
     return (run.record.get("reasons") or {}).get("scores") or []
 
 
-def _reason_score(run: Run, label: str, metric: str) -> Mapping[str, Any] | None:
-    return next((s for s in _reason_scores(run) if (s["label"], s["metric"]) == (label, metric)), None)
+def _score(result: Result, metric: str, decoding: str) -> tuple[float, float | None] | None:
+    """A result's value and standard error; None where it has not got the metric."""
+    if metric in METRICS or metric in (result.run.record.get("rating_metrics") or {}):
+        own = result.scores(decoding)
+        return own[metric], own[f"{metric}_se"]
+    reasons = _reason_scores(result.run)
+    return next(((s["mean"], s["se"]) for s in reasons if (s["label"], s["metric"]) == (result.label, metric)), None)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from r4r.errors import DataError, R4RError
+from r4r.files import outputs_folder
 from r4r.spreadsheet import write_row
 from r4r.terminal import speak_any_terminal
 
@@ -53,7 +54,7 @@ def report(argv: Sequence[str]) -> int:
     from r4r.report.commands import COMMANDS
 
     if argv and argv[0] in COMMANDS:
-        return COMMANDS[argv[0]](argv[1:], _outputs())
+        return COMMANDS[argv[0]](argv[1:], outputs_folder())
     args = _parse(argv)
     from r4r.report.blocks import blocks
     from r4r.report.cases import LIMIT, case_studies
@@ -67,7 +68,7 @@ def report(argv: Sequence[str]) -> int:
     from r4r.report.timing_table import timing_table
 
     ask = Ask(tuple(args.data), args.experiment, tuple(args.set), args.config_dir, args.seeds)
-    folders = args.records or [_outputs()]
+    folders = args.records or [outputs_folder()]
     runs, faults = gather(folders)
     for fault in faults:
         print(f"r4r-report: {fault}", file=sys.stderr)
@@ -145,7 +146,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--rows", type=_numbers, metavar="ID,...", help="figure5: these cases, by row_id")
-    which.add_argument("--cases", type=_positive, metavar="N", help="figure5: how many a data set (default: 24)")
+    which.add_argument("--cases", type=positive, metavar="N", help="figure5: how many a data set (default: 24)")
     parser.add_argument("--serve-url", type=_address, metavar="URL", help="figure5: link each case to this r4r-serve")
     args = parser.parse_args(argv)
     if args.name not in (*NAMES, "all"):
@@ -161,7 +162,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     if args.name not in (CASES.name, "all") and (args.rows or args.cases):
         parser.error(f"{args.name}: --rows and --cases are of {CASES.name}")
     _check_settings(parser, args)
-    args.out = args.out or _outputs() / "report"
+    args.out = args.out or outputs_folder() / "report"
     return args
 
 
@@ -183,23 +184,31 @@ def _check_settings(parser: argparse.ArgumentParser, args: argparse.Namespace) -
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: must be whole numbers with commas between, as in 1,2,3") from None
 
 
 def _address(text: str) -> str:
     if not text.startswith(("http://", "https://")):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text}: must begin with http:// or https://")
     return text
 
 
-def _positive(text: str) -> int:
-    if int(text) < 1:
-        raise ValueError
-    return int(text)
+def positive(text: str) -> int:
+    """A command line's whole number of one or more.
 
-
-def _outputs() -> Path:
-    return Path(os.environ.get("R4R_OUTPUTS") or "multirun_outputs")
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number, 1 or more")
+    return number
 
 
 def as_csv(rows: Sequence[dict[str, object]]) -> str:

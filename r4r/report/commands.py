@@ -17,7 +17,7 @@ def sweep_command(argv: Sequence[str], outputs: Path) -> int:
     parser = _parser("sweep", "What each setting of a sweep gave: tables, a plot, a heat map and one HTML page.")
     parser.add_argument("folders", nargs="*", type=Path, metavar="DIR", help=f"{FOLDERS} (default: the newest sweep)")
     parser.add_argument("--against", nargs="+", metavar="KEY=VALUE", help="the row to compare the others with")
-    parser.add_argument("--metric", default="mae", help="what is drawn: mae (default), rmse, or a score of reasons")
+    parser.add_argument("--metric", default="mae", help="what is drawn: mae (default), rmse, another metric")
     parser.add_argument("--x", metavar="KEY", help="the axis to draw over (default: the first that has numbers)")
     parser.add_argument("--y", metavar="KEY", help="the heat map's second axis")
     parser.add_argument("--decoding", default="mean", choices=("mean", "median", "mode"), help="default: mean")
@@ -39,7 +39,7 @@ def sweep_command(argv: Sequence[str], outputs: Path) -> int:
     from r4r.report.text import as_png, latex, markdown
 
     made = sweep(runs, args.against or ())
-    known = [*METRICS, *reason_metrics([point.cell for point in made.points])]
+    known = [*METRICS, *made.further, *reason_metrics([point.cell for point in made.points])]
     if args.metric not in known:
         raise DataError(f"--metric {args.metric}: no job of this sweep has it; {close_names(args.metric, known)}")
     x, y = pick_axes(made, args.x, args.y)
@@ -73,6 +73,8 @@ def sweep_command(argv: Sequence[str], outputs: Path) -> int:
 
 def runs_command(argv: Sequence[str], outputs: Path) -> int:
     """List jobs."""
+    from r4r.report.cli import as_csv, positive
+
     parser = _parser("runs", "Lists jobs, the oldest first.")
     parser.add_argument("folders", nargs="*", type=Path, metavar="DIR", help=f"{FOLDERS} (default: {outputs})")
     parser.add_argument("--status", choices=("ok", "failed", "interrupted"), help="interrupted: or still running")
@@ -80,16 +82,15 @@ def runs_command(argv: Sequence[str], outputs: Path) -> int:
         parser.add_argument(f"--{name}", metavar="NAME", help=f"only jobs of this {name}")
     parser.add_argument("--seed", type=int, metavar="N", help="only jobs of this seed")
     parser.add_argument("--with", dest="having", action="append", default=[], metavar="TEXT", help="in the overrides")
-    parser.add_argument("--last", type=int, metavar="N", help="only the newest so many")
+    parser.add_argument("--last", type=positive, metavar="N", help="only the newest so many")
     parser.add_argument("--csv", action="store_true", help="print a CSV file")
     args = parser.parse_args(argv)
     runs, faults = gather(args.folders or [outputs])
     _tell(faults)
-    from r4r.report.cli import as_csv
     from r4r.report.jobs import lines, listed
 
     found = [run for run in runs if _fits(run, args)]
-    found = found[-args.last :] if args.last and args.last > 0 else found
+    found = found[-args.last :] if args.last else found
     rows = listed(found)
     if args.csv:
         sys.stdout.write(as_csv(rows))

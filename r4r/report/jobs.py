@@ -86,15 +86,17 @@ def told(run: Run) -> Iterator[str]:
     yield f"  overrides: {shown(' '.join(map(str, record.get('overrides') or ()))) or 'none'}"
     groups = (f"{k}={as_text(v)}" for k, v in run.choices.items() if not k.startswith("hydra/") and v is not None)
     yield f"  groups: {shown(' '.join(groups), 2000)}"
-    for name in ("r4r", "commit", "device", "versions"):
+    for name in ("r4r", "commit", "device", "versions", "source"):
         if record.get(name):
             yield f"  {name}: {shown(as_text(record[name]))}"
+    names = _metrics(run)
     if record.get("metrics"):
         yield ""
-        yield f"  {'':28}{'n':>7}  {'MAE ± se':>20}  {'RMSE ± se':>20}"
+        heads = (f"{shown(name, 15)} ± se" for name in names.values())
+        yield f"  {'':28}{'n':>7}  {'  '.join(f'{head:>20}' for head in heads)}"
     for score in record.get("metrics") or ():
         name = score["label"] if score["decoding"] == "mean" else f"  {score['decoding']} of the rating"
-        errors = (f"{score[m]:.4f} ± {_number(score[f'{m}_se'], '.4f')}" for m in ("mae", "rmse"))
+        errors = (f"{score[m]:.4f} ± {_number(score[f'{m}_se'], '.4f')}" for m in names)
         yield f"  {shown(name, 28):28}{score['n']:>7}  {'  '.join(f'{error:>20}' for error in errors)}"
     for one in record.get("comparisons") or ():
         for metric in ("mae", "rmse"):
@@ -115,7 +117,7 @@ def difference(first: Run, second: Run, rows: int = 5) -> Iterator[str]:
     yield f"A  {shown(first.path.parent)}: {first.record['status']}, {shown(headline(first))}"
     yield f"B  {shown(second.path.parent)}: {second.record['status']}, {shown(headline(second))}"
     yield ""
-    changed = dict(_changed(dict(_leaves(first.settings)), dict(_leaves(second.settings))))
+    changed = dict(_changed(*({**dict(_leaves(run.settings)), **_sources(run)} for run in (first, second))))
     yield f"Settings: {len(changed)} differ" if changed else "Settings: the same"
     for setting, (before, after) in changed.items():
         yield f"  {shown(setting)}: {shown(before)} -> {shown(after)}"
@@ -138,7 +140,7 @@ def _scores(first: Run, second: Run) -> Iterator[str]:
         rows = run.record.get("metrics") or ()
         return {(own if s["label"] == _label(run) else s["label"], s["decoding"]): s for s in rows}
 
-    ours, theirs = scored(first), scored(second)
+    ours, theirs, metrics = scored(first), scored(second), {**_metrics(first), **_metrics(second)}
     if not ours or not theirs:
         yield "Metrics: not both jobs were scored"
         return
@@ -146,7 +148,8 @@ def _scores(first: Run, second: Run) -> Iterator[str]:
     for label, decoding in dict.fromkeys((*ours, *theirs)):
         pair = [of.get((label, decoding)) for of in (ours, theirs)]
         told = (
-            f"{m.upper()} {' -> '.join('none' if s is None else f'{s[m]:.4f}' for s in pair)}" for m in ("mae", "rmse")
+            f"{shown(name)} {' -> '.join('none' if s is None or m not in s else f'{s[m]:.4f}' for s in pair)}"
+            for m, name in metrics.items()
         )
         yield f"  {shown(label)}{'' if decoding == 'mean' else f' ({decoding})'}: {', '.join(told)}"
     if first.rows_scored != second.rows_scored:
@@ -200,6 +203,12 @@ def _reasons(run: Run, rows: Any) -> Mapping[int, str]:
     return dict(table.loc[table["label"] == _label(run), ["row_id", "reason"]].itertuples(index=False, name=None))
 
 
+def _metrics(run: Run) -> dict[str, str]:
+    """Name -> title of each metric of ratings that a job's scores have."""
+    further = run.record.get("rating_metrics") or {}
+    return {"mae": "MAE", "rmse": "RMSE", **{name: own["title"] for name, own in further.items()}}
+
+
 def _label(run: Run) -> str:
     return str(run.record["metrics"][0]["label"]) if run.record.get("metrics") else run.method
 
@@ -213,6 +222,10 @@ def _leaves(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, 
             yield from _leaves(value, f"{where}.")
         else:
             yield where, value
+
+
+def _sources(run: Run) -> dict[str, str]:
+    return {f"source of {file}": digest for file, digest in run.sources.items()}
 
 
 def _changed(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterable[tuple[str, tuple[str, str]]]:

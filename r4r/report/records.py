@@ -78,6 +78,11 @@ class Run:
         return self.record.get("artifacts") or {}
 
     @property
+    def sources(self) -> Mapping[str, str]:
+        """File -> digest of the code outside of r4r's release behind its result; empty in records without it."""
+        return self.record.get("source") or {}
+
+    @property
     def source(self) -> str:
         return str((self.config.get("reason_source") or {}).get("name"))
 

@@ -1,5 +1,6 @@
 """What a report takes for a whole record: a file that lacks any of it is named and left out, never half read."""
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -149,6 +150,7 @@ class Record(Part):
     overrides: list[str] = []
     choices: dict[str, str | list[str] | None] = {}
     reads: Reads | None = None
+    source: dict[str, str] = {}
     artifacts: dict[StageName, Key] = {}
     evaluated: str | None = None
     excluded: dict[str, list[int]] = {}
@@ -170,9 +172,18 @@ class Record(Part):
             labels = {score.label for score in self.metrics}
             if not labels or labels != {score.label for score in self.metrics if score.decoding == "mean"}:
                 raise ValueError("metrics must have the decoding mean of each label")
+            for name in self.rating_metrics:
+                for further in (score.model_extra or {} for score in self.metrics):
+                    error = further.get(f"{name}_se", "")
+                    if not _finite(further.get(name)) or not (error is None or _finite(error)):
+                        raise ValueError(f"each of metrics must have numbers {name} and {name}_se")
             if self.evaluated is None:
                 raise ValueError("metrics need evaluated, the split that was scored")
         return self
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def check(value: Any) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """Any sweep: which settings vary among jobs' records, and what each setting gave over its seeds.
 
 What varies is found from the records: every setting that a job's command line named and that two jobs have otherwise.
-Where jobs that agree in these differ in anything else that their method reads, that becomes an axis as well, so that no
-mean is taken over jobs of unlike settings. Seeds, of any part of the job, tell the repetitions of a setting apart.
+Where jobs that agree in these differ in anything else that their method reads, or in the user's own code, that becomes
+an axis as well, so that no mean is taken over jobs of unlike settings. Seeds, of any part of the job, tell the
+repetitions of a setting apart.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ import yaml
 from r4r.configuration.targets import close_names
 from r4r.errors import DataError
 from r4r.metrics.significance import holm
-from r4r.report.beside import reason_metrics
+from r4r.report.beside import further_metrics, reason_metrics
 from r4r.report.cells import Cell, Result
 from r4r.report.compare import Side, compare, compare_reasons
 from r4r.report.records import Run
@@ -35,6 +38,7 @@ SAME_JOB = (
 )  # no part of a result
 MULTIRUN = "multirun.yaml"
 ABSENT = "—"  # the value of a setting that a job has not
+SOURCE = "source"  # the axis of versions of the user's own code
 Values = tuple[str, ...]
 """A point's value of each axis."""
 
@@ -75,6 +79,11 @@ class Sweep:
     def points(self) -> list[Point]:
         return [point for group in self.groups for point in group]
 
+    @property
+    def further(self) -> dict[str, Mapping[str, Any]]:
+        """Name -> title and direction of the metrics of ratings beside MAE and RMSE."""
+        return further_metrics([point.cell for point in self.points])
+
 
 def sweep(runs: Sequence[Run], against: Sequence[str] = ()) -> Sweep:
     """Sort jobs by what varies among them.
@@ -102,13 +111,22 @@ def sweep(runs: Sequence[Run], against: Sequence[str] = ()) -> Sweep:
         made.notes.append(
             "Settings in different tables scored other rows, or rows of another split; their values do not compare."
         )
+    if SOURCE in axes:
+        files = ", ".join(sorted(_edited(runs, [axis for axis in axes if axis != SOURCE])))
+        made.notes.append(
+            f"Code changed between jobs of the same settings ({files}); each version of it is a setting of its own "
+            f"(column {SOURCE})."
+        )
     if against:
         _compare(made, against)
     return made
 
 
 def value_of(run: Run, key: str) -> str:
-    """A job's value of a setting or config group."""
+    """A job's value of a setting or config group, or which version of the user's own code it ran."""
+    if key == SOURCE:
+        told = json.dumps(run.sources, sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()[:8] if run.sources else ABSENT
     if key in run.choices:
         return as_text(run.choices[key])
     value: Any = run.settings
@@ -177,15 +195,30 @@ def _axes(runs: Sequence[Run]) -> tuple[str, ...]:
     """The settings that vary: what command lines name, then what else tells jobs of one setting apart."""
     named = dict.fromkeys(key for run in runs for key in _named(run) if not is_seed(key))
     axes = [key for key in named if len({value_of(run, key) for run in runs}) > 1]
-    alike: dict[Values, list[Run]] = {}
-    for run in runs:
-        alike.setdefault(tuple(value_of(run, axis) for axis in axes), []).append(run)
     more: dict[str, None] = {}
-    for group in alike.values():
+    for group in _alike(runs, axes):
         read = [read_settings(run) for run in group]
         keys = sorted({key for one in read for key in one})
         more |= dict.fromkeys(k for k in keys if not is_seed(k) and len({as_text(one.get(k)) for one in read}) > 1)
-    return (*axes, *more)
+    axes += more
+    return (*axes, SOURCE) if _edited(runs, axes) else tuple(axes)
+
+
+def _edited(runs: Sequence[Run], axes: Sequence[str]) -> set[str]:
+    """The files of code that jobs which agree in all axes had in several versions, as far as their records say."""
+    found: set[str] = set()
+    for group in _alike([run for run in runs if "source" in run.record], axes):
+        files = {file for run in group for file in run.sources}
+        found |= {file for file in files if len({run.sources.get(file) for run in group}) > 1}
+    return found
+
+
+def _alike(runs: Sequence[Run], axes: Sequence[str]) -> Iterable[list[Run]]:
+    """Jobs that have the same value of each axis."""
+    found: dict[Values, list[Run]] = {}
+    for run in runs:
+        found.setdefault(tuple(value_of(run, axis) for axis in axes), []).append(run)
+    return found.values()
 
 
 def _order(values: Values) -> tuple[Any, ...]:

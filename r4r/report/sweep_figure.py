@@ -61,8 +61,10 @@ def draw_sweep(made: Sweep, metric: str = "mae", x: str | None = None, decoding:
             _lines(panels[0][column], made, group, over, values)
         else:
             _bars(panels[0][column], group, values)
-        panels[0][column].set_ylabel(metric_name(metric))
-        panels[0][column].set_title(f"{title} ({'lower' if better(metric) > 0 else 'higher'} is better)", fontsize=9)
+        panels[0][column].set_ylabel(metric_name(metric, made.further))
+        panels[0][column].set_title(
+            f"{title} ({'lower' if better(metric, made.further) > 0 else 'higher'} is better)", fontsize=9
+        )
         if compared:
             _effects(panels[1][column], made, group, metric, over)
     return figure
@@ -86,14 +88,14 @@ def draw_heat(made: Sweep, metric: str, x: str, y: str, decoding: str = "mean") 
     width, height = 2.4 + 0.8 * len(columns) + 0.09 * down, 1.8 + 0.55 * len(rows) + (0.07 * across if turned else 0)
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
-    picture = axes.imshow(table, cmap="viridis_r" if better(metric) > 0 else "viridis", aspect="auto")
+    picture = axes.imshow(table, cmap="viridis_r" if better(metric, made.further) > 0 else "viridis", aspect="auto")
     low, high = picture.get_clim()
     for at, line in enumerate(table):
         for place, value in enumerate(line):
             if value == value:
                 dark = (
                     (value - low) / (high - low or 1) > 0.5
-                    if better(metric) > 0
+                    if better(metric, made.further) > 0
                     else (value - low) < 0.5 * (high - low)
                 )
                 axes.text(place, at, f"{value:.3f}", ha="center", va="center", color="white" if dark else "black")
@@ -105,7 +107,7 @@ def draw_heat(made: Sweep, metric: str, x: str, y: str, decoding: str = "mean") 
     axes.set_ylabel(_plain(y))
     others = [axis for axis in made.axes if axis not in (x, y)]
     more = f"\nmean over {', '.join(map(_plain, others))}" if others else ""
-    axes.set_title(f"{metric_name(metric)}{more}", fontsize=10)
+    axes.set_title(f"{metric_name(metric, made.further)}{more}", fontsize=10)
     figure.colorbar(picture, ax=axes)
     return figure
 
@@ -187,8 +189,8 @@ def _effects(axes: Axes, made: Sweep, group: Sequence[Point], metric: str, x: st
         numbered = [(n, p.cell.effects[metric]) for n, p in enumerate(shown) if metric in p.cell.effects]
         _intervals(axes, [float(place) for place, _ in numbered], [effect for _, effect in numbered])
         _named(axes, shown)
-    worse = "above" if better(metric) > 0 else "below"
-    axes.set_ylabel(f"{metric_name(metric)} difference")
+    worse = "above" if better(metric, made.further) > 0 else "below"
+    axes.set_ylabel(f"{metric_name(metric, made.further)} difference")
     axes.set_title(f"from {_plain(made.against)}, with 95 % intervals; {worse} 0: worse", fontsize=9)
 
 

@@ -7,6 +7,7 @@ from r4r.report.beside import (
     COSTS,
     Spread,
     better,
+    further_metrics,
     metric_name,
     reason_metrics,
     shown_cost,
@@ -68,17 +69,19 @@ def _caption(group: Sequence[Point], number: int | None) -> str:
 
 
 def _metrics(points: Sequence[Point]) -> list[str]:
-    return [*METRICS, *reason_metrics([point.cell for point in points])]
+    cells = [point.cell for point in points]
+    return [*METRICS, *further_metrics(cells), *reason_metrics(cells)]
 
 
 def _grid(made: Sweep, group: Sequence[Point], caption: str, decoding: str) -> Grid:
-    metrics = _metrics(group)
+    metrics, further = _metrics(group), made.further
     found = {(id(p), m): spread(p.cell, m, decoding) for p in group for m in metrics}
     ranks = {}
     for metric in metrics:
         means = {one[0] for p in group if (one := found[id(p), metric])}
-        ranks[metric] = sorted(means, key=lambda mean: better(metric) * mean)[:2]
-    headers = [*(made.axes or ("",)), *map(metric_name, metrics), "reviews", "seeds", *COSTS.values()]
+        ranks[metric] = sorted(means, key=lambda mean: better(metric, further) * mean)[:2]
+    names = [metric_name(metric, further) for metric in metrics]
+    headers = [*(made.axes or ("",)), *names, "reviews", "seeds", *COSTS.values()]
     lines = []
     for point in group:
         cell = point.cell
@@ -116,13 +119,14 @@ def _rows(made: Sweep, point: Point) -> list[dict[str, object]]:
     first: dict[str, object] = {**dict(zip(made.axes, point.values, strict=True)), "status": "ok"}
     cell = point.cell
     rows: list[dict[str, object]] = []
+    of_ratings = (*METRICS, *further_metrics([cell]))
     for metric in _metrics([point]):
-        for decoding in DECODINGS if metric in METRICS else ("",):
+        for decoding in DECODINGS if metric in of_ratings else ("",):
             found = spread(cell, metric, decoding)
             if found is None:
                 continue
             mean, sd, error = found
-            own = metric not in METRICS or decoding == "mean"
+            own = decoding in ("mean", "")
             rows.append(
                 first
                 | {"metric": metric, "decoding": decoding, "mean": mean}

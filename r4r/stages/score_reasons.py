@@ -1,6 +1,6 @@
 """How well a method's reasons match the reviews of their targets (paper Table 3): an artifact a metric."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -230,16 +230,19 @@ def reasons_of(predictions: Artifact, rows: pd.DataFrame) -> pd.DataFrame | None
     return table.assign(reason=table["reason"].fillna("")).reset_index(drop=True)
 
 
-def score_reasons(job: Job, finals: Sequence[Stage], rows: pd.DataFrame) -> dict[str, Any]:
+def score_reasons(
+    job: Job, finals: Sequence[Stage], rows: pd.DataFrame, renamed: Mapping[tuple[str, str], str]
+) -> dict[str, Any]:
     """The reasons of each method on these rows, by every metric of the configuration.
 
     Args:
         finals: stages whose artifacts hold predictions.
         rows: the rows to score (row_id).
+        renamed: (key of a final stage, label) -> the label in this job, where it is another.
     Returns:
-        scores: a dictionary a label and metric: label, metric, mean, se (standard error over rows), n, empty (rows
-        without a reason, which count), model (what scored). unscored: labels of methods that give no reasons.
-        artifacts: stage -> key, of the first method that has the metric. cost: teacher calls, tokens, dollars.
+        scores: a dictionary a label and metric: label, metric, mean, se (standard error over rows; None for one row),
+        n, empty (rows without a reason, which count), model (what scored). unscored: labels of methods that give no
+        reasons. artifacts: stage -> key, of the first method that has the metric. cost: teacher calls, tokens, dollars.
     Raises:
         DataError: a row has no score, or more than one.
     """
@@ -249,7 +252,8 @@ def score_reasons(job: Job, finals: Sequence[Stage], rows: pd.DataFrame) -> dict
         predictions = job.materialize(final)
         table = reasons_of(predictions, reviews)
         if table is None:
-            out["unscored"] += predictions.table(PREDICTIONS)["label"].unique().tolist()
+            labels = predictions.table(PREDICTIONS)["label"].unique()
+            out["unscored"] += [renamed.get((final.key, label), label) for label in labels]
             continue
         empty = table.loc[table["reason"].str.strip() == "", ["row_id", "label"]]
         for metric, stage in reason_score_stages(job.config, final).items():
@@ -269,10 +273,11 @@ def score_reasons(job: Job, finals: Sequence[Stage], rows: pd.DataFrame) -> dict
                         f"{', '.join(map(str, missing[:10])) or 'none'}; {scored.path} is not of these predictions"
                     )
                 values = part["score"].to_numpy(dtype=float)
-                spread = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
+                spread = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
                 none = empty[(empty["label"] == label) & empty["row_id"].isin(part["row_id"])]
+                shown = renamed.get((final.key, str(label)), str(label))
                 out["scores"].append(
-                    {"label": label, "metric": metric, "mean": float(values.mean()), "se": spread, "n": len(values)}
+                    {"label": shown, "metric": metric, "mean": float(values.mean()), "se": spread, "n": len(values)}
                     | {"empty": len(none), "model": scored.manifest["model"]}
                 )
     return out

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r4r.configuration.schema import Config
+from r4r.errors import DataError
 from r4r.pipeline.stage import Stage
 from r4r.progress import begin_stage, end_stage, found_stage, say
 from r4r.provenance import machine
@@ -40,8 +41,9 @@ class Job:
     config: Config
     store: Store
     log: Callable[[dict[str, float]], None] = lambda metrics: None  # metrics, prefixed by stage
-    built: list[str] = field(default_factory=list)  # stages built by this job, in order
-    hits: list[str] = field(default_factory=list)  # stages found in the store
+    built: list[tuple[str, str]] = field(default_factory=list)  # name and key of stages that this job built, in order
+    hits: list[tuple[str, str]] = field(default_factory=list)  # of those found in the store
+    finished: dict[str, str] = field(default_factory=dict)  # key of each stage in the store, by name, as they get there
     _ready: dict[tuple[str, str], Artifact] = field(default_factory=dict)
 
     @cached_property
@@ -101,10 +103,15 @@ class Job:
         return make_teacher(self.config)
 
     def materialize(self, stage: Stage) -> Artifact:
-        """The stage's artifact, built now if it is not in the store."""
+        """The stage's artifact, built now if it is not in the store.
+
+        Raises:
+            DataError: its `build` returned no facts.
+        """
         name = (stage.name, stage.key)
         if name not in self._ready:
             self._ready[name] = self._hit(stage) or self._make(stage)
+            self.finished[stage.name] = stage.key
         return self._ready[name]
 
     def _hit(self, stage: Stage) -> Artifact | None:
@@ -114,7 +121,7 @@ class Job:
         if found:
             with suppress(OSError):  # somebody else's store, say
                 os.utime(found.path)  # no record names it yet: what is in use is younger than what `gc` takes
-            self.hits.append(stage.name)
+            self.hits.append((stage.name, stage.key))
             found_stage(stage.name, stage.key)
         return found
 
@@ -132,6 +139,10 @@ class Job:
             started = time.monotonic()
             folder = self.store.workspace(stage.name, stage.key)
             facts = stage.build(Work(self, inputs, folder))
+            if not isinstance(facts, dict):
+                named = f"{type(stage).__module__}.{type(stage).__qualname__}.build"
+                told = f"returned {facts!r:.80}; it should return a dictionary of facts for the manifest, at least {{}}"
+                raise DataError(f"{named}, for the stage {stage.name}: {told}")
             manifest = {
                 "stage": stage.name,
                 "key": stage.key,
@@ -143,6 +154,6 @@ class Job:
                 **machine(),
             }
             done = self.store.complete(stage.name, stage.key, stage.config, manifest)
-            self.built.append(stage.name)
+            self.built.append((stage.name, stage.key))
             end_stage(stage.name, stage.key, manifest["wall_s"])
             return done

@@ -2,6 +2,7 @@
 
 import argparse
 import fcntl
+import math
 import os
 import shutil
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from r4r.errors import R4RError, StoreError
+from r4r.files import outputs_folder
 from r4r.store.archive import export, take_in
 from r4r.store.artifact import Store
 from r4r.store.inventory import Entry, before, entries, human, named, sound, users
@@ -122,17 +124,26 @@ def predictions(store: Store, outputs: Path, name: str, file: Path) -> None:
     print(f"{file}: {count} predictions")
 
 
+def _days(text: str) -> float:
+    try:
+        days = float(text)
+    except ValueError:
+        days = math.nan
+    if not 0 <= days < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: must be a number of days, 0 or more")
+    return days
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line. Exit codes: 0 done, 1 something is damaged or could not be done, 2 wrong arguments."""
     speak_any_terminal()
-    outputs = Path(os.environ.get("R4R_OUTPUTS", "").strip() or "multirun_outputs")
     parser = argparse.ArgumentParser(prog="r4r-store", description="The artifacts of finished stages.")
-    parser.add_argument("--outputs", type=Path, default=outputs, help="default: R4R_OUTPUTS, here %(default)s")
+    parser.add_argument("--outputs", type=Path, default=outputs_folder(), help="default: R4R_OUTPUTS, here %(default)s")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="every artifact, its size and the runs that use it")
     commands.add_parser("verify", help="read every byte of every artifact")
     gc = commands.add_parser("gc", help="name what no run uses; --delete removes it")
-    gc.add_argument("--days", type=float, default=7.0, help="leave what changed within so many days (%(default)s)")
+    gc.add_argument("--days", type=_days, default=7.0, help="leave what changed within so many days (%(default)s)")
     gc.add_argument("--delete", action="store_true")
     out = commands.add_parser("export", help="artifacts, and what they were made from, as one tar file")
     out.add_argument("file", type=Path)

@@ -5,12 +5,14 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from r4r.errors import DataError, R4RError
+from r4r.files import outputs_folder
 from r4r.teacher.base import Call
 from r4r.teacher.cache import FAILURES, TeacherCache, key_of_call
 
@@ -53,7 +55,7 @@ class Row(BaseModel):
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done, 1 failed, 2 wrong command line."""
     parser = argparse.ArgumentParser("r4r-teacher", description="The cache of answers that teachers were paid for.")
-    default = Path(os.environ.get("R4R_OUTPUTS") or "multirun_outputs") / CACHE
+    default = outputs_folder() / CACHE
     parser.add_argument("--cache", type=Path, default=default, help=f"default: R4R_OUTPUTS/{CACHE}, here %(default)s")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("show", help="answers, failures and what was spent")
@@ -92,13 +94,26 @@ def show(cache: TeacherCache) -> None:
 
 
 def export_file(cache: TeacherCache, path: Path) -> int:
-    """Write every row; the file is there whole or not at all. Returns how many."""
+    """Write every row; the file is there whole or not at all.
+
+    Returns:
+        How many rows.
+    Raises:
+        DataError: the file cannot be written.
+    """
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; name a file to write to")
     temporary = path.with_name(path.name + ".tmp")
     count = 0
-    with temporary.open("w", encoding="utf-8") as file:
-        for count, row in enumerate(cache.export(), 1):  # noqa: B007
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    os.replace(temporary, path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            for count, row in enumerate(cache.export(), 1):  # noqa: B007
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from error
     return count
 
 
