@@ -260,11 +260,17 @@ def _wanted(work: "Job", final: "Stage", references: "Mapping[str, Stage]") -> "
 
 
 def _reference_stages(work: "Job", final: "Stage") -> "dict[str, Stage]":
-    """The final stages of the methods scored beside the job's own, each once; what is the job's own is left out."""
+    """The final stages of the methods scored beside the job's own, each once.
+
+    The reference of the method's name and class is the method itself, whatever its settings, and so is left out.
+    """
     from r4r.configuration.construct import construct
 
     found: dict[str, Stage] = {}
+    own = work.config.method
     for name, node in work.config.references.items():
+        if (name, node["_target_"]) == (own["name"], own["_target_"]):
+            continue
         stage = construct(node, f"references.{name}", work.config.plugins).stages(work)
         if stage.key not in {other.key for other in (final, *found.values())}:
             found[name] = stage

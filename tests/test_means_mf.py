@@ -196,9 +196,11 @@ def test_a_reference_of_the_methods_own_class_is_dropped_only_where_it_is_the_sa
         assert record["training_pairs"].keys() == {s["label"] for s in record["metrics"]}
         return [score["label"] for score in record["metrics"]]
 
-    assert labels("references.mf.max_epochs=1") == ["MF"]
-    assert labels("references.mf.max_epochs=1", *deeper) == ["MF", "MF (references.deeper)"]
-    assert labels(*deeper) == ["MF", "MF (references.mf)", "MF (references.deeper)"]
+    assert labels() == ["MF"]  # references.mf is the method itself, whose settings a reader would not look for twice
+    assert labels(*deeper) == ["MF", "MF (references.deeper)"]
+    assert labels(*deeper, "method.dim=3") == ["MF"]  # now it is the same
+    assert r4r(*job, "references.mf.dim=3") == 2
+    assert "references.mf.dim=3: is the method itself here; give the reference another name" in capsys.readouterr().err
     assert r4r(*job, *deeper, "method.dim=4", "target=predict/mf") == 0
     target, _ = capsys.readouterr().out.strip().splitlines()
     settings = yaml.safe_load((Path(target.partition(": ")[2]) / "config.yaml").read_text(encoding="utf-8"))

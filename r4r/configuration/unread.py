@@ -89,11 +89,22 @@ def ignored(cfg: DictConfig, overrides: Iterable[str]) -> list[str]:
             found.append(f"{override}: {own} stands in its place; set that, or null")
         elif fault := _unread(inner, override, cfg) if root == "llm" else _strange(key, cfg):
             found.append(f"{override}: {fault}")
+        elif root in ("references", "method") and _is_itself(key, cfg):
+            told = "is the method itself here; give the reference another name, as in"
+            found.append(f"{override}: {told} +method@references.other={cfg.method.name}")
         elif step := _left_out(key, cfg):
             found.append(f"{override}: dataset.prepare.order leaves out {step}; add it there, or drop the override")
         elif root == "reason_source" and chosen.get("reasons") is False:
             found.append(f"{override}: this strategy predicts without reasons; drop the override")
     return found
+
+
+def _is_itself(key: str, cfg: DictConfig) -> bool:
+    """Whether a reference that is set has the method's name and class: its row would be the method's."""
+    group, _, rest = key.partition(".")
+    own, name = cfg.method, rest.partition(".")[0]
+    reference = (cfg.get("references") or {}).get(name) if group == "references" else None
+    return reference is not None and (name, reference.get("_target_")) == (own.get("name"), own.get("_target_"))
 
 
 def _left_out(key: str, cfg: DictConfig) -> str:
