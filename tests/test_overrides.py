@@ -33,6 +33,13 @@ def test_values_are_checked_with_the_names() -> None:
     assert [problem.split(":")[0] for problem in found] == ["seeed=1", "dataset.prepare.k_core=0"]
 
 
+def test_a_switch_is_no_seed() -> None:
+    assert refused("seed=true", "dataset.evaluate.seed=false") == [
+        "seed=True: should be a valid integer",
+        "dataset.evaluate.seed=False: should be a valid integer",
+    ]
+
+
 def test_a_setting_of_a_step_that_the_order_leaves_out_is_refused() -> None:
     job = ["dataset=musical_instruments", "method=mf", "dataset.prepare.order=[dedupe]"]
     (told,) = refused(*job, "dataset.prepare.k_core=3", "dataset.prepare.dedupe=false")

@@ -15,8 +15,8 @@ class Section(BaseModel):
 
 
 T = TypeVar("T")
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""What numpy and Lightning take as a seed."""
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
+"""What numpy and Lightning take as a seed; `true`, which is no seed, would else be 1."""
 
 
 def variable(value: str | None) -> str | None:
