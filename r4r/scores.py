@@ -34,12 +34,14 @@ def score(work: Job, final: Stage, references: dict[str, Stage]) -> dict[str, An
     Returns:
         metrics (a row a label and decoding, the method's first), rating_metrics (name -> title and direction of those
         beside MAE and RMSE), segments, comparisons of the method's first label with every other (first minus other),
-        training_pairs (label -> how many, see there), cost, artifacts (stage -> key), excluded (cause -> row ids): what
-        an analysis left out, and so is scored for no label; where the configuration has metrics of reasons, reasons
+        training_pairs (label -> how many, see there), cost, artifacts (stage -> key), predicted (label -> stage, key
+        and label of the artifact that holds its predictions), excluded (cause -> row ids): what an analysis left out,
+        and so is scored for no label; where the configuration has metrics of reasons, reasons
         (see `score_reasons`).
     """
 
     predicted: dict[str, Any] = {}
+    origins: dict[str, dict[str, str]] = {}
     pairs: dict[str, int | None] = {}
     truth = targets(work)
     finals = [final, *references.values()]
@@ -53,6 +55,7 @@ def score(work: Job, final: Stage, references: dict[str, Stage]) -> dict[str, An
         for own in table["label"].unique():
             label = renamed.get((stage.key, own), own)
             predicted[label] = align(truth, table, own)
+            origins[label] = {"stage": stage.name, "key": stage.key, "label": own}
             pairs[label] = training_pairs(work, stage)
     ratings, scale = truth["rating"].to_numpy(), work.config.dataset.rating_scale
     known = HistoryIndex(rows_of(work.config.dataset.history.source, all_rows(work))).before(truth)
@@ -95,5 +98,6 @@ def score(work: Job, final: Stage, references: dict[str, Stage]) -> dict[str, An
         "comparisons": comparisons,
         "cost": cost(work, final),
         "artifacts": artifacts,
+        "predicted": origins,
         **scored,
     }

@@ -16,8 +16,11 @@ from r4r.errors import DataError, TrainingError
 from r4r.methods.baseline import Given
 from r4r.methods.means import Means
 from r4r.methods.mf import MF
-from r4r.rows import PREDICTIONS, conform
+from r4r.report.compare import find, predictions
+from r4r.report.records import gather
+from r4r.rows import PREDICTIONS, REVIEWS, conform
 from r4r.scale import PAPER
+from r4r.store.inventory import users
 
 LABELS = ["User+item bias", "Global mean", "User mean", "Item mean"]
 
@@ -203,5 +206,12 @@ def test_a_reference_of_the_methods_own_class_is_dropped_only_where_it_is_the_sa
     assert "references.mf.dim=3: is the method itself here; give the reference another name" in capsys.readouterr().err
     assert r4r(*job, *deeper, "method.dim=4", "target=predict/mf") == 0
     target, _ = capsys.readouterr().out.strip().splitlines()
+    (run,) = [run for run in gather([tmp_path])[0] if len({s["label"] for s in run.record.get("metrics") or ()}) == 2]
+    rows = find(run, "split").table(REVIEWS).set_index("row_id")["rating"]
+    for score in run.record["metrics"]:  # each label's own predictions are found, though their stages share a name
+        values = predictions(run, score["label"])
+        assert float((values - rows[values.index]).abs().mean()) == pytest.approx(score["mae"])
+    used, _ = users(tmp_path)
+    assert len([key for stage, key in used if stage == "predict/mf"]) == 3
     settings = yaml.safe_load((Path(target.partition(": ")[2]) / "config.yaml").read_text(encoding="utf-8"))
     assert settings["method"]["settings"]["dim"] == 4  # the method's own, of the three of that name

@@ -183,15 +183,23 @@ def predictions(run: Run, label: str) -> Any:
     from r4r.rows import PREDICTIONS
 
     left_out = {row for rows in (run.record.get("excluded") or {}).values() for row in rows}
-    for stage in run.artifacts:
-        if stage.startswith(("predict/", "reward_check/")):
-            artifact = find(run, stage)
-            if artifact is not None:
-                table = artifact.table(PREDICTIONS)
-                table = table[(table["label"] == label) & ~table["row_id"].isin(left_out)]
-                if len(table):
-                    return table.set_index("row_id")["mean"]
+    for stage, key, own in origins(run, label):
+        artifact = find(run, stage, key)
+        if artifact is not None:
+            table = artifact.table(PREDICTIONS)
+            table = table[(table["label"] == own) & ~table["row_id"].isin(left_out)]
+            if len(table):
+                return table.set_index("row_id")["mean"]
     return None
+
+
+def origins(run: Run, label: str) -> list[tuple[str, str, str]]:
+    """Stage and key of each artifact that may hold a label's predictions, and its label there. Records of earlier
+    versions do not say which one does."""
+    told = (run.record.get("predicted") or {}).get(label)
+    if told:
+        return [(told["stage"], told["key"], told["label"])]
+    return [(s, key, label) for s, key in run.artifacts.items() if s.startswith(("predict/", "reward_check/"))]
 
 
 def _reason_scores(run: Run, label: str, metric: str) -> Any:
@@ -206,9 +214,13 @@ def _reason_scores(run: Run, label: str, metric: str) -> Any:
     return table.set_index("row_id")["score"] if len(table) else None
 
 
-def find(run: Run, stage: str) -> Any:
-    """A run's artifact: where its configuration says, or in the outputs folder that the record lies in now."""
-    key = run.artifacts.get(stage)
+def find(run: Run, stage: str, key: str | None = None) -> Any:
+    """A run's artifact: where its configuration says, or in the outputs folder that the record lies in now.
+
+    Args:
+        key: of another artifact of that stage than the record's.
+    """
+    key = key or run.artifacts.get(stage)
     found = [store.find(stage, key) for store in _stores(run)] if key else []
     return next((artifact for artifact in found if artifact is not None), None)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from r4r.configuration.targets import close_names
 from r4r.errors import DataError
-from r4r.report.compare import compare, find, predictions
+from r4r.report.compare import compare, find, origins, predictions
 from r4r.report.records import RESULT, Run
 from r4r.report.settings import as_text
 from r4r.teacher.said import visible
@@ -196,11 +196,12 @@ def _reasons(run: Run, rows: Any) -> Mapping[int, str]:
     """row_id -> reason, where the method gives reasons that are on disk."""
     from r4r.stages.score_reasons import reasons_of
 
-    stage = next((stage for stage in run.artifacts if stage.startswith("predict/") and find(run, stage)), None)
-    table = reasons_of(find(run, stage), rows) if stage else None
-    if table is None:
-        return {}
-    return dict(table.loc[table["label"] == _label(run), ["row_id", "reason"]].itertuples(index=False, name=None))
+    for stage, key, own in origins(run, _label(run)):
+        artifact = find(run, stage, key)
+        table = reasons_of(artifact, rows) if artifact else None
+        if table is not None and own in set(table["label"]):
+            return dict(table.loc[table["label"] == own, ["row_id", "reason"]].itertuples(index=False, name=None))
+    return {}
 
 
 def _metrics(run: Run) -> dict[str, str]:

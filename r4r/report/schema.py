@@ -136,6 +136,14 @@ class Cost(Part):
     total: dict[str, float]
 
 
+class Origin(Part):
+    """Which artifact holds a label's predictions, and its label there."""
+
+    stage: StageName
+    key: Key
+    label: str
+
+
 class Record(Part):
     """A job's `result.json`."""
 
@@ -152,6 +160,7 @@ class Record(Part):
     reads: Reads | None = None
     source: dict[str, str] = {}
     artifacts: dict[StageName, Key] = {}
+    predicted: dict[str, Origin] = {}
     evaluated: str | None = None
     excluded: dict[str, list[int]] = {}
     training_pairs: dict[str, int | None] = {}

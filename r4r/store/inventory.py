@@ -63,13 +63,14 @@ def users(outputs: Path) -> tuple[dict[tuple[str, str], list[str]], list[Path]]:
     unread: list[Path] = []
     for file in sorted(outputs.rglob("result.json")):
         try:
-            artifacts = json.loads(file.read_bytes()).get("artifacts") or {}
-            own = [(str(stage), str(key)) for stage, key in artifacts.items()]
-        except (OSError, ValueError, AttributeError):
+            record = json.loads(file.read_bytes())
+            own = [(str(stage), str(key)) for stage, key in (record.get("artifacts") or {}).items()]
+            own += [(str(one["stage"]), str(one["key"])) for one in (record.get("predicted") or {}).values()]
+        except (OSError, ValueError, AttributeError, KeyError, TypeError):
             print(f"{file}: is no record that can be read; what its run uses is not known", file=sys.stderr)
             unread.append(file)
             continue
-        for artifact in own:
+        for artifact in dict.fromkeys(own):
             found.setdefault(artifact, []).append(str(file.parent.relative_to(outputs)))
     return found, unread
 
