@@ -364,6 +364,26 @@ def test_a_reward_that_stays_constant_is_an_error(load_tiny: Load, tmp_path: Pat
         train(load_tiny(), tmp_path / "many", GRPO(rewards={}, start="none"), many, reward=constant, batch_size=2)
 
 
+def test_a_training_that_has_learnt_goes_on_after_a_kill_though_no_answers_differ_any_more(
+    load_tiny: Load, tmp_path: Path
+) -> None:
+    steps = [0]
+
+    def reward(answers: Sequence[Answer]) -> dict[str, list[float]]:
+        steps[0] += 1
+        return {"": [float(n) if steps[0] < 4 else 1.0 for n in range(len(answers))]}
+
+    def kill(facts: dict[str, float]) -> None:
+        if facts["reasoner/train/step"] == 10:
+            raise Killed
+
+    many = [(n, "music", 1) for n in range(140)]
+    with pytest.raises(Killed):
+        train(load_tiny(), tmp_path, GRPO(rewards={}, start="none"), many, kill, reward, batch_size=2, epochs=1)
+    facts = train(load_tiny(), tmp_path, GRPO(rewards={}, start="none"), many, reward=reward, batch_size=2, epochs=1)
+    assert facts["steps"] == 70
+
+
 def test_an_adapter_that_stays_as_it_was_is_an_error(load_tiny: Load, tmp_path: Path, started: Path) -> None:
     class Still(SFT):
         starts_from = "sft"

@@ -191,7 +191,7 @@ class Rolling(Onward):
             return
         self._told_apart = measured["groups_of_equal_rewards"] < 1
         self._alike += 1
-        if self._alike == HOPELESS and not self._told_apart:  # as nothing was learnt, later ones will be no better
+        if self._alike >= HOPELESS and not self._told_apart:  # as nothing was learnt, later ones will be no better
             raise self._nothing_to_learn(f"the first {HOPELESS} steps", [measured])
 
     def _nothing_to_learn(self, when: str, steps: Sequence[Mapping[str, float]]) -> TrainingError:
@@ -217,14 +217,17 @@ class Rolling(Onward):
                 )
 
     def state(self) -> Any:
-        if self._held is None or self.repeats == 1:
-            return None
-        step, learnt, weight = self._held
-        return {"step": step, "weight": weight, "learnt": [asdict(example) for example in learnt]}
+        kept: dict[str, Any] = {"told_apart": self._told_apart, "alike": self._alike}
+        if self._held is not None and self.repeats > 1:
+            step, learnt, weight = self._held
+            kept |= {"step": step, "weight": weight, "learnt": [asdict(example) for example in learnt]}
+        return kept
 
     def restore(self, state: Any) -> None:
         self._held = None
-        if state:
+        state = state or {"told_apart": True, "alike": 0}  # of an earlier version, whose count is not known
+        self._told_apart, self._alike = state["told_apart"], state["alike"]
+        if "learnt" in state:
             rollouts: list[Any] = [
                 Rollout(**cast(Any, {k: tuple(v) if isinstance(v, list) else v for k, v in each.items()}))
                 for each in state["learnt"]
