@@ -238,13 +238,26 @@ def test_no_bytes_crash_the_reader_and_every_line_is_accounted_for(tmp_path, noi
 
 def test_a_cell_of_a_parquet_that_nobody_can_read_costs_its_row_alone(tmp_path):
     frame = pd.DataFrame([json.loads(line) for line in good_lines()])
-    table = pa.Table.from_pandas(frame.assign(item_id=frame["item_id"].map(str.encode)))  # ids kept as bytes
+    table = pa.Table.from_pandas(frame)
+    kinds = {"user_id": pa.dictionary(pa.int32(), pa.binary()), "item_id": pa.binary()}  # ids kept as bytes
+    for name, kind in kinds.items():
+        ids = pa.array(frame[name].map(str.encode).tolist(), kind)
+        table = table.set_column(table.column_names.index(name), name, ids)
     texts = pa.array([b"caf\xe9" if k == 4 else b"text" for k in range(NUMBER)]).view(pa.string())
     pq.write_table(table.set_column(table.column_names.index("review"), "review", texts), tmp_path / "r.parquet")
     report = run(tmp_path, reviews="r.parquet")
     assert report["files"]["reviews"]["dropped"] == {"not UTF-8": 1}
     assert report["files"]["reviews"]["first_line"] == {"not UTF-8": 5}
     assert set(pd.read_parquet(tmp_path / "out" / "rows.parquet")["item_id"]) == {f"i{k}" for k in range(SIZE)}
+
+
+def test_times_of_an_unknown_zone_are_unreadable_and_counted(tmp_path):
+    frame = pd.DataFrame([json.loads(line) for line in good_lines()])
+    times = pa.array([1_400_000_000_000_000] * NUMBER, pa.timestamp("us", tz="Nowhere/Land"))
+    table = pa.Table.from_pandas(frame)
+    pq.write_table(table.set_column(table.column_names.index("timestamp"), "timestamp", times), tmp_path / "r.parquet")
+    with pytest.raises(DataError, match=f"{NUMBER} of {NUMBER} records .* timestamp unreadable"):
+        run(tmp_path, reviews="r.parquet")
 
 
 def test_a_parquet_that_is_damaged_inside_is_refused(tmp_path):

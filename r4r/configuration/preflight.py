@@ -38,9 +38,9 @@ def preflight(argv: list[str], further: Further | None = None, loader: ConfigLoa
     if faults:
         raise ConfigError(faults)
     args = get_args_parser().parse_intermixed_args(argv)
-    for override in args.overrides:  # to the end: Hydra takes no options between them
+    for override in args.overrides:  # to the front: Hydra takes no options between them
         argv.remove(override)
-    argv += args.overrides
+    argv[:0] = args.overrides
     if args.help or args.hydra_help or args.shell_completion or args.info:
         return argv
     if args.cfg and args.multirun:

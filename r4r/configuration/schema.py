@@ -45,6 +45,10 @@ class PrepareConfig(Section):
     sample_users: int | None = Field(None, ge=1)  # after k_core: the most active users of a seeded draw, then k_core
     sample_seed: Seed = 0
 
+    def drops(self, step: Literal["require_title", "require_text"]) -> bool:
+        """Whether rows without a title, or a text, are dropped: the step is on, and the order has it."""
+        return bool(getattr(self, step)) and step in self.order
+
 
 class HistoryConfig(Section):
     prompt: int = Field(10, ge=1)  # newest reviews a side shown in a prompt

@@ -52,7 +52,7 @@ def prepare(dataset: DatasetConfig, data_dir: Path, out: Path, reader: RawReader
     meta_path = None
     if dataset.meta is not None:
         meta_path = raw_file(data_dir, dataset.meta, dataset.meta_url, dataset.meta_sha256, "meta", source)
-    elif dataset.source in LAYOUTS and dataset.prepare.require_title:
+    elif dataset.source in LAYOUTS and dataset.prepare.drops("require_title"):
         raise DataError(
             f"dataset.meta is not set, and only the metadata file of source={dataset.source} has item titles: name it, "
             "or set dataset.prepare.require_title=false"
@@ -134,7 +134,7 @@ def _view_titles(
         f"FROM {_parquet(about)} WHERE title <> '' GROUP BY item_id"
     )
     titled = con.execute("SELECT count(*) FROM titles").fetchone()
-    if dataset.prepare.require_title and titled == (0,):
+    if dataset.prepare.drops("require_title") and titled == (0,):
         raise DataError(
             f"{path} has no title for any of the items that were reviewed (fields '{layout.meta_item[0]}' and "
             f"'{layout.meta_title}'): is it the metadata of these reviews? dataset.prepare.require_title=false keeps "

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from r4r.data.lines import BROKEN, ENCODING, TOO_LONG, Fields, LineParser, bounded, repeated, undecoded
-from r4r.data.values import OUT_OF_TIME
+from r4r.data.values import NO_TIME, OUT_OF_TIME
 from r4r.errors import DataError
 
 PARQUET_ROWS = 8192  # that are read at once
@@ -187,7 +187,9 @@ class RecordFile:
 
     def _table(self, stream: IO[bytes]) -> Iterator[Record]:
         rows = self._plain_rows(stream) if self.quoting == "none" else self._quoted_rows(stream)
-        header: list[str] | str = next((row for _, row, _ in rows if row), [])  # behind blank lines
+        header: list[str] | str = next((row for _, row, _ in rows if "".join(row).strip()), [])  # behind blank lines
+        if not header:
+            raise DataError(f"{self.path} holds no records: put the full file there")
         if isinstance(header, str):
             raise DataError(
                 f"{self.path}: the first line, with the columns' names, is a {header}. {self.advice[BROKEN]}"
@@ -307,9 +309,8 @@ def _rows_of(batch: pa.RecordBatch) -> Iterator[Fields | str]:
         rows: list[Fields | str] = batch.to_pylist()
     except (UnicodeDecodeError, OverflowError, ValueError):  # one cell fails the whole piece
         rows = [_row_of(batch.slice(place, 1)) for place in range(batch.num_rows)]
-    if any(pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type) for field in batch.schema):
-        rows = [row if isinstance(row, str) else _decoded(row) for row in rows]
-    yield from rows
+    for row in rows:
+        yield _decoded(row) if isinstance(row, dict) and bytes in map(type, row.values()) else row
 
 
 def _row_of(row: pa.RecordBatch) -> Fields | str:
@@ -317,8 +318,10 @@ def _row_of(row: pa.RecordBatch) -> Fields | str:
         return row.to_pylist()[0]
     except UnicodeDecodeError:
         return ENCODING
-    except (OverflowError, ValueError):
+    except OverflowError:
         return OUT_OF_TIME
+    except ValueError:  # a time in nanoseconds, or in a time zone that nobody knows
+        return NO_TIME
 
 
 def _decoded(row: Fields) -> Fields | str:

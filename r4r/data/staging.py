@@ -167,7 +167,9 @@ def _needed(dataset: DatasetConfig, names: dict[str, str]) -> tuple[tuple[str, .
     """
     if dataset.source != "custom":
         return (), (*names.values(),)
-    dispensable = {"categories", "description"} | (set() if dataset.prepare.require_title else {"title"})
+    dispensable = {"categories", "description"}
+    dispensable |= set() if dataset.prepare.drops("require_title") else {"title"}
+    dispensable |= set() if dataset.prepare.drops("require_text") else {"review"}
     needed = [name for key, name in names.items() if key not in dispensable or dataset.columns.get(key, key) != key]
     return (*needed,), tuple(name for name in names.values() if name not in needed)
 

@@ -7,7 +7,10 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from numbers import Integral
 from typing import Any
+
+import pandas as pd
 
 EARLIEST = 631_152_000  # 1990-01-01, in seconds: no review on the web is older, and a time of 0 is a missing one
 LATEST = 1_988_150_400  # 2033-01-01: from there on, ten digits are a date and an hour
@@ -49,9 +52,9 @@ def identifier(value: Any, name: str, note: Note = lambda repair: None) -> str:
         value = int(value)
     if isinstance(value, Decimal) and value.is_finite() and value == int(value):
         value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if value is None or value != value:
+    if isinstance(value, Integral) and not isinstance(value, bool):  # of numpy, too
+        return str(int(value))
+    if is_missing(value):
         raise Bad(f"field '{name}' missing or empty")
     if not isinstance(value, str):
         raise Bad(f"field '{name}' is of type {type(value).__name__}: an identifier is a text or a whole number")
@@ -66,6 +69,11 @@ def identifier(value: Any, name: str, note: Note = lambda repair: None) -> str:
     if composed != text:
         note("identifier in a decomposed form of Unicode: composed")
     return composed
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value is what Python or pandas has in the place of none: None, nan, NA, NaT."""
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
 
 
 def number(value: Any, name: str) -> float:
@@ -92,7 +100,7 @@ def timestamp(value: Any, name: str) -> tuple[int, str]:
     """
     if type(value) is int and EARLIEST <= value < LATEST:
         return value, "seconds"
-    if value is None or value != value or (isinstance(value, str) and not value.strip()):
+    if is_missing(value) or (isinstance(value, str) and not value.strip()):
         raise Bad(f"field '{name}' missing or empty")
     found = None if isinstance(value, date) else _float(value)
     if found is not None:
