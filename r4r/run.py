@@ -265,6 +265,7 @@ def _reference_stages(work: "Job", final: "Stage") -> "dict[str, Stage]":
     The reference of the method's name and class is the method itself, whatever its settings, and so is left out.
     """
     from r4r.configuration.construct import construct
+    from r4r.progress import say
 
     found: dict[str, Stage] = {}
     own = work.config.method
@@ -272,7 +273,9 @@ def _reference_stages(work: "Job", final: "Stage") -> "dict[str, Stage]":
         if (name, node["_target_"]) == (own["name"], own["_target_"]):
             continue
         stage = construct(node, f"references.{name}", work.config.plugins).stages(work)
-        if stage.key not in {other.key for other in (final, *found.values())}:
+        if stage.key in {other.key for other in (final, *found.values())}:
+            say(f"references.{name}: has the settings of another row, and is not shown a second time")
+        else:
             found[name] = stage
     return found
 

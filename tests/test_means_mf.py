@@ -192,16 +192,18 @@ def test_a_reference_of_the_methods_own_class_is_dropped_only_where_it_is_the_sa
     job = ["method=mf", "method.max_epochs=1", "~references.means", *small]
     deeper = ["+method@references.deeper=mf", "references.deeper.dim=3", "references.deeper.max_epochs=1"]
 
-    def labels(*more: str) -> list[str]:
+    def labels(*more: str, told: str = "") -> list[str]:
         assert r4r(*job, *more) == 0
-        record = json.loads(Path(capsys.readouterr().out.strip().splitlines()[-1]).read_text(encoding="utf-8"))
+        out, err = capsys.readouterr()
+        assert told in out + err
+        record = json.loads(Path(out.strip().splitlines()[-1]).read_text(encoding="utf-8"))
         assert {entry["label"] for entry in record["comparisons"]} == {s["label"] for s in record["metrics"][1:]}
         assert record["training_pairs"].keys() == {s["label"] for s in record["metrics"]}
         return [score["label"] for score in record["metrics"]]
 
     assert labels() == ["MF"]  # references.mf is the method itself, whose settings a reader would not look for twice
     assert labels(*deeper) == ["MF", "MF (references.deeper)"]
-    assert labels(*deeper, "method.dim=3") == ["MF"]  # now it is the same
+    assert labels(*deeper, "method.dim=3", told="references.deeper: has the settings of another row") == ["MF"]
     assert r4r(*job, "references.mf.dim=3") == 2
     assert "references.mf.dim=3: is the method itself here; give the reference another name" in capsys.readouterr().err
     assert r4r(*job, *deeper, "method.dim=4", "target=predict/mf") == 0

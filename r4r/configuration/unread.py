@@ -90,8 +90,8 @@ def ignored(cfg: DictConfig, overrides: Iterable[str]) -> list[str]:
         elif fault := _unread(inner, override, cfg) if root == "llm" else _strange(key, cfg):
             found.append(f"{override}: {fault}")
         elif root in ("references", "method") and _is_itself(key, cfg):
-            told = "is the method itself here; give the reference another name, as in"
-            found.append(f"{override}: {told} +method@references.other={cfg.method.name}")
+            told = "is the method itself here; give the reference another name, as in +method@references.other=METHOD"
+            found.append(f"{override}: {told}")
         elif step := _left_out(key, cfg):
             found.append(f"{override}: dataset.prepare.order leaves out {step}; add it there, or drop the override")
         elif root == "reason_source" and chosen.get("reasons") is False:
