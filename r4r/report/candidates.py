@@ -114,14 +114,17 @@ def _candidates(table: Table, row: Row, run: Run, ask: Ask) -> list[Candidate]:
     """What a record says of a row: as a job of it, or as one that scored it beside its own method."""
     if not (run.ok and run.record.get("metrics")):
         return []
-    label = row.label or str(run.record["metrics"][0]["label"])
-    if not any(score["label"] == label for score in run.record["metrics"]):
-        return []
+    labels = [str(score["label"]) for score in run.record["metrics"]]
+    label = row.label or labels[0]
     setting, reference = row.setting(run), None
     if setting is None:
         setting, reference = row.settings[0], row.reference(run)
         if reference is None:
             return []
+        beside = f"{label} (references.{reference})"  # where the method's own row has the label
+        label = beside if beside in labels else label
+    if label not in labels:
+        return []
     return [Candidate(row, run, label, distance(table, row, setting, run, ask, reference))]
 
 
