@@ -224,6 +224,13 @@ def test_a_reference_counts_for_its_row_unless_rows_were_left_out() -> None:
     assert any("2 reviews were left out" in note for note in found[0].notes)
 
 
+def test_a_reference_keeps_its_row_where_the_method_is_a_preset_of_the_same_class() -> None:
+    made = record({"MF": (0.9, 1.1), "MF (references.mf)": (0.6, 0.8)}, method="mf", given=("method.name=mf_small",))
+    assert made["method"] == "mf_small"
+    found, _ = blocks(TABLES["table2"], runs(record({"Reason4Rec": (0.5, 0.7)}), made))
+    assert found[0].cell("MF").over_seeds("mae") == (0.6, None)
+
+
 def test_of_different_results_the_newest_stands_and_it_is_said() -> None:
     old = record({"Reason4Rec": (0.5, 0.7)}, started="2026-01-01T00:00:00+00:00")
     new = record({"Reason4Rec": (0.6, 0.7)}, started="2026-01-02T00:00:00+00:00")
