@@ -33,6 +33,11 @@ def test_values_are_checked_with_the_names() -> None:
     assert [problem.split(":")[0] for problem in found] == ["seeed=1", "dataset.prepare.k_core=0"]
 
 
+def test_a_home_folder_that_no_value_can_begin_with_is_told() -> None:
+    for override in ("dataset.reviews=~/a.csv", "paths={outputs: ~/o}"):
+        assert f"{override}: cannot be read: write the folder of ~ in full" in refused("dataset=custom", override)
+
+
 def test_a_switch_is_no_seed() -> None:
     assert refused("seed=true", "dataset.evaluate.seed=false") == [
         "seed=True: should be a valid integer",

@@ -1,6 +1,7 @@
 """The overrides of a command line: every misspelt group, option and key at once, and the jobs that they stand for."""
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -87,7 +88,9 @@ def _check_overrides(overrides: Sequence[str], loader: ConfigLoaderImpl, name: s
             choices = _choices(override, loader)
         except HydraException as error:
             reason = str(error).strip().splitlines()
-            problems.append(f"{text}: cannot be read: {reason[0].split(', see')[0]}")
+            told = reason[0].split(", see")[0]
+            home = re.search(r"[=,:\[ ]~", text)  # a ~ begins no value in Hydra's grammar
+            problems.append(f"{text}: cannot be read: {'write the folder of ~ in full' if home else told}")
             continue
         if len(choices) > 1 and not multirun:
             problems.append(f"{text}: lists several values; add -m to run a job for each, or quote the value")
