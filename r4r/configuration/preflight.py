@@ -38,11 +38,11 @@ def preflight(argv: list[str], further: Further | None = None, loader: ConfigLoa
     if faults:
         raise ConfigError(faults)
     args = get_args_parser().parse_intermixed_args(argv)
-    for override in args.overrides:  # to the front: Hydra takes no options between them
-        argv.remove(override)
-    argv[:0] = args.overrides
     if args.help or args.hydra_help or args.shell_completion or args.info:
         return argv
+    for override in args.overrides:  # to the end: Hydra takes no options between them
+        argv.remove(override)
+    argv += args.overrides
     if args.cfg and args.multirun:
         raise ConfigError(["--cfg and -m: a sweep is many configurations; show one of them, without -m"])
     if pasted := refused(args.overrides):
