@@ -221,16 +221,20 @@ def score_metrics(record: Mapping[str, Any], sweep_metric: str) -> dict[str, flo
     return {name: value for name, value in logged.items() if value is not None}
 
 
-def case_tables(job: Job, finals: Sequence[Stage], renamed: Mapping[tuple[str, str], str]) -> dict[str, pd.DataFrame]:
+def case_tables(
+    job: Job, finals: Sequence[Stage], predicted: Mapping[str, Mapping[str, str]]
+) -> dict[str, pd.DataFrame]:
     """Tables of single reviews for W&B: `predictions`, a line a row and label; `cases`, of those labels that give
     reasons, with the reason and the review that it is to match.
 
     Args:
-        renamed: (key of a final stage, label) -> the label in this job, where it is another.
+        predicted: label in this job -> key of the artifact that holds its predictions, and its label there, as in the
+            record.
     """
+    labels = {(origin["key"], origin["label"]): label for label, origin in predicted.items()}
 
     def shown(final: Stage, table: pd.DataFrame) -> pd.DataFrame:
-        return table.assign(label=[renamed.get((final.key, label), label) for label in table["label"]])
+        return table.assign(label=[labels[final.key, label] for label in table["label"]])
 
     rows = all_rows(job)
     made = [(final, job.materialize(final)) for final in finals]

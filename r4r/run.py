@@ -152,7 +152,7 @@ def run(
     from r4r.records import Terminated, recording, sources
     from r4r.report.finale import comparison
     from r4r.result_picture import draw_result
-    from r4r.scores import relabelled, score
+    from r4r.scores import score
     from r4r.stages.stage import Job
     from r4r.store.artifact import Store
     from r4r.summary import show
@@ -220,7 +220,7 @@ def run(
                     for mode in record["timing"]["modes"]:
                         log({f"timing/{mode['mode']}/{name}": mode[name] for name in ("seconds", "tokens")})
                 if config.logger.wandb:
-                    log(case_tables(work, [final, *references.values()], relabelled(work, final, references)))
+                    log(case_tables(work, [final, *references.values()], record["predicted"]))
                     log(comparison(config, record, folder))
             if "engine" in vars(work):  # not where all texts and ratings were in the store
                 record["engine"] = work.engine.about

@@ -16,7 +16,7 @@ from r4r.stages.split import all_rows, targets
 from r4r.stages.stage import Job
 
 
-def relabelled(work: Job, final: Stage, references: dict[str, Stage]) -> dict[tuple[str, str], str]:
+def _relabelled(work: Job, final: Stage, references: dict[str, Stage]) -> dict[tuple[str, str], str]:
     """(key of a method's last stage, label) -> its label in this job, where a method before it has the label: that of
     `references.NAME` says so, as in `MF (references.NAME)`."""
     taken: set[str] = set()
@@ -45,7 +45,7 @@ def score(work: Job, final: Stage, references: dict[str, Stage]) -> dict[str, An
     pairs: dict[str, int | None] = {}
     truth = targets(work)
     finals = [final, *references.values()]
-    renamed = relabelled(work, final, references)
+    renamed = _relabelled(work, final, references)
     excluded = work.materialize(final).manifest.get("excluded", {})
     dropped = {row_id for row_ids in excluded.values() for row_id in row_ids}
     truth = truth[~truth["row_id"].isin(dropped)].reset_index(drop=True)

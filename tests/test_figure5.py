@@ -441,7 +441,10 @@ def test_reasons_stand_beside_the_reviews_in_a_table_of_cases(tmp_path: Path) ->
         table.assign(reason=reasons).to_parquet(work.folder / "detail.parquet", index=False)
         return {}
 
-    tables = case_tables(job, [plain_stage("predict/test", predict, {"split": split_stage(config)})], {})
+    final = plain_stage("predict/test", predict, {"split": split_stage(config)})
+    predicted = {"shown": {"stage": final.name, "key": final.key, "label": "Ours"}}
+    tables = case_tables(job, [final], predicted)
+    assert set(tables["predictions"]["label"]) == set(tables["cases"]["label"]) == {"shown"}
     rows = targets(job)
     assert tables["cases"]["row_id"].tolist() == rows["row_id"].tolist()
     assert tables["cases"]["review"].tolist() == rows["review"].tolist()
