@@ -84,7 +84,7 @@ def test_paged_states_are_resumed_as_ordinary_ones(
     monkeypatch.setattr(
         module,
         "make_optimizer",
-        lambda name, weights, lr, on_gpu, scaled: Paged(weights, lr=lr, weight_decay=0.0),
+        lambda name, weights, lr, on_gpu, mixed: Paged(weights, lr=lr, weight_decay=0.0),
     )
     with pytest.raises(Killed):
         train(load_tiny(), tmp_path / "paged", kill, every_s=0)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 
 from r4r.errors import TrainingError
@@ -127,8 +128,8 @@ class ExpertModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         device = self.lm.device
-        scaled = self.trainer.scaler is not None
-        optimizer = make_optimizer(self.optimizer_name, list(self.master), self.lr, device.type == "cuda", scaled)
+        mixed = isinstance(self.trainer.precision_plugin, MixedPrecision)
+        optimizer = make_optimizer(self.optimizer_name, list(self.master), self.lr, device.type == "cuda", mixed)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate_at)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -12,20 +12,21 @@ Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw_8bit"]
 
 
 def make_optimizer(
-    name: Optimizer, weights: Sequence[nn.Parameter], lr: float, on_gpu: bool, scaled: bool = False
+    name: Optimizer, weights: Sequence[nn.Parameter], lr: float, on_gpu: bool, mixed: bool = False
 ) -> torch.optim.Optimizer:
     """AdamW (arXiv 1711.05101) without weight decay; with 8-bit moments (arXiv 2110.02861) on a GPU alone.
 
     An adapter of 42 million weights has 335 MB of moments in float32; eight bits are for trained output heads.
 
     Args:
-        scaled: whether gradients are scaled (precision 16-mixed): a fused optimizer would unscale them after clipping.
+        mixed: whether Lightning's mixed precision clips the gradients (bf16-mixed, 16-mixed), which it refuses to do
+            for a fused optimizer, as that one could unscale them only after clipping.
 
     Raises:
         TrainingError: eight bits are asked for without a GPU.
     """
     if name == "adamw":
-        return torch.optim.AdamW(weights, lr=lr, weight_decay=0.0, fused=on_gpu and not scaled)
+        return torch.optim.AdamW(weights, lr=lr, weight_decay=0.0, fused=on_gpu and not mixed)
     if not on_gpu:
         raise TrainingError(f"optimizer={name} works on a GPU alone; take experts.<name>.optimizer=adamw")
     import bitsandbytes.optim
