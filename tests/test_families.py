@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 from model_families import FAMILIES, build_family
+from stand_in_gpu import on_a_stand_in
 from torch import nn
 from transformers import AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 
 from r4r.configuration.schema import LLMConfig, TrainerConfig
 from r4r.errors import ModelError
-from r4r.lm import decoding
 from r4r.lm.architecture import check_model
 from r4r.lm.base import LanguageModel, Lora
 from r4r.lm.engine import HF
@@ -42,22 +42,22 @@ def of(names: list[str]) -> list[Any]:
     return [pytest.param(n, marks=() if n in QUICK else (pytest.mark.slow,)) for n in names]
 
 
-def load(name: str, folder: Path, **settings: Any) -> LanguageModel:
+def load(name: str, folder: Path, accelerator: str = "cpu", **settings: Any) -> LanguageModel:
     spec = LLMConfig(
         name=name, source=f"path:{build_family(name, folder / name)}", dtype="float32", max_length=1024, **settings
     )
-    return LanguageModel.load(spec, TrainerConfig(accelerator="cpu", threads=1), folder)
+    return LanguageModel.load(spec, TrainerConfig(accelerator=accelerator, threads=1), folder)
 
 
 def own_logits(lm: LanguageModel, ids: list[int]) -> torch.Tensor:
     """Of the model's own forward, of one row, at each token."""
     with torch.inference_mode():
-        return lm.causal(torch.tensor([ids])).logits[0].float()
+        return lm.causal(torch.tensor([ids], device=lm.device)).logits[0].float().cpu()
 
 
 def by_itself(lm: LanguageModel, ids: list[int], tokens: int) -> list[int]:
     """What transformers writes behind one row."""
-    one, ends = torch.tensor([ids]), list(lm.chat.end_ids)
+    one, ends = torch.tensor([ids], device=lm.device), list(lm.chat.end_ids)
     settings = {"do_sample": False, "max_new_tokens": tokens, "eos_token_id": ends, "pad_token_id": 0}
     out: Any = lm.causal.generate(one, attention_mask=torch.ones_like(one), **settings)
     return out[0, len(ids) :].tolist()
@@ -78,12 +78,27 @@ def brute_force(lm: LanguageModel, prompt: list[int], scale: Scale) -> torch.Ten
     return torch.tensor(likelihoods).softmax(-1)
 
 
-@pytest.mark.parametrize("name", of([name for name in FAMILIES if name not in REFUSED]))
-def test_a_family_is_read_written_and_trained_as_its_own_code_does(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+TAKEN = of([name for name in FAMILIES if name not in REFUSED])
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_family_is_read_written_and_trained_as_its_own_code_does(name: str, tmp_path: Path) -> None:
     lm = load(name, tmp_path)
     check_model(lm.spec, tmp_path)
+    compare_with_its_own_code(lm)
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_family_does_so_on_a_gpu(name: str, tmp_path: Path) -> None:
+    def work(gpu: Any) -> None:
+        lm = load(name, tmp_path, "gpu")
+        compare_with_its_own_code(lm)
+        assert bool(gpu.replays) == lm.records_steps == lm.shares_prefixes
+
+    on_a_stand_in(work)
+
+
+def compare_with_its_own_code(lm: LanguageModel) -> None:
     prompts = [lm.chat.prompt_ids(text) for text in TEXTS]
     # ratings: right-padded together, and from shared beginnings
     for scale in (PAPER, HALVES):
@@ -100,9 +115,6 @@ def test_a_family_is_read_written_and_trained_as_its_own_code_does(
     # texts: left-padded together, against each row alone
     written = [by_itself(lm, ids, 10) for ids in prompts]
     assert HF(lm).write(prompts, None, 10) == written
-    lm.records_steps = lm.shares_prefixes
-    monkeypatch.setattr(decoding, "record", lambda compute: compute)
-    assert HF(lm).write(prompts, None, 10) == written, "a step that is recorded, as on a GPU"
     # training: an adapter with a gradient on every linear layer of the decoder
     linear = {n for n, m in lm.causal.get_decoder().named_modules() if isinstance(m, nn.Linear | Conv1D)}
     weights = lm.new_adapter("expert", Lora(r=2, alpha=4), train_head=False, seed=0)

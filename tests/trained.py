@@ -62,5 +62,5 @@ def farthest(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 
 def logits(lm: LanguageModel) -> Tensor:
     with torch.no_grad(), lm.using("predictor"):
-        ids = torch.tensor([lm.chat.prompt_ids(PROMPTS[1])])
+        ids = torch.tensor([lm.chat.prompt_ids(PROMPTS[1])], device=lm.device)
         return lm.logits(lm.hidden(input_ids=ids).last_hidden_state)

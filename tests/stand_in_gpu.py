@@ -1,0 +1,166 @@
+"""A GPU that is the CPU, for tests of what only a GPU's jobs do: `stand_in_gpu.cpp`, and `torch.cuda` over it.
+
+It cannot be taken back: load it in a process of its own (`on_a_stand_in`). It has neither NCCL nor kernels of its own,
+and says nothing of speed or of rounding.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import bitsandbytes  # noqa: F401  # what is imported from here on would ask for more of CUDA than there is
+import pytest
+import torch
+import torch._dynamo
+from forked import Forked
+from torch.utils.cpp_extension import include_paths
+
+SOURCE = Path(__file__).with_suffix(".cpp")
+TOTAL = 24 * 10**9  # bytes of its memory
+STATE = {"warn": 1, "error": 2}
+
+
+def on_a_stand_in(work: Callable[[Any], Any]) -> None:
+    """Do some work, which takes what `load` returns, in a process that has the stand-in for a GPU."""
+    library = build()
+    ended = Forked(lambda: work(load(library))).wait()
+    assert ended.returncode == 0, ended.stderr[-4000:]
+
+
+@functools.cache
+def build() -> Path:
+    """The stand-in, compiled once for each version of its source and of PyTorch."""
+    compiler = shutil.which("c++") or shutil.which("g++")
+    if compiler is None:
+        pytest.skip("no C++ compiler is here to build the stand-in for a GPU")
+    version = hashlib.sha256(SOURCE.read_bytes() + torch.__version__.encode()).hexdigest()[:16]
+    out = Path(tempfile.gettempdir()) / f"r4r-stand-in-gpu-{os.getuid()}-{version}.so"
+    if not out.exists():
+        made = out.with_suffix(f".{os.getpid()}")
+        includes = [f"-I{folder}" for folder in include_paths()]
+        libraries = str(Path(torch.__file__).parent / "lib")
+        links = [f"-L{libraries}", "-lc10", "-ltorch_cpu", f"-Wl,-rpath,{libraries}"]
+        flags = ["-std=c++20", "-O0", "-w", "-shared", "-fPIC"]
+        subprocess.run([compiler, *flags, *includes, str(SOURCE), "-o", str(made), *links], check=True)
+        made.replace(out)
+    return out
+
+
+class Stream:
+    device = torch.device("cuda", 0)
+
+    def wait_stream(self, other: "Stream") -> None:
+        pass
+
+    def synchronize(self) -> None:
+        pass
+
+
+def load(library: Path) -> Any:
+    """Make `torch.cuda` that of the stand-in, for good.
+
+    Returns:
+        Its own functions: `used`, `peak`, `limit(bytes)`; `replays` counts replayed graphs.
+    """
+    torch.zeros((), requires_grad=True).backward()  # now, as PyTorch starts a thread for each GPU that is there
+    torch.autograd.set_multithreading_enabled(False)  # so that gradients need none, and this process can fork
+    torch._dynamo.config.disable = True  # it would compile for a GPU
+    torch.ops.load_library(library)
+    own = ctypes.CDLL(str(library))
+    own.stand_in_used.restype = own.stand_in_peak.restype = own.stand_in_record.restype = ctypes.c_int64
+    for name in ("limit", "refuse_waiting", "seed", "forget"):
+        getattr(own, f"stand_in_{name}").argtypes = [ctypes.c_int64]
+    own.stand_in_begin()
+    told = SimpleNamespace(
+        used=own.stand_in_used, peak=own.stand_in_peak, limit=own.stand_in_limit, replays=0, recorded=0
+    )
+    mode, stream = SimpleNamespace(value=0), Stream()
+
+    class CUDAGraph:
+        def __init__(self) -> None:
+            self.number = -1
+
+        def replay(self) -> None:
+            told.replays += 1
+            torch.ops.stand_in.replay(self.number)
+
+        def __del__(self) -> None:
+            if self.number >= 0:
+                own.stand_in_forget(self.number)
+
+    @contextmanager
+    def graph(made: CUDAGraph) -> Iterator[None]:
+        made.number = own.stand_in_record()
+        told.recorded += 1
+        try:
+            yield
+        finally:
+            own.stand_in_recorded()
+
+    @contextmanager
+    def on(stream: Stream) -> Iterator[None]:
+        yield
+
+    def set_sync_debug_mode(wanted: int | str) -> None:
+        mode.value = STATE.get(str(wanted), wanted)
+        own.stand_in_refuse_waiting(mode.value == STATE["error"])
+
+    def set_rng_state(state: torch.Tensor, device: Any = None) -> None:
+        torch.ops.stand_in.set_rng_state(state.cpu())
+
+    def fixed(value: Any) -> Callable[..., Any]:
+        return lambda *args, **kwargs: value
+
+    properties = SimpleNamespace(total_memory=TOTAL, name="stand-in", major=9, minor=0, multi_processor_count=1)
+    faked: dict[str, Any] = {
+        "_lazy_init": fixed(None),
+        "_exchange_device": fixed(0),
+        "_maybe_exchange_device": fixed(0),
+        "is_available": fixed(True),
+        "is_initialized": fixed(True),
+        "device_count": fixed(1),
+        "current_device": fixed(0),
+        "set_device": fixed(None),
+        "get_device_name": fixed("stand-in"),
+        "get_device_properties": fixed(properties),
+        "get_device_capability": fixed((9, 0)),
+        "is_bf16_supported": fixed(True),
+        "synchronize": fixed(None),
+        "empty_cache": fixed(None),
+        "mem_get_info": lambda device=None: (TOTAL - told.used(), TOTAL),
+        "memory_allocated": lambda device=None: told.used(),
+        "memory_reserved": lambda device=None: told.used(),
+        "max_memory_allocated": lambda device=None: told.peak(),
+        "max_memory_reserved": lambda device=None: told.peak(),
+        "reset_peak_memory_stats": lambda device=None: own.stand_in_forget_peak(),
+        "get_per_process_memory_fraction": fixed(1.0),
+        "set_per_process_memory_fraction": fixed(None),
+        "manual_seed": own.stand_in_seed,
+        "manual_seed_all": own.stand_in_seed,
+        "get_rng_state": lambda device=None: torch.ops.stand_in.rng_state(),
+        "get_rng_state_all": lambda: [torch.ops.stand_in.rng_state()],
+        "set_rng_state": set_rng_state,
+        "set_rng_state_all": lambda states: set_rng_state(states[0]),
+        "get_sync_debug_mode": lambda: mode.value,
+        "set_sync_debug_mode": set_sync_debug_mode,
+        "Stream": Stream,
+        "stream": on,
+        "current_stream": fixed(stream),
+        "default_stream": fixed(stream),
+        "set_stream": fixed(None),
+        "is_current_stream_capturing": fixed(False),
+        "CUDAGraph": CUDAGraph,
+        "graph": graph,
+    }
+    for name, value in faked.items():
+        setattr(torch.cuda, name, value)
+    return told
