@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +67,31 @@ def test_what_the_proof_checks_on_a_gpu(name: str, tmp_path: Path) -> None:
         import checks
         from setting import load, rehearsal
 
-        setting = rehearsal(tmp_path)
-        object.__setattr__(setting, "tokens", 24)  # long enough for steps to be recorded
+        setting = replace(rehearsal(tmp_path), tokens=24)  # long enough for steps to be recorded
         facts = getattr(checks, name)(setting, load(setting))
         assert facts["holds"], facts
         assert bool(gpu.replays) == (name in ("batches", "recording")), "steps of writing alone are recorded"
 
     on_a_stand_in(work)
+
+
+@pytest.mark.slow
+def test_the_whole_proof_runs_as_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At small widths, in processes that are started anew, as nothing is forked beside a GPU."""
+    monkeypatch.setattr(sys, "path", [str(EXPERIMENTS / "gpu"), str(EXPERIMENTS / "bench"), *sys.path])
+    import prove
+
+    own = "import sys; sys.path.append({!r}); import stand_in_gpu; stand_in_gpu.load(stand_in_gpu.build())"
+    (tmp_path / "sitecustomize.py").write_text(own.format(str(Path(__file__).parent)))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parent.parent}")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    small = {"rehearsal": False, "tokens": 24, "rows": (1, 4), "words": 60}
+    proof = prove.run(replace(prove.rehearsal(tmp_path), **small), tmp_path / "out", 20, [])
+    outcomes = {part: found["outcome"] for part, found in proof["parts"].items()}
+    assert outcomes.pop("two_processes") == "does not hold", "no NCCL is here, and gloo knows this GPU as little"
+    measured = dict.fromkeys(["machine", "models", "predictions", "training", "writing"], "measured")
+    held = ["gradients", "batches", "ratings", "resume", "recording", "memory", "in_float16", "job"]
+    assert outcomes == measured | dict.fromkeys(held, "holds") | {"by_vllm": "skipped"}, proof
 
 
 @pytest.mark.parametrize("jobs", [["method=reason4rec"], ["method=grpo"]])
@@ -156,11 +175,14 @@ def test_texts_and_ratings_are_the_same_in_halves_when_memory_runs_out(load: Any
         prompts = [lm.chat.prompt_ids(text) for text in WORDY]
         start = gpu.used()
         written, rated = engine.write(prompts, None, 12), engine.rate(prompts, None)
+        keep, rows = [len(prompt) - 4 for prompt in prompts], range(len(prompts))
+        shared = engine.share(prompts, keep, None).rate(rows, prompts)
         gpu.limit(start + int(0.6 * (gpu.peak() - start)))
         asked = gpu.recorded
         assert engine.write(prompts, None, 12) == written
         assert gpu.recorded > asked + 1, "each half is recorded by itself"
         torch.testing.assert_close(engine.rate(prompts, None), rated, rtol=0, atol=1e-5)
+        torch.testing.assert_close(engine.share(prompts, keep, None).rate(rows, prompts), shared, rtol=0, atol=1e-5)
 
     on_a_stand_in(work)
 

@@ -31,7 +31,8 @@ def machine(setting: Setting, _: None = None) -> dict[str, Any]:
         about = torch.cuda.get_device_properties(device)
         facts |= {"memory_gib": round(about.total_memory / 2**30, 1), "free_gib": round(free_bytes(device) / 2**30, 1)}
         facts |= {"capability": f"{about.major}.{about.minor}", "cuda": torch.version.cuda}
-        facts["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))
+        if torch.distributed.is_nccl_available():
+            facts["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))
     facts["dtype"] = str(dtype).removeprefix("torch.")
     facts["matmul_tflops"] = _matmul_rate(setting, device, dtype) / 1e12
     facts["copy_gb_per_s"] = 0.0 if setting.rehearsal else copy_rate(device) / 1e9
