@@ -55,3 +55,8 @@ def outputs_folder() -> Path:
     """Where runs, sweeps and artifacts lie, for commands that compose no configuration."""
     settle_folders()
     return Path(os.environ.get("R4R_OUTPUTS", "multirun_outputs"))
+
+
+def a_path(text: str) -> Path:
+    """A path of a command line; of `--out=~/x`, a shell leaves it to the command to look for the home folder."""
+    return Path(text).expanduser()

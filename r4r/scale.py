@@ -3,21 +3,23 @@
 from functools import cached_property
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
+
+from r4r.values import Values
 
 MOST_VALUES = 201  # each of them is decoded as a text of its own
 DIGITS = 6  # after the point; finer steps are not told apart
 BANDS = 20  # a table of ratings has at most this many lines
 
 
-class Scale(BaseModel):
+class Scale(Values):
     """An arithmetic scale of ratings; the default is the paper's, 1 to 5 in whole stars.
 
     Attributes:
         lowest, highest, step: in rating points of the data set; `highest - lowest` is a whole number of steps.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     lowest: float = Field(1.0, ge=-1e6, le=1e6, allow_inf_nan=False)
     highest: float = Field(5.0, ge=-1e6, le=1e6, allow_inf_nan=False)

@@ -38,11 +38,14 @@ def test_a_home_folder_that_no_value_can_begin_with_is_told() -> None:
         assert f"{override}: cannot be read: write the folder of ~ in full" in refused("dataset=custom", override)
 
 
-def test_a_switch_is_no_seed() -> None:
-    assert refused("seed=true", "dataset.evaluate.seed=false") == [
-        "seed=True: should be a valid integer",
-        "dataset.evaluate.seed=False: should be a valid integer",
-    ]
+def test_a_switch_is_no_number() -> None:
+    """Neither in a group, nor among a class's own settings or Lightning's, nor within a list."""
+    integers = ["seed", "dataset.evaluate.seed", "experts.reasoner.lora.r", "trainer.max_steps", "trainer.devices"]
+    numbers = ["experts.reasoner.lr", "reason_source.tau", "dataset.world.noise_sd"]
+    found = refused("experiment=smoke", *(f"{name}=true" for name in integers + numbers), "trainer.num_nodes=[false]")
+    wanted = [f"{name}=true: should be a valid integer" for name in integers]
+    wanted += [f"{name}=true: should be a valid number" for name in numbers]
+    assert sorted(found) == sorted([*wanted, "trainer.num_nodes=[false]: should be a valid integer"])
 
 
 def test_a_setting_of_a_step_that_the_order_leaves_out_is_refused() -> None:

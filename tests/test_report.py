@@ -88,6 +88,14 @@ def test_the_markdown_of_a_table(table4: Path) -> None:
     assert text.replace(escape_markdown(str(table4 / "runs")), "DIR") == GOLDEN
 
 
+def test_a_shell_leaves_the_home_folder_of_an_option_to_the_command(
+    table4: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cli.report(["table4", "--records", str(table4 / "runs"), "--out=~/told", "--data", "music"]) == 0
+    assert (tmp_path / "told" / "table4.md").exists()
+
+
 def test_seeds_are_missed_where_they_are_asked_for(table4: Path, tmp_path: Path) -> None:
     base = ["table4", "--records", str(table4 / "runs"), "--out", str(tmp_path), "--seeds", "42,43,44"]
     assert cli.report(base) == 0

@@ -239,7 +239,7 @@ def test_a_record_that_is_half_written_or_tampered_with_is_told(
         (lambda p, case: p.case(None, [], "t"), "user_reviews: should be a list of reviews"),
         (lambda p, case: p.case([], pd.DataFrame(), "t"), "item_reviews: should be a list of reviews"),
         (lambda p, case: p.case([], [], ["t"]), "title: should be text"),
-        (lambda p, case: p.case([{"rating": True}], [], "t"), "user_reviews[0].rating: should be a number"),
+        (lambda p, case: p.case([{"rating": True}], [], "t"), "user_reviews[0].rating: should be a valid number"),
         (lambda p, case: p.case([{"rating": float("nan")}], [], "t"), "user_reviews[0].rating: should be a finite"),
     ],
 )

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, PydanticSchemaGenerationError, TypeA
 
 from r4r.configuration.targets import forbidden, see_plugins
 from r4r.store.source import module_files
+from r4r.values import Values
 
 
 @lru_cache(maxsize=256)
@@ -31,8 +32,11 @@ def constructor_schema(target: Any) -> type[BaseModel]:
         kind = hints.get(name, Any)
         if _is_setting(kind):
             fields[name] = (kind, ... if parameter.default is parameter.empty else parameter.default)
-    config = ConfigDict(extra="allow" if is_open else "forbid", protected_namespaces=(), allow_inf_nan=False)
-    return create_model(target.__name__, __config__=config, **fields)
+    return create_model(target.__name__, __base__=_Open if is_open else Values, **fields)
+
+
+class _Open(Values):
+    model_config = ConfigDict(extra="allow")
 
 
 def _is_setting(kind: Any) -> bool:

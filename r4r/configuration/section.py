@@ -3,20 +3,21 @@
 from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic import ConfigDict, Field, ValidationInfo
 
 from r4r.configuration.pasted_keys import WANTED, is_variable
+from r4r.values import Values
 
 
-class Section(BaseModel):
-    """A group of settings: typed, closed (an unknown key is an error) and read-only."""
+class Section(Values):
+    """A group of settings, which is read-only."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True)
 
 
 T = TypeVar("T")
-Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
-"""What numpy and Lightning take as a seed; `true`, which is no seed, would else be 1."""
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""What numpy and Lightning take as a seed."""
 
 
 def variable(value: str | None) -> str | None:

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     create_model,
     field_validator,
     model_serializer,
 )
+
+from r4r.configuration.section import Section
 
 # arguments that another setting of a job stands for
 TAKEN = {
@@ -59,9 +60,7 @@ PRECISIONS = ("32-true", "32", "bf16-mixed", "16-mixed")
 Node = dict[str, Any]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
+class _Settings(Section):
     # of this project
     micro_batch_tokens: int | None = Field(None, ge=64)  # padded tokens a training pass; null: what memory allows
     checkpoint_every_s: float = Field(60.0, ge=0, allow_inf_nan=False)  # a killed training continues from here
@@ -74,7 +73,7 @@ class _Settings(BaseModel):
     num_nodes: int = Field(1, ge=1)  # machines; several need torchrun or srun
     strategy: str | Node = "auto"  # how several devices train: ddp, or the node of a strategy
     precision: str | int | None = None  # of an expert's passes; null: the base model's type, llm.dtype
-    callbacks: list[Node] | dict[str, Node] = []
+    callbacks: list[Node] | dict[str, Node] = Field([])
 
     @field_validator(*TAKEN, check_fields=False)
     @classmethod

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from r4r.configuration.schema import LLMConfig, TrainerConfig
+from r4r.configuration.section import Section
 from r4r.errors import ModelError
 from r4r.lm.architecture import check_readable, head, lora_targets, shares_prefixes
 from r4r.lm.chat import Chat, end_ids
@@ -25,10 +26,9 @@ from r4r.lm.memory import ADVICE, is_out_of_memory, release
 from r4r.progress import say
 
 
-class Lora(BaseModel):
+class Lora(Section):
     """Shape of an adapter (SPEC section 2)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     r: int = Field(16, ge=1)
     alpha: int = Field(32, ge=1)
     dropout: float = Field(0.0, ge=0, lt=1)

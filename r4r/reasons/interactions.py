@@ -7,19 +7,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field, ValidationError
 
 from r4r.errors import DataError
+from r4r.values import Values
 
 FORMAT = 1
 Kind = Literal["explain", "converse", "again", "without", "shuffled", "edit", "strike", "add", "keep"]
 CORRECTED = {"edit", "strike", "add", "keep"}  # the person stands behind the reason
 
 
-class Predicted(BaseModel):
+class Predicted(Values):
     """A rating, as `r4r.serve.cases.Rating` has it."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     values: list[float]
     probabilities: list[float]
@@ -28,7 +27,7 @@ class Predicted(BaseModel):
     mode: float
 
 
-class Interaction(BaseModel):
+class Interaction(Values):
     """One line of `interactions.jsonl`.
 
     Attributes:
@@ -49,8 +48,6 @@ class Interaction(BaseModel):
         model_rating, rating: under `model_reason` and under `reason`.
     """
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
     format: Literal[1] = 1
     time: str
     session: str = ""
@@ -60,7 +57,7 @@ class Interaction(BaseModel):
     item_id: str = ""
     title: str
     at: int | None = None
-    preferences: list[str] = []
+    preferences: list[str] = Field([])
     model_reason: str | None = None
     reason: str | None = None
     aspect: str | None = None

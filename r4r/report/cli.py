@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from r4r.errors import DataError, R4RError
-from r4r.files import outputs_folder
+from r4r.files import a_path, outputs_folder
 from r4r.spreadsheet import write_row
 from r4r.terminal import speak_any_terminal
 
@@ -130,9 +130,13 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("name", help=f"{', '.join(NAMES)} or all")
     parser.add_argument(
-        "--records", nargs="+", type=Path, metavar="DIR", help="folders that hold records (default: multirun_outputs)"
+        "--records",
+        nargs="+",
+        type=a_path,
+        metavar="DIR",
+        help="folders that hold records (default: multirun_outputs)",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: report, in the outputs folder")
+    parser.add_argument("--out", type=a_path, metavar="DIR", help="default: report, in the outputs folder")
     parser.add_argument("--data", nargs="+", default=[], metavar="NAME", help="only these data sets")
     parser.add_argument("--experiment", metavar="NAME", help="only records of this preset")
     parser.add_argument(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from r4r.errors import DataError
+from r4r.files import a_path
 from r4r.report.records import Run, gather
 
 FOLDERS = "folders that hold records"
@@ -15,13 +16,13 @@ FOLDERS = "folders that hold records"
 def sweep_command(argv: Sequence[str], outputs: Path) -> int:
     """Write a sweep's table as Markdown, LaTeX, CSV and HTML, and its pictures."""
     parser = _parser("sweep", "What each setting of a sweep gave: tables, a plot, a heat map and one HTML page.")
-    parser.add_argument("folders", nargs="*", type=Path, metavar="DIR", help=f"{FOLDERS} (default: the newest sweep)")
+    parser.add_argument("folders", nargs="*", type=a_path, metavar="DIR", help=f"{FOLDERS} (default: the newest sweep)")
     parser.add_argument("--against", nargs="+", metavar="KEY=VALUE", help="the row to compare the others with")
     parser.add_argument("--metric", default="mae", help="what is drawn: mae (default), rmse, another metric")
     parser.add_argument("--x", metavar="KEY", help="the axis to draw over (default: the first that has numbers)")
     parser.add_argument("--y", metavar="KEY", help="the heat map's second axis")
     parser.add_argument("--decoding", default="mean", choices=("mean", "median", "mode"), help="default: mean")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: report, in the outputs folder")
+    parser.add_argument("--out", type=a_path, metavar="DIR", help="default: report, in the outputs folder")
     parser.add_argument("--name", default="sweep", help="of the files (default: sweep)")
     args = parser.parse_args(argv)
     if Path(args.name).name != args.name or args.name.startswith("."):
@@ -76,7 +77,7 @@ def runs_command(argv: Sequence[str], outputs: Path) -> int:
     from r4r.report.cli import as_csv, positive
 
     parser = _parser("runs", "Lists jobs, the oldest first.")
-    parser.add_argument("folders", nargs="*", type=Path, metavar="DIR", help=f"{FOLDERS} (default: {outputs})")
+    parser.add_argument("folders", nargs="*", type=a_path, metavar="DIR", help=f"{FOLDERS} (default: {outputs})")
     parser.add_argument("--status", choices=("ok", "failed", "interrupted"), help="interrupted: or still running")
     for name in ("method", "dataset", "experiment"):
         parser.add_argument(f"--{name}", metavar="NAME", help=f"only jobs of this {name}")

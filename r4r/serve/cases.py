@@ -1,22 +1,15 @@
 """What a pipeline is asked about and what it says: plain values, which show themselves in a notebook."""
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
-
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from typing import Any
 
 from r4r.rows import Case
+from r4r.values import Values
 
 SAID = "What the user says now"  # title of a history's entry that is no review
 
 
-def _no_truth(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("should be a number, and is true or false")
-    return value
-
-
-class RawReview(BaseModel):
+class RawReview(Values):
     """A review that is in no data set.
 
     Attributes:
@@ -25,9 +18,7 @@ class RawReview(BaseModel):
         timestamp: Unix time in seconds, or an ISO 8601 date. Reviews without one count as older than those behind them.
     """
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    rating: Annotated[float, BeforeValidator(_no_truth)]
+    rating: float
     review: str = ""
     title: str = ""
     timestamp: float | str | None = None

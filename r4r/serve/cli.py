@@ -7,9 +7,9 @@ import secrets
 import socket
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from r4r.errors import ConfigError, DataError, R4RError
+from r4r.files import a_path
 from r4r.terminal import refusal, speak_any_terminal
 
 TOKEN = "R4R_SERVE_TOKEN"  # environment variable
@@ -46,8 +46,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--allow-host", action="append", default=[], metavar="NAME", help="a name that browsers find this server by"
     )
-    parser.add_argument("--artifacts", type=Path, help="the store, where it lies elsewhere than the record says")
-    parser.add_argument("--interactions", type=Path, help="file to append to (default: interactions.jsonl in the run)")
+    parser.add_argument("--artifacts", type=a_path, help="the store, where it lies elsewhere than the record says")
+    parser.add_argument(
+        "--interactions", type=a_path, help="file to append to (default: interactions.jsonl in the run)"
+    )
     parser.add_argument("--plugins", default="", help="modules of your own that the record may name: a,b")
     return parser
 
@@ -65,7 +67,7 @@ def _serve(given: argparse.Namespace) -> None:
 
     token = token_for(given.host, os.environ.get(TOKEN))
     run = open_record(given.result)
-    log = (given.interactions or run.path.parent / "interactions.jsonl").expanduser().absolute()
+    log = (given.interactions or run.path.parent / "interactions.jsonl").absolute()
     try:
         log.open("a", encoding="utf-8").close()
     except OSError as error:

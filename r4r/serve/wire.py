@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from r4r.reasons.interactions import Predicted
 from r4r.serve.aspects import LONGEST, Aspect, Side, aspects
 from r4r.serve.cases import Past, Rating, RawReview, ServedCase
+from r4r.values import Values
 
 MOST_RAW = 50  # reviews a side of someone new
 MOST_SAID = 20  # preferences of a case
@@ -16,13 +17,7 @@ Name = Annotated[str, Field(max_length=500)]
 NAMED = 5  # faults in a sentence
 
 
-class Asked(BaseModel):
-    """Fields that are not known are refused."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class CaseAsked(Asked):
+class CaseAsked(Values):
     """Which case: a user and an item of the data by their ids, or someone new by raw reviews and a title."""
 
     user_id: Name = ""
@@ -42,7 +37,7 @@ class CaseAsked(Asked):
         return self
 
 
-class ExplainAsked(Asked):
+class ExplainAsked(Values):
     """For the pipeline's own reason and rating."""
 
     case: CaseAsked
@@ -50,7 +45,7 @@ class ExplainAsked(Asked):
     session: Annotated[str, Field(max_length=64)] = ""
 
 
-class RateAsked(Asked):
+class RateAsked(Values):
     """For the rating under another reason."""
 
     case: CaseAsked

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from r4r.errors import R4RError, StoreError
-from r4r.files import outputs_folder
+from r4r.files import a_path, outputs_folder
 from r4r.store.archive import export, take_in
 from r4r.store.artifact import Store
 from r4r.store.inventory import Entry, before, entries, human, named, sound, users
@@ -138,7 +138,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command line. Exit codes: 0 done, 1 something is damaged or could not be done, 2 wrong arguments."""
     speak_any_terminal()
     parser = argparse.ArgumentParser(prog="r4r-store", description="The artifacts of finished stages.")
-    parser.add_argument("--outputs", type=Path, default=outputs_folder(), help="default: R4R_OUTPUTS, here %(default)s")
+    parser.add_argument(
+        "--outputs", type=a_path, default=outputs_folder(), help="default: R4R_OUTPUTS, here %(default)s"
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="every artifact, its size and the runs that use it")
     commands.add_parser("verify", help="read every byte of every artifact")
@@ -146,16 +148,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     gc.add_argument("--days", type=_days, default=7.0, help="leave what changed within so many days (%(default)s)")
     gc.add_argument("--delete", action="store_true")
     out = commands.add_parser("export", help="artifacts, and what they were made from, as one tar file")
-    out.add_argument("file", type=Path)
+    out.add_argument("file", type=a_path)
     out.add_argument("artifacts", nargs="+", metavar="STAGE/KEY")
-    commands.add_parser("import", help="add an exported file's artifacts").add_argument("file", type=Path)
+    commands.add_parser("import", help="add an exported file's artifacts").add_argument("file", type=a_path)
     adapter = commands.add_parser("adapter", help="a trained expert as a peft folder that loads without r4r")
     adapter.add_argument("artifact", metavar="train/NAME/KEY")
-    adapter.add_argument("folder", type=Path, help="to be made")
+    adapter.add_argument("folder", type=a_path, help="to be made")
     adapter.add_argument("--base", metavar="NAME", help="hub name or folder of the base model (default: as trained)")
     told = commands.add_parser("predictions", help="predictions as a CSV file")
     told.add_argument("name", metavar="RUN", help="a run's folder, or predict/NAME/KEY")
-    told.add_argument("file", type=Path, help="to be made")
+    told.add_argument("file", type=a_path, help="to be made")
     args = parser.parse_args(argv)
     store = Store(args.outputs / "artifacts")
     try:

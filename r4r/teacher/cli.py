@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from r4r.errors import DataError, R4RError
-from r4r.files import outputs_folder
+from r4r.files import a_path, outputs_folder
 from r4r.teacher.base import Call
 from r4r.teacher.cache import FAILURES, TeacherCache, key_of_call
 
@@ -56,11 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done, 1 failed, 2 wrong command line."""
     parser = argparse.ArgumentParser("r4r-teacher", description="The cache of answers that teachers were paid for.")
     default = outputs_folder() / CACHE
-    parser.add_argument("--cache", type=Path, default=default, help=f"default: R4R_OUTPUTS/{CACHE}, here %(default)s")
+    parser.add_argument("--cache", type=a_path, default=default, help=f"default: R4R_OUTPUTS/{CACHE}, here %(default)s")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("show", help="answers, failures and what was spent")
     for name, text in (("export", "write all rows as JSON lines"), ("import", "take in rows of an export")):
-        commands.add_parser(name, help=text).add_argument("file", type=Path, metavar="FILE.jsonl")
+        commands.add_parser(name, help=text).add_argument("file", type=a_path, metavar="FILE.jsonl")
     commands.add_parser("forget-batch", help="give up a batch that no run can read any more").add_argument("batch")
     args = parser.parse_args(argv)
     try:
