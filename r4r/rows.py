@@ -113,3 +113,8 @@ def conform(table: pd.DataFrame, schema: Schema, where: str) -> pd.DataFrame:
             raise DataError(f"{where}: column '{column}' is empty in row {row}")
         out[column] = out[column].astype(object).astype(str) if kind == "str" else out[column].astype(np.dtype(kind))
     return out
+
+
+def label_beside(label: str, reference: str) -> str:
+    """The label of the predictions of `references.NAME` in a job whose own method, or an earlier reference, has it."""
+    return f"{label} (references.{reference})"

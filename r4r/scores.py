@@ -9,7 +9,7 @@ from r4r.metrics.rating_metric import measured
 from r4r.metrics.significance import paired_bootstrap
 from r4r.pipeline.stage import Stage
 from r4r.records import cost, training_pairs
-from r4r.rows import PREDICTIONS
+from r4r.rows import PREDICTIONS, label_beside
 from r4r.stages.cases import rows_of
 from r4r.stages.score_reasons import score_reasons
 from r4r.stages.split import all_rows, targets
@@ -17,13 +17,12 @@ from r4r.stages.stage import Job
 
 
 def _relabelled(work: Job, final: Stage, references: dict[str, Stage]) -> dict[tuple[str, str], str]:
-    """(key of a method's last stage, label) -> its label in this job, where a method before it has the label: that of
-    `references.NAME` says so, as in `MF (references.NAME)`."""
+    """(key of a method's last stage, label) -> its label in this job, where a method before it has the label."""
     taken: set[str] = set()
     found: dict[tuple[str, str], str] = {}
     for name, stage in {"": final, **references}.items():
         labels = set(work.materialize(stage).table(PREDICTIONS)["label"])
-        found |= {(stage.key, label): f"{label} (references.{name})" for label in labels & taken}
+        found |= {(stage.key, label): label_beside(label, name) for label in labels & taken}
         taken |= labels
     return found
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from r4r.report.records import Run
 from r4r.report.settings import Ask, Differences, Distance, data_settings, distance, said
 from r4r.report.tables import SMOKE, Row, Table
+from r4r.rows import label_beside
 
 SHOWN = 6  # variants named in a sentence
 
@@ -121,7 +122,7 @@ def _candidates(table: Table, row: Row, run: Run, ask: Ask) -> list[Candidate]:
         setting, reference = row.settings[0], row.reference(run)
         if reference is None:
             return []
-        beside = f"{label} (references.{reference})"  # where the method's own row has the label
+        beside = label_beside(label, reference)
         label = beside if beside in labels else label
     if label not in labels:
         return []

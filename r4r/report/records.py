@@ -78,7 +78,7 @@ class Run:
         return self.record.get("artifacts") or {}
 
     @property
-    def sources(self) -> Mapping[str, str]:
+    def own_code(self) -> Mapping[str, str]:
         """File -> digest of the code outside of r4r's release behind its result; empty in records without it."""
         return self.record.get("source") or {}
 

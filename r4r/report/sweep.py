@@ -125,8 +125,8 @@ def sweep(runs: Sequence[Run], against: Sequence[str] = ()) -> Sweep:
 def value_of(run: Run, key: str) -> str:
     """A job's value of a setting or config group, or which version of the user's own code it ran."""
     if key == SOURCE:
-        told = json.dumps(run.sources, sort_keys=True)
-        return hashlib.sha256(told.encode()).hexdigest()[:8] if run.sources else ABSENT
+        told = json.dumps(run.own_code, sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()[:8] if run.own_code else ABSENT
     if key in run.choices:
         return as_text(run.choices[key])
     value: Any = run.settings
@@ -208,8 +208,8 @@ def _edited(runs: Sequence[Run], axes: Sequence[str]) -> set[str]:
     """The files of code that jobs which agree in all axes had in several versions, as far as their records say."""
     found: set[str] = set()
     for group in _alike([run for run in runs if "source" in run.record], axes):
-        files = {file for run in group for file in run.sources}
-        found |= {file for file in files if len({run.sources.get(file) for run in group}) > 1}
+        files = {file for run in group for file in run.own_code}
+        found |= {file for file in files if len({run.own_code.get(file) for run in group}) > 1}
     return found
 
 
