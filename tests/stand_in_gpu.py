@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,13 +38,17 @@ def on_a_stand_in(work: Callable[[Any], Any]) -> None:
 
 @functools.cache
 def build() -> Path:
-    """The stand-in, compiled once for each version of its source and of PyTorch."""
+    """The stand-in, compiled once for each version of its source and of PyTorch; a test that needs it is skipped where
+    it cannot be."""
     compiler = shutil.which("c++") or shutil.which("g++")
-    if compiler is None:
-        pytest.skip("no C++ compiler is here to build the stand-in for a GPU")
+    if sys.platform != "linux" or compiler is None:
+        pytest.skip("the stand-in for a GPU is built on Linux, by a C++ compiler")
+    if torch.backends.cuda.is_built():
+        pytest.skip("this PyTorch has GPUs of its own, which a stand-in cannot replace: see pytest -m gpu")
     version = hashlib.sha256(SOURCE.read_bytes() + torch.__version__.encode()).hexdigest()[:16]
-    out = Path(tempfile.gettempdir()) / f"r4r-stand-in-gpu-{os.getuid()}-{version}.so"
+    out = Path.home() / ".cache" / "r4r-tests" / f"stand-in-gpu-{version}.so"
     if not out.exists():
+        out.parent.mkdir(parents=True, exist_ok=True)
         made = out.with_suffix(f".{os.getpid()}")
         includes = [f"-I{folder}" for folder in include_paths()]
         libraries = str(Path(torch.__file__).parent / "lib")
