@@ -1,7 +1,7 @@
 """A GPU that is the CPU, for tests of what only a GPU's jobs do: `stand_in_gpu.cpp`, and `torch.cuda` over it.
 
-It cannot be taken back: load it in a process of its own (`on_a_stand_in`). It has neither NCCL nor kernels of its own,
-and says nothing of speed or of rounding.
+It cannot be taken back: load it in a process of its own (`on_a_stand_in`). It has no kernels of its own, and says
+nothing of speed or of rounding; in place of NCCL, gloo carries what several processes have on it.
 """
 
 import ctypes
@@ -13,6 +13,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +24,8 @@ import pytest
 import torch
 import torch._dynamo
 from forked import Forked
+from torch import Tensor, distributed
+from torch._C._distributed_c10d import _create_work_from_future
 from torch.utils.cpp_extension import include_paths
 
 SOURCE = Path(__file__).with_suffix(".cpp")
@@ -57,6 +61,50 @@ def build() -> Path:
         subprocess.run([compiler, *flags, *includes, str(SOURCE), "-o", str(made), *links], check=True)
         made.replace(out)
     return out
+
+
+class Group(distributed.ProcessGroup):
+    """Processes that meet by way of the CPU, whatever device their tensors are on."""
+
+    def __init__(self, store: Any, rank: int, size: int, timeout: timedelta):
+        super().__init__(rank, size)
+        self.gloo = distributed.ProcessGroupGloo(store, rank, size, timeout=timeout)
+
+    def broadcast(self, tensors: list[Tensor], opts: Any = None) -> Any:
+        return self._through_gloo(self.gloo.broadcast, tensors, opts)
+
+    def allreduce(self, tensors: list[Tensor], opts: Any = None) -> Any:
+        own = distributed.AllreduceOptions()
+        own.reduceOp = opts.reduceOp if opts else own.reduceOp
+        return self._through_gloo(self.gloo.allreduce, tensors, own)
+
+    def allgather(self, found: list[list[Tensor]], tensors: list[Tensor], opts: Any = None) -> Any:
+        own = [[tensor.cpu() for tensor in each] for each in found]
+        self.gloo.allgather(own, [tensor.cpu() for tensor in tensors]).wait()
+        return done(list(chain(*found)), list(chain(*own)))
+
+    def barrier(self, opts: Any = None) -> Any:
+        self.gloo.barrier().wait()
+        return done([], [])
+
+    def getBackendName(self) -> str:
+        return "stand_in"
+
+    @staticmethod
+    def _through_gloo(call: Any, tensors: list[Tensor], options: Any) -> Any:
+        own = [tensor.detach().cpu() for tensor in tensors]
+        call(own, options).wait()
+        return done(tensors, own)
+
+
+def done(tensors: list[Tensor], found: list[Tensor]) -> Any:
+    """What gloo found, where it is waited for."""
+    with torch.no_grad():
+        for tensor, own in zip(tensors, found, strict=True):
+            tensor.copy_(own)
+    future: Any = torch.futures.Future()
+    future.set_result(tensors)
+    return _create_work_from_future(future)
 
 
 class Stream:
@@ -118,7 +166,7 @@ def load(library: Path) -> Any:
         mode.value = STATE.get(str(wanted), wanted)
         own.stand_in_refuse_waiting(mode.value == STATE["error"])
 
-    def set_rng_state(state: torch.Tensor, device: Any = None) -> None:
+    def set_rng_state(state: Tensor, device: Any = None) -> None:
         torch.ops.stand_in.set_rng_state(state.cpu())
 
     def fixed(value: Any) -> Callable[..., Any]:
@@ -165,6 +213,9 @@ def load(library: Path) -> Any:
         "CUDAGraph": CUDAGraph,
         "graph": graph,
     }
+    meet = distributed.init_process_group
+    distributed.Backend.register_backend("stand_in", Group, devices=["cpu", "cuda"])
+    distributed.init_process_group = lambda backend, **given: meet("stand_in", **given)
     for name, value in faked.items():
         setattr(torch.cuda, name, value)
     return told
