@@ -1,8 +1,8 @@
-// A GPU that is the CPU: PyTorch's "cuda" device, whose operators run the CPU's kernels on the same memory.
+// Two GPUs that are the CPU: PyTorch's "cuda" devices, whose operators run the CPU's kernels on the same memory.
 //
-// It refuses what a GPU refuses: operators over tensors of both devices, random numbers of the other device, and, while
+// They refuse what a GPU refuses: operators over tensors of several devices, random numbers of another device, and, while
 // a graph is recorded, whatever waits for the GPU. A recorded graph is replayed on the tensors that it was recorded
-// with. It counts its memory, and runs out of it at a limit. `stand_in_gpu.py` is what Python sees.
+// with. They count their memory, and run out of it at a limit. `stand_in_gpu.py` is what Python sees.
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -17,6 +17,7 @@
 #include <new>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 using at::Tensor;
@@ -25,11 +26,13 @@ using torch::jit::Stack;
 
 namespace {
 
-const Device GPU(DeviceType::CUDA, 0);
-const Stream STREAM(Stream::DEFAULT, GPU);
+constexpr DeviceIndex GPUS = 2;
+
+Device gpu_at(DeviceIndex index) { return Device(DeviceType::CUDA, index); }
 
 // state
 
+DeviceIndex current = 0;
 int64_t used = 0, peak = 0, limit = 0;  // bytes; no limit at 0
 bool waiting_refused = false, recording = false;
 
@@ -59,7 +62,7 @@ void wait_for_gpu(const std::string& what) {
 struct Generator final : c10::GeneratorImpl {
   at::Generator cpu = at::make_generator<at::CPUGeneratorImpl>(c10::default_rng_seed_val);
 
-  Generator() : GeneratorImpl(GPU, c10::DispatchKeySet(DispatchKey::CUDA)) {}
+  explicit Generator(DeviceIndex index) : GeneratorImpl(gpu_at(index), c10::DispatchKeySet(DispatchKey::CUDA)) {}
   void set_current_seed(uint64_t seed) override { cpu.set_current_seed(seed); }
   void set_offset(uint64_t) override {}
   uint64_t get_offset() const override { return 0; }
@@ -68,15 +71,15 @@ struct Generator final : c10::GeneratorImpl {
   void set_state(const c10::TensorImpl& state) override { cpu.unsafeGetGeneratorImpl()->set_state(state); }
   c10::intrusive_ptr<c10::TensorImpl> get_state() const override { return cpu.unsafeGetGeneratorImpl()->get_state(); }
   GeneratorImpl* clone_impl() const override {
-    auto* copy = new Generator();
+    auto* copy = new Generator(device().index());
     copy->cpu = cpu.clone();
     return copy;
   }
 };
 
-at::Generator& default_generator() {
-  static at::Generator generator = at::make_generator<Generator>();
-  return generator;
+at::Generator& default_generator(DeviceIndex index) {
+  static at::Generator generators[GPUS] = {at::make_generator<Generator>(0), at::make_generator<Generator>(1)};
+  return generators[index < 0 ? current : index];
 }
 
 at::Generator cpu_generator(const at::Generator& generator) {
@@ -85,16 +88,18 @@ at::Generator cpu_generator(const at::Generator& generator) {
 
 // what PyTorch asks of a device
 
+DeviceIndex exchange(DeviceIndex index) { return std::exchange(current, index < 0 ? current : index); }
+
 struct Guard final : c10::impl::DeviceGuardImplInterface {
   DeviceType type() const override { return DeviceType::CUDA; }
-  Device exchangeDevice(Device) const override { return GPU; }
-  Device getDevice() const override { return GPU; }
-  void setDevice(Device) const override {}
-  void uncheckedSetDevice(Device) const noexcept override {}
-  Stream getStream(Device) const override { return STREAM; }
-  Stream getDefaultStream(Device) const override { return STREAM; }
+  Device exchangeDevice(Device device) const override { return gpu_at(exchange(device.index())); }
+  Device getDevice() const override { return gpu_at(current); }
+  void setDevice(Device device) const override { exchange(device.index()); }
+  void uncheckedSetDevice(Device device) const noexcept override { exchange(device.index()); }
+  Stream getStream(Device device) const override { return Stream(Stream::DEFAULT, device); }
+  Stream getDefaultStream(Device device) const override { return Stream(Stream::DEFAULT, device); }
   Stream exchangeStream(Stream stream) const override { return stream; }
-  DeviceIndex deviceCount() const noexcept override { return 1; }
+  DeviceIndex deviceCount() const noexcept override { return GPUS; }
 };
 C10_REGISTER_GUARD_IMPL(CUDA, Guard);
 
@@ -104,10 +109,12 @@ struct Hooks final : at::CUDAHooksInterface {
   bool isBuilt() const override { return true; }
   bool isAvailable() const override { return true; }
   bool hasPrimaryContext(DeviceIndex) const override { return true; }
-  DeviceIndex deviceCount() const override { return 1; }
-  DeviceIndex getCurrentDevice() const override { return 0; }
-  const at::Generator& getDefaultGenerator(DeviceIndex) const override { return default_generator(); }
-  at::Generator getNewGenerator(DeviceIndex) const override { return at::make_generator<Generator>(); }
+  DeviceIndex deviceCount() const override { return GPUS; }
+  DeviceIndex getCurrentDevice() const override { return current; }
+  const at::Generator& getDefaultGenerator(DeviceIndex index) const override { return default_generator(index); }
+  at::Generator getNewGenerator(DeviceIndex index) const override {
+    return at::make_generator<Generator>(index < 0 ? current : index);
+  }
   at::Allocator* getPinnedMemoryAllocator() const override { return c10::GetAllocator(DeviceType::CPU); }
   bool isPinnedPtr(const void*) const override { return false; }
 };
@@ -125,12 +132,12 @@ struct Held {
   ~Held() { used -= bytes; }
 };
 
-Storage on_gpu(const Storage& cpu) {
+Storage on_gpu(const Storage& cpu, Device gpu) {
   const int64_t bytes = cpu.nbytes();
   if (limit && used + bytes > limit) C10_THROW_ERROR(OutOfMemoryError, "CUDA out of memory");
   peak = std::max(peak, used += bytes);
   c10::DataPtr memory(
-      const_cast<void*>(cpu.data()), new Held{cpu, bytes}, [](void* held) { delete static_cast<Held*>(held); }, GPU);
+      const_cast<void*>(cpu.data()), new Held{cpu, bytes}, [](void* held) { delete static_cast<Held*>(held); }, gpu);
   return Storage(Storage::use_byte_size_t(), bytes, std::move(memory));
 }
 
@@ -142,6 +149,8 @@ void take_shape(const Tensor& from, const Tensor& to) {
 
 class Sides {
  public:
+  explicit Sides(Device device = gpu_at(0)) : device(device) {}
+
   Tensor cpu(const Tensor& gpu) {
     if (!gpu.defined() || !gpu.is_cuda()) return gpu;
     auto alias = std::find_if(storages.begin(), storages.end(), [&](auto& s) { return s.first.is_alias_of(gpu.storage()); });
@@ -169,7 +178,7 @@ class Sides {
             c10::TensorImpl::VIEW, Storage(gpu.storage()), gpu.key_set(), cpu.dtype());
     if (!out.defined()) {
       auto fresh = std::find_if(made.begin(), made.end(), [&](auto& s) { return s.second.is_alias_of(cpu.storage()); });
-      if (fresh == made.end()) fresh = made.insert(made.end(), {on_gpu(cpu.storage()), cpu.storage()});
+      if (fresh == made.end()) fresh = made.insert(made.end(), {on_gpu(cpu.storage(), device), cpu.storage()});
       out = at::detail::make_tensor<c10::TensorImpl>(
           Storage(fresh->first), c10::DispatchKeySet(DispatchKey::CUDA), cpu.dtype());
     }
@@ -181,12 +190,13 @@ class Sides {
   void settle() {
     for (auto& [gpu, own] : tensors) {
       if (own.storage().data() != gpu.storage().data() || own.storage().nbytes() != gpu.storage().nbytes())
-        gpu.unsafeGetTensorImpl()->set_storage_keep_dtype(on_gpu(own.storage()));
+        gpu.unsafeGetTensorImpl()->set_storage_keep_dtype(on_gpu(own.storage(), gpu.device()));
       if (own.sizes() != gpu.sizes() || own.strides() != gpu.strides()) take_shape(own, gpu);
     }
   }
 
  private:
+  Device device;  // of what is made
   using Pair = std::pair<Storage, Storage>;  // the GPU's, the CPU's
   std::vector<Pair> storages, made;
   std::vector<std::pair<Tensor, Tensor>> tensors;  // arguments
@@ -216,38 +226,43 @@ const std::set<std::string> WAIT{"aten::_local_scalar_dense", "aten::nonzero", "
                                  "aten::_unique2", "aten::unique_dim", "aten::unique_consecutive", "aten::bincount"};
 const std::set<std::string> INDEX{"aten::index", "aten::index_put_", "aten::_index_put_impl_"};  // by indices of the CPU too
 
-void check(const std::string& name, const std::vector<IValue>& arguments) {
-  bool on_gpu = false, on_cpu = false, mask = false;
+Device check(const std::string& name, const std::vector<IValue>& arguments) {
+  std::set<DeviceIndex> gpus;
+  bool on_cpu = false, mask = false;
   for (const auto& argument : arguments)
     each_tensor(argument, [&](const Tensor& tensor) {
       if (!tensor.defined()) return tensor;
-      on_gpu |= tensor.is_cuda();
+      if (tensor.is_cuda()) gpus.insert(tensor.device().index());
       on_cpu |= tensor.is_cpu() && tensor.dim() > 0;  // a single number may come from the CPU
       mask |= !argument.isTensor() && tensor.scalar_type() == at::kBool;
       return tensor;
     });
   const bool indexing = INDEX.count(name);
-  TORCH_CHECK(!(on_gpu && on_cpu) || indexing,
-              "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu! (", name, ")");
+  TORCH_CHECK(gpus.size() + (on_cpu && !indexing) <= 1 || gpus.empty(),
+              "Expected all tensors to be on the same device, but found at least two devices (", name, ")");
   if (WAIT.count(name) || (indexing && (mask || on_cpu))) wait_for_gpu(name);
+  for (const auto& argument : arguments)
+    if (argument.isDevice() && argument.toDevice().is_cuda()) gpus = {argument.toDevice().index()};
+  const DeviceIndex index = gpus.empty() ? -1 : *gpus.begin();
+  return gpu_at(index < 0 ? current : index);
 }
 
 void run(const c10::OperatorHandle& op, Stack* stack) {
   const auto& schema = op.schema();
   const auto arguments = torch::jit::last(*stack, schema.arguments().size()).vec();
   torch::jit::drop(*stack, arguments.size());
-  check(schema.name(), arguments);
-  Sides sides;
+  const auto gpu = check(schema.name(), arguments);
+  Sides sides(gpu);
   Stack inner;
   for (size_t n = 0; n < arguments.size(); n++) {
     const auto& argument = arguments[n];
     const bool draws = schema.arguments()[n].type()->str().find("Generator") != std::string::npos;
     if (draws && argument.isGenerator()) {
-      TORCH_CHECK(argument.toGenerator().device().is_cuda(),
-                  "Expected a 'cuda' device type for generator but found 'cpu' (", schema.name(), ")");
+      TORCH_CHECK(argument.toGenerator().device() == gpu, "Expected a '", gpu, "' device type for generator but found '",
+                  argument.toGenerator().device(), "' (", schema.name(), ")");
       inner.emplace_back(cpu_generator(argument.toGenerator()));
     } else if (draws) {
-      inner.emplace_back(cpu_generator(default_generator()));
+      inner.emplace_back(cpu_generator(default_generator(gpu.index())));
     } else if (argument.isDevice() && argument.toDevice().is_cuda()) {
       inner.emplace_back(Device(DeviceType::CPU));
     } else {
@@ -272,7 +287,7 @@ void on_cpu_instead(const c10::OperatorHandle& op, c10::DispatchKeySet, Stack* s
 // of one device, or across both
 
 Tensor& copy_(Tensor& self, const Tensor& source, bool non_blocking) {
-  const bool crosses = self.device() != source.device();
+  const bool crosses = self.device().type() != source.device().type();
   if (crosses && !non_blocking) wait_for_gpu("a copy between the CPU and the GPU");
   if (recording) {
     static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("aten::copy_", "");
@@ -342,7 +357,12 @@ int64_t stand_in_peak() { return peak; }
 void stand_in_forget_peak() { peak = used; }
 void stand_in_limit(int64_t bytes) { limit = bytes; }
 void stand_in_refuse_waiting(int64_t refused) { waiting_refused = refused; }
-void stand_in_seed(uint64_t seed) { default_generator().set_current_seed(seed); }
+int64_t stand_in_device() { return current; }
+int64_t stand_in_set_device(int64_t index) { return exchange(index); }
+void stand_in_seed(uint64_t seed) { default_generator(current).set_current_seed(seed); }
+void stand_in_seed_all(uint64_t seed) {
+  for (DeviceIndex index = 0; index < GPUS; index++) default_generator(index).set_current_seed(seed);
+}
 int64_t stand_in_record() {
   recording = true;
   graphs.emplace_back();
@@ -360,7 +380,8 @@ void stand_in_forget(int64_t graph) { graphs[graph].clear(); }
 }
 
 TORCH_LIBRARY(stand_in, m) {
-  m.def("rng_state() -> Tensor", [] { return default_generator().get_state(); });
-  m.def("set_rng_state(Tensor state) -> ()", [](const Tensor& state) { default_generator().set_state(state); });
+  m.def("rng_state(int index) -> Tensor", [](int64_t index) { return default_generator(index).get_state(); });
+  m.def("set_rng_state(Tensor state, int index) -> ()",
+        [](const Tensor& state, int64_t index) { default_generator(index).set_state(state); });
   m.def("replay(int graph) -> ()", [](int64_t graph) { replay(graphs[graph]); });
 }

@@ -1,4 +1,4 @@
-"""A GPU that is the CPU, for tests of what only a GPU's jobs do: `stand_in_gpu.cpp`, and `torch.cuda` over it.
+"""Two GPUs that are the CPU, for tests of what only a GPU's jobs do: `stand_in_gpu.cpp`, and `torch.cuda` over it.
 
 It cannot be taken back: load it in a process of its own (`on_a_stand_in`). It has no kernels of its own, and says
 nothing of speed or of rounding; in place of NCCL, gloo carries what several processes have on it.
@@ -128,8 +128,9 @@ def load(library: Path) -> Any:
     torch._dynamo.config.disable = True  # it would compile for a GPU
     torch.ops.load_library(library)
     own = ctypes.CDLL(str(library))
-    own.stand_in_used.restype = own.stand_in_peak.restype = own.stand_in_record.restype = ctypes.c_int64
-    for name in ("limit", "refuse_waiting", "seed", "forget"):
+    for name in ("used", "peak", "record", "device", "set_device"):
+        getattr(own, f"stand_in_{name}").restype = ctypes.c_int64
+    for name in ("limit", "refuse_waiting", "seed", "seed_all", "forget", "set_device"):
         getattr(own, f"stand_in_{name}").argtypes = [ctypes.c_int64]
     own.stand_in_begin()
     told = SimpleNamespace(
@@ -166,8 +167,12 @@ def load(library: Path) -> Any:
         mode.value = STATE.get(str(wanted), wanted)
         own.stand_in_refuse_waiting(mode.value == STATE["error"])
 
-    def set_rng_state(state: Tensor, device: Any = None) -> None:
-        torch.ops.stand_in.set_rng_state(state.cpu())
+    def index_of(device: Any = None) -> int:
+        index = device if isinstance(device, int | None) else torch.device(device).index
+        return own.stand_in_device() if index is None or index < 0 else index
+
+    def set_rng_state(state: Tensor, device: Any = "cuda") -> None:
+        torch.ops.stand_in.set_rng_state(state.cpu(), index_of(device))
 
     def fixed(value: Any) -> Callable[..., Any]:
         return lambda *args, **kwargs: value
@@ -175,13 +180,13 @@ def load(library: Path) -> Any:
     properties = SimpleNamespace(total_memory=TOTAL, name="stand-in", major=9, minor=0, multi_processor_count=1)
     faked: dict[str, Any] = {
         "_lazy_init": fixed(None),
-        "_exchange_device": fixed(0),
-        "_maybe_exchange_device": fixed(0),
+        "_exchange_device": own.stand_in_set_device,
+        "_maybe_exchange_device": own.stand_in_set_device,
         "is_available": fixed(True),
         "is_initialized": fixed(True),
-        "device_count": fixed(1),
-        "current_device": fixed(0),
-        "set_device": fixed(None),
+        "device_count": fixed(2),
+        "current_device": own.stand_in_device,
+        "set_device": lambda device: own.stand_in_set_device(index_of(device)) and None,
         "get_device_name": fixed("stand-in"),
         "get_device_properties": fixed(properties),
         "get_device_capability": fixed((9, 0)),
@@ -197,11 +202,11 @@ def load(library: Path) -> Any:
         "get_per_process_memory_fraction": fixed(1.0),
         "set_per_process_memory_fraction": fixed(None),
         "manual_seed": own.stand_in_seed,
-        "manual_seed_all": own.stand_in_seed,
-        "get_rng_state": lambda device=None: torch.ops.stand_in.rng_state(),
-        "get_rng_state_all": lambda: [torch.ops.stand_in.rng_state()],
+        "manual_seed_all": own.stand_in_seed_all,
+        "get_rng_state": lambda device=None: torch.ops.stand_in.rng_state(index_of(device)),
+        "get_rng_state_all": lambda: [torch.ops.stand_in.rng_state(index) for index in range(2)],
         "set_rng_state": set_rng_state,
-        "set_rng_state_all": lambda states: set_rng_state(states[0]),
+        "set_rng_state_all": lambda states: [set_rng_state(state, index) for index, state in enumerate(states)],
         "get_sync_debug_mode": lambda: mode.value,
         "set_sync_debug_mode": set_sync_debug_mode,
         "Stream": Stream,

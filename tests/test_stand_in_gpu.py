@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,8 +19,10 @@ from r4r.configuration.schema import LLMConfig, TrainerConfig
 from r4r.lm.base import LanguageModel
 from r4r.lm.decoding import record
 from r4r.lm.engine import HF
+from r4r.store.artifact import Store
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+REFERENCES = ("predict/means", "predict/mf")
 WORDY = [text * 4 for text in PROMPTS] * 2
 
 
@@ -43,7 +46,7 @@ def test_the_stand_in_refuses_what_a_gpu_refuses() -> None:
         assert (there * 2 + torch.tensor(1)).tolist() == [1, 3, 5], "a single number may come from the CPU"
         with pytest.raises(RuntimeError, match="on the same device"):
             here + there
-        with pytest.raises(RuntimeError, match="'cuda' device type for generator"):
+        with pytest.raises(RuntimeError, match="'cuda:0' device type for generator"):
             there.normal_(generator=torch.Generator())
         with pytest.raises(RuntimeError, match="synchronizing"):
             record(lambda: there + float(there[0]))
@@ -81,15 +84,20 @@ def test_what_the_proof_checks_on_a_gpu(name: str, tmp_path: Path) -> None:
     on_a_stand_in(work)
 
 
-@pytest.mark.slow
-def test_the_whole_proof_runs_as_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At small widths, in processes that are started anew, as nothing is forked beside a GPU."""
-    monkeypatch.setattr(sys, "path", [str(EXPERIMENTS / "gpu"), str(EXPERIMENTS / "bench"), *sys.path])
-    import prove
-
+@pytest.fixture
+def every_process_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of those that are started anew, as where nothing may be forked beside a GPU."""
     own = "import sys; sys.path.append({!r}); import stand_in_gpu; stand_in_gpu.load(stand_in_gpu.build())"
     (tmp_path / "sitecustomize.py").write_text(own.format(str(Path(__file__).parent)))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parent.parent}")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("every_process_has_it")
+def test_the_whole_proof_runs_as_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(EXPERIMENTS / "gpu"), str(EXPERIMENTS / "bench"), *sys.path])
+    import prove
+
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     small = {"rehearsal": False, "tokens": 24, "rows": (1, 4), "words": 60}
     proof = prove.run(replace(prove.rehearsal(tmp_path), **small), tmp_path / "out", 20, [])
@@ -97,6 +105,26 @@ def test_the_whole_proof_runs_as_on_a_gpu(tmp_path: Path, monkeypatch: pytest.Mo
     measured = dict.fromkeys(["machine", "models", "predictions", "training", "writing"], "measured")
     held = ["gradients", "batches", "ratings", "resume", "recording", "memory", "in_float16", "two_processes", "job"]
     assert outcomes == measured | dict.fromkeys(held, "holds") | {"by_vllm": "skipped"}, proof
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("every_process_has_it")
+def test_a_job_on_two_gpus_trains_the_adapters_of_one_cpu(
+    r4r: Any, tmp_path: Path, model_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("R4R_CACHE", str(model_cache))
+    smoke = ["experiment=smoke", "llm.dtype=float32", "target=reasoner"]
+    assert r4r(*smoke, f"paths.outputs={tmp_path / 'cpu'}") == 0
+    two = [*smoke, "trainer=ddp", "trainer.devices=2", f"paths.outputs={tmp_path / 'gpus'}"]
+    subprocess.run([sys.executable, "-m", "r4r.run", *two], check=True)
+    on_cpu, on_gpus = (artifacts(tmp_path / side) for side in ("cpu", "gpus"))
+    for stage in ("train/summarizer", "train/reward_model", "train/reasoner"):
+        manifest = json.loads((on_gpus[stage] / "manifest.json").read_text())
+        assert manifest["processes"] == 2
+        expected = json.loads((on_cpu[stage] / "manifest.json").read_text())
+        assert manifest["steps"] == expected["steps"]
+        assert manifest["last_loss"] == pytest.approx(expected["last_loss"], rel=0.01)
+        assert farthest(adapter(on_gpus[stage]), adapter(on_cpu[stage])) < 0.01  # the optimizer's noise of few steps
 
 
 @pytest.mark.parametrize("jobs", [["method=reason4rec"], ["method=grpo"]])
@@ -114,15 +142,26 @@ def test_a_job_predicts_on_a_gpu_as_on_a_cpu(
     on_a_stand_in(work)
     on_cpu, on_gpu = (artifacts(tmp_path / side) for side in ("cpu", "gpu"))
     assert on_gpu.keys() == on_cpu.keys()
-    for stage, folder in on_cpu.items():
-        for table in sorted(folder.glob("*.parquet")):
-            found, expected = pd.read_parquet(on_gpu[stage] / table.name), pd.read_parquet(table)
-            pd.testing.assert_frame_equal(found, expected, rtol=0, atol=1e-4)
+    # not to the last digit: kernels add in another order, and texts of a random model hang by ties
+    manifests = {
+        stage: [json.loads((side[stage] / "manifest.json").read_text()) for side in (on_gpu, on_cpu)]
+        for stage in on_cpu
+        if stage.startswith("train/")
+    }
+    losses = {stage: [each["last_loss"] for each in both] for stage, both in manifests.items() if "steps" in both[0]}
+    assert len(losses) >= 3
+    for found, expected in losses.values():
+        assert found == pytest.approx(expected, rel=0.01)
+    (method,) = {stage for stage in on_cpu if stage.startswith("predict/") and stage not in REFERENCES}
+    found, expected = (pd.read_parquet(side[method] / "data.parquet") for side in (on_gpu, on_cpu))
+    assert found["row_id"].tolist() == expected["row_id"].tolist()
+    assert found["mean"].to_numpy() == pytest.approx(expected["mean"].to_numpy(), abs=0.01)
 
 
 def artifacts(outputs: Path) -> dict[str, Path]:
     (record,) = (outputs / "runs").rglob("result.json")
-    return {name: outputs / "artifacts" / key for name, key in json.loads(record.read_text())["artifacts"].items()}
+    store = Store(outputs / "artifacts")
+    return {stage: store.path(stage, key) for stage, key in json.loads(record.read_text())["artifacts"].items()}
 
 
 @pytest.mark.parametrize("settings", [{"precision": "bf16-mixed"}, {"precision": "16-mixed"}, {"precision": "32-true"}])
