@@ -1,6 +1,9 @@
 """vLLM in this process, against a stand-in for its package: what it is started with, and that it makes room."""
 
+import os
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -79,6 +82,40 @@ def test_vllm_is_started_with_the_jobs_limits(engine: InProcess, started: list[F
     assert (settings.max_num_seqs, settings.max_num_batched_tokens) == (99, 8192)
     assert settings.gpu_memory_utilization == 0.4
     assert settings.enable_sleep_mode is False, "vLLM on a CPU knows no sleep"
+
+
+class Terminated(KeyboardInterrupt):
+    """As a job sets SIGTERM up."""
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_stop_while_vllm_starts_is_heard(
+    engine: InProcess, number: signal.Signals, expected: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vLLM takes a KeyboardInterrupt for no reason to stop."""
+
+    def terminate(*_: Any) -> None:
+        raise Terminated
+
+    def start(settings: Any) -> FakeEngine:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(9)
+        except KeyboardInterrupt:
+            pass
+        return FakeEngine(settings)
+
+    monkeypatch.setattr(sys.modules["vllm"].AsyncLLMEngine, "from_engine_args", start)
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt) as told:
+            engine.write([[1]], None, 4)
+        assert time.monotonic() - began < 5
+        assert signal.getsignal(signal.SIGTERM) is terminate
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert told.type is expected
 
 
 def test_vllm_sleeps_while_an_expert_is_trained_and_wakes_by_itself(

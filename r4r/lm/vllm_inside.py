@@ -10,6 +10,7 @@ import torch
 
 from r4r.configuration.schema import LLMConfig
 from r4r.errors import ModelError
+from r4r.interrupts import unswallowed
 from r4r.lm.architecture import skeleton
 from r4r.lm.device import device_name, pick_device, pick_dtype
 from r4r.lm.memory import memory_share, release, shape_of
@@ -117,7 +118,8 @@ class InProcess(VLLM):
                     generation_config="vllm",
                     disable_log_stats=True,
                 )
-                self._started = self._vllm.AsyncLLMEngine.from_engine_args(settings)
+                with unswallowed():
+                    self._started = self._vllm.AsyncLLMEngine.from_engine_args(settings)
             except (ValueError, RuntimeError, OSError) as error:
                 plugin = "NF4 needs the package vllm-bnb-plugin. " if nf4 else ""
                 raise ModelError(
@@ -148,7 +150,8 @@ class InProcess(VLLM):
                 last = out
         except (EngineDeadError, ValueError) as error:
             raise ModelError(
-                f"vLLM broke off: {_first_line(error)}. Finished units are kept; set llm.engine=hf to go on without it"
+                f"vLLM broke off ({_first_line(error)}); its own words are above. Finished units are kept; set "
+                "llm.engine=hf to go on without it"
             ) from error
         text = last.outputs[0]
         first = text.logprobs[0] if text.logprobs else {}
