@@ -141,9 +141,16 @@ class VLLM(ABC):
         handle = None if adapter is None else self._handles[adapter]
 
         async def together() -> list[Answer]:
+            asyncio.get_running_loop().set_exception_handler(_tell_errors)
             return await asyncio.gather(*(self._ask(ids, handle, PLAIN | settings) for ids, settings in requests))
 
         return self._runner.run(together())
+
+
+def _tell_errors(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Of a stop, whoever caught it says what there is to say; asyncio would print where each task was."""
+    if not isinstance(context.get("exception"), KeyboardInterrupt):
+        loop.default_exception_handler(context)
 
 
 class _Whole:
