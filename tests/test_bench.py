@@ -48,6 +48,14 @@ def test_each_way_trains_in_a_process_of_its_own(bench: Any, model_cache: Path) 
 
 
 @pytest.mark.slow
+def test_attention(bench: Any) -> None:
+    small = ["--layers", "1", "--hidden", "512", "--rows", "2", "--words", "20", "--tokens", "3"]
+    result = bench("attention.py", *small, model=False)
+    assert set(result["seconds"]) == {"writing", "rating", "training"}
+    assert all(set(ways) == {"transformers", "shared"} for ways in result["seconds"].values())
+
+
+@pytest.mark.slow
 def test_generation(bench: Any) -> None:
     result = bench("generation.py", "--prompts", "3", "--one-by-one", "2", "--tokens", "5")
     for writer in ("summarizer", "reasoner"):

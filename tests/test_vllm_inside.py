@@ -94,8 +94,8 @@ def test_a_stop_while_vllm_starts_is_heard(
 ) -> None:
     """vLLM takes a KeyboardInterrupt for no reason to stop."""
 
-    def terminate(*_: Any) -> None:
-        raise Terminated
+    def heard(*_: Any) -> None:
+        raise expected
 
     def start(settings: Any) -> FakeEngine:
         try:
@@ -106,7 +106,7 @@ def test_a_stop_while_vllm_starts_is_heard(
         return FakeEngine(settings)
 
     monkeypatch.setattr(sys.modules["vllm"].AsyncLLMEngine, "from_engine_args", start)
-    before = signal.signal(signal.SIGTERM, terminate)
+    before = signal.signal(number, heard)
     try:
         began, told = time.monotonic(), None
         try:
@@ -114,9 +114,9 @@ def test_a_stop_while_vllm_starts_is_heard(
         except KeyboardInterrupt as stop:
             told = type(stop)
         assert time.monotonic() - began < 5
-        assert signal.getsignal(signal.SIGTERM) is terminate
+        assert signal.getsignal(number) is heard
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before)
     assert told is expected
 
 

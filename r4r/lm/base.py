@@ -79,6 +79,8 @@ class LanguageModel:
         from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
         from transformers.utils import logging as transformers_logging
 
+        from r4r.lm.attention import share_keys
+
         transformers_logging.disable_progress_bar()
         transformers_logging.set_verbosity_error()
         warnings.filterwarnings("ignore", message=r"`\w*gradient_checkpointing\w*` is deprecated")  # peft still asks
@@ -91,6 +93,7 @@ class LanguageModel:
         folder = resolve(spec.source, spec.sha256, spec.revision, cache)
         type_name = str(dtype).removeprefix("torch.")
         say(f"load  {spec.name} on {device.type} in {type_name}, quantization {spec.quantization}")
+        share_keys()
         # the kernels are transformers' choice: SDPA, but for architectures that it does not fit (Gemma 2)
         options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": False}
         if spec.quantization == "nf4":
