@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hydra._internal.hydra import Hydra
 from hypothesis import settings
 from matplotlib.figure import Figure
@@ -29,6 +30,9 @@ from r4r.run import main
 # a property has no time limit: the first call of a busy worker takes seconds
 settings.register_profile("r4r", deadline=None)
 settings.load_profile("r4r")
+
+# a forked process makes PyTorch's pool of threads anew at the first call of it, which several threads at once get wrong
+os.register_at_fork(after_in_child=lambda: torch.set_num_threads(torch.get_num_threads()))
 
 LoadTiny = Callable[..., LanguageModel]
 DRAW = Figure.savefig

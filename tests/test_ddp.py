@@ -85,7 +85,6 @@ def in_processes(size: int, work: Callable[[], Any], meets: bool = True) -> list
             os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, TORCHELASTIC_RUN_ID="test")
             progress.console.quiet = rank > 0  # as in a process that has its rank from the start
             signal.alarm(120)  # a mistake here would wait for ever
-            torch.set_num_threads(1)  # what a fork leaves of a pool of threads, else several threads at once make anew
             if meets:
                 ranks.join(this_rank())
             if meets and rank:
