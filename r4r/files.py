@@ -59,4 +59,4 @@ def outputs_folder() -> Path:
 
 def a_path(text: str) -> Path:
     """A path of a command line; of `--out=~/x`, a shell leaves it to the command to look for the home folder."""
-    return Path(text).expanduser()
+    return Path(os.path.expanduser(text))  # which leaves ~ of an unknown user as it is, like a shell

@@ -1,8 +1,11 @@
 """Groups of values that come from outside: typed, closed, and without pydantic's liberty to take `true` for 1."""
 
-from typing import Any, get_args
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, model_validator
+
+PLAIN = {int, float, str, type(None)}  # of which mappings and lists hold no switches
 
 
 class _Switch:
@@ -25,22 +28,35 @@ class Values(BaseModel):
     def _take_no_switch_for_a_number(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        numbers = {name for name, field in cls.model_fields.items() if _is_number(field.annotation)}
-        return {name: _marked(value) if name in numbers else value for name, value in given.items()}
+        kinds = {name: _kinds(field.annotation) for name, field in cls.model_fields.items()}
+        numbers = {name for name, found in kinds.items() if _is_number(found)}
+        return {
+            name: _marked(value, kinds[name] <= PLAIN) if name in numbers else value for name, value in given.items()
+        }
 
 
-def _is_number(annotation: Any) -> bool:
-    kinds = _kinds(annotation)
-    return bool(kinds & {int, float}) and not kinds & {bool, Any}
+def _is_number(kinds: set[Any]) -> bool:
+    return bool(kinds & {int, float}) and not kinds & {bool, Any, object}
 
 
 def _kinds(annotation: Any) -> set[Any]:
     """The types that an annotation is made of."""
-    inner = get_args(annotation)
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return {type(value) for value in inner}
+    if origin is Callable:  # what it takes and returns is no setting
+        return set()
+    inner = inner[:1] if origin is Annotated else inner
     return set().union(*map(_kinds, inner)) if inner else {annotation}
 
 
-def _marked(value: Any) -> Any:
+def _marked(value: Any, inside: bool) -> Any:
+    """
+    Args:
+        inside: whether a mapping is one of plain values too, and no group with switches of its own.
+    """
     if isinstance(value, list):
-        return [_marked(one) for one in value]
+        return [_marked(one, inside) for one in value]
+    if isinstance(value, dict) and inside:
+        return {key: _marked(one, inside) for key, one in value.items()}
     return _Switch(value) if isinstance(value, bool) else value

@@ -19,7 +19,7 @@ from r4r.lm.attention import attend
     group=st.sampled_from([1, 2, 4]),
     length=st.integers(1, 5),
     before=st.integers(0, 6),
-    kind=st.sampled_from(["none", "seen", "added"]),
+    kind=st.sampled_from(["none", "seen", "added", "of all queries"]),
     seed=st.integers(0, 99),
 )
 def test_it_is_that_of_copied_keys(
@@ -33,6 +33,8 @@ def test_it_is_that_of_copied_keys(
     mask &= (torch.arange(known) >= torch.randint(0, before + 1, (rows,))[:, None])[:, None, None]  # padded on the left
     if kind == "added":
         mask = torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(torch.float32).min)
+    elif kind == "of all queries":
+        mask = mask[:, :, -1:]
     elif kind == "none":
         mask = None
     module: Any = SimpleNamespace(num_key_value_groups=group, is_causal=True, training=False)

@@ -38,8 +38,16 @@ def test_a_home_folder_that_no_value_can_begin_with_is_told() -> None:
         assert f"{override}: cannot be read: write the folder of ~ in full" in refused("dataset=custom", override)
 
 
+def test_the_home_folder_may_hold_options_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert refused("--config-dir=~/own") == [f"--config-dir {tmp_path}/own: there is no such folder"]
+    (tmp_path / "own").mkdir()
+    preflight(["--config-dir=~/own", "experiment=smoke"])
+
+
 def test_a_switch_is_no_number() -> None:
     """Neither in a group, nor among a class's own settings or Lightning's, nor within a list."""
+    assert refused("experiment=smoke", "trainer.val_check_interval=true")
     integers = ["seed", "dataset.evaluate.seed", "experts.reasoner.lora.r", "trainer.max_steps", "trainer.devices"]
     numbers = ["experts.reasoner.lr", "reason_source.tau", "dataset.world.noise_sd"]
     found = refused("experiment=smoke", *(f"{name}=true" for name in integers + numbers), "trainer.num_nodes=[false]")

@@ -94,6 +94,8 @@ def test_a_shell_leaves_the_home_folder_of_an_option_to_the_command(
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cli.report(["table4", "--records", str(table4 / "runs"), "--out=~/told", "--data", "music"]) == 0
     assert (tmp_path / "told" / "table4.md").exists()
+    with pytest.raises(DataError, match="~nobody-of-this-name/x: there is no such folder"):
+        cli.report(["table4", "--records=~nobody-of-this-name/x"])
 
 
 def test_seeds_are_missed_where_they_are_asked_for(table4: Path, tmp_path: Path) -> None:

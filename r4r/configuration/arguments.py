@@ -20,6 +20,9 @@ def given(argv: Sequence[str]) -> list[str]:
 
 
 def _at_home(argument: str) -> str:
+    if argument.startswith("--config-dir=~"):
+        option, _, folder = argument.partition("=")
+        return f"{option}={os.path.expanduser(folder)}"
     found = HOME_FOLDER.fullmatch(argument)
     return f"{found[1]}'{os.path.expanduser(found[3])}'" if found else argument
 

@@ -86,7 +86,7 @@ class _Settings(Section):
     @classmethod
     def _check_least(cls, value: Any, info: Any) -> Any:
         least = LEAST[info.field_name]
-        if isinstance(value, int | float) and not isinstance(value, bool) and not least <= value < float("inf"):
+        if isinstance(value, bool) or (isinstance(value, int | float) and not least <= value < float("inf")):
             raise ValueError(f"should be a number of at least {least}")
         return value
 

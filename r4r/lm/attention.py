@@ -1,7 +1,7 @@
 """Attention of query heads that share keys and values (GQA, arXiv 2305.13245), without a copy of these for each head.
 
 Where there is a mask, for texts of several lengths or behind what is cached, transformers copies keys and values for
-every query head. But heads that share them are as well further queries of one head, under the same mask.
+every query head. But heads that share them are as well further queries of one head, under a copy of the mask.
 """
 
 from typing import Any
@@ -41,8 +41,10 @@ def attend(
     """
     rows, heads, length, size = query.shape
     shared = key.shape[1]
-    plain = attention_mask is None or heads == shared or attention_mask.shape[1] != 1
-    if plain or any(more.get(name) not in (None, False) for name in OTHERWISE):
+    usual = attention_mask is not None and attention_mask.dim() == 4 and attention_mask.shape[1:3] == (1, length)
+    # of many queries, copies of the mask would be larger than those of keys and values
+    folds = usual and heads != shared and length <= shared * size and len(key) == rows
+    if not folds or any(more.get(name) not in (None, False) for name in OTHERWISE):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **more
         )

@@ -143,7 +143,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the table beside the preset's: overrides"
     )
     parser.add_argument("--seeds", type=_numbers, default=(), metavar="N,...", help="name what lacks of these seeds")
-    parser.add_argument("--config-dir", metavar="DIR", help="folder of options of yours, as in r4r")
+    parser.add_argument(
+        "--config-dir", type=os.path.expanduser, metavar="DIR", help="folder of options of yours, as in r4r"
+    )
     parser.add_argument("--decoding", default="mean", choices=("mean", "median", "mode"), help="default: mean")
     parser.add_argument(
         "--against", metavar="ROW", help="the row that † compares the others with (default: the table's own)"
