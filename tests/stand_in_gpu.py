@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -50,9 +51,13 @@ def build() -> Path:
     if torch.backends.cuda.is_built():
         pytest.skip("this PyTorch has GPUs of its own, which a stand-in cannot replace: see pytest -m gpu")
     version = hashlib.sha256(SOURCE.read_bytes() + torch.__version__.encode()).hexdigest()[:16]
-    out = Path.home() / ".cache" / "r4r-tests" / f"stand-in-gpu-{version}.so"
+    folder = Path.home() / ".cache" / "r4r-tests"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:  # a home that cannot be written to
+        folder = Path(tempfile.mkdtemp())
+    out = folder / f"stand-in-gpu-{version}.so"
     if not out.exists():
-        out.parent.mkdir(parents=True, exist_ok=True)
         made = out.with_suffix(f".{os.getpid()}")
         includes = [f"-I{folder}" for folder in include_paths()]
         libraries = str(Path(torch.__file__).parent / "lib")
