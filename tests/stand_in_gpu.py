@@ -126,7 +126,7 @@ def load(library: Path) -> Any:
     """Make `torch.cuda` that of the stand-in, for good.
 
     Returns:
-        Its own functions: `used`, `peak`, `limit(bytes)`; `replays` counts replayed graphs.
+        Its own functions `used`, `peak` and `limit(bytes)`; how many graphs were `recorded`, and how many `replays`.
     """
     torch.zeros((), requires_grad=True).backward()  # now, as PyTorch starts a thread for each GPU that is there
     torch.autograd.set_multithreading_enabled(False)  # so that gradients need none, and this process can fork

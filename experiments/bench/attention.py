@@ -52,7 +52,7 @@ def works(lm: LanguageModel, rows: int, words: int, tokens: int) -> dict[str, Ca
 
     def train() -> None:
         with lm.using("expert"):
-            for weight in weights:
+            for weight in weights:  # which it takes from them, for those who only read
                 weight.requires_grad_(True)
             lm.causal.train()
             response_loss(lm, examples).backward()
