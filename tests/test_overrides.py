@@ -53,7 +53,7 @@ def test_a_switch_is_no_number() -> None:
     found = refused("experiment=smoke", *(f"{name}=true" for name in integers + numbers), "trainer.num_nodes=[false]")
     wanted = [f"{name}=true: should be a valid integer" for name in integers]
     wanted += [f"{name}=true: should be a valid number" for name in numbers]
-    assert sorted(found) == sorted([*wanted, "trainer.num_nodes=[false]: should be a valid integer"])
+    assert sorted(found) == sorted([*wanted, "trainer.num_nodes=[False]: should be a valid integer"])
 
 
 def test_a_setting_of_a_step_that_the_order_leaves_out_is_refused() -> None:

@@ -119,6 +119,13 @@ def test_the_same_method_twice_has_no_effect(worlds: int) -> None:
     assert (got["difference"], got["p"], got["visible"]) == (0.0, 1.0, 0.0)
 
 
+def test_a_single_row_tells_nothing_of_what_could_have_been_seen() -> None:
+    one, two = (paired_bootstrap(np.ones(n), np.full(n, 2.0), np.full(n, 4.0), samples=50)["mae"] for n in (1, 2))
+    assert "visible" not in one
+    assert one["p"] == 1.0
+    assert two["visible"] == 0.0
+
+
 def test_scores_are_pooled_alike() -> None:
     generator = np.random.default_rng(4)
     better = generator.normal(0.5, 0.1, (SEEDS, ROWS))

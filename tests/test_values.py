@@ -1,10 +1,11 @@
 """Groups of values: true and false are taken where a switch is meant, and for no number."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from r4r.values import Values
 
@@ -12,6 +13,17 @@ from r4r.values import Values
 class Inner(Values):
     on: bool = False
     share: float = 1.0
+
+
+@dataclass
+class Plain:
+    n: int = 1
+    on: bool = False
+
+
+class Model(BaseModel):
+    share: float = 1.0
+    plain: Plain | None = None
 
 
 class Group(Values):
@@ -31,6 +43,10 @@ class Group(Values):
     inner: Inner = Inner()
     groups: dict[str, Inner] = Field({})
     some: list[Inner] = Field([])
+    plain: Plain | None = None
+    plains: dict[str, Plain] = Field({})
+    models: list[Model] = Field([])
+    mixed: list[float] | bool = Field([])
 
 
 @pytest.mark.parametrize(
@@ -46,6 +62,11 @@ class Group(Values):
         {"inner": {"share": True}},
         {"groups": {"a": {"share": True}}},
         {"some": [{"share": False}]},
+        {"plain": {"n": True}},
+        {"plains": {"a": {"n": True}}},
+        {"models": [{"share": True}]},
+        {"models": [{"plain": {"n": False}}]},
+        {"mixed": [True]},
     ],
 )
 def test_a_switch_is_no_number(given: dict[str, Any]) -> None:
@@ -56,7 +77,10 @@ def test_a_switch_is_no_number(given: dict[str, Any]) -> None:
 def test_a_switch_is_taken_where_it_may_be_one() -> None:
     given: dict[str, Any] = {"switch": True, "clip": False, "either": True, "anything": [True], "thing": True}
     given |= {"inner": {"on": True}, "groups": {"a": {"on": True}}, "some": [{"on": True}], "call": abs}
+    given |= {"plain": {"on": True}, "plains": {"n": {"on": True}}, "models": [{"plain": {"on": True}}], "mixed": True}
     found = Group.model_validate(given)
     assert [getattr(found, name) for name in ("switch", "clip", "either", "anything")] == [True, False, True, [True]]
     assert found.thing is True
     assert (found.inner.on, found.groups["a"].on, found.some[0].on) == (True, True, True)
+    assert found.mixed is True
+    assert [found.plain, found.plains["n"], found.models[0].plain] == [Plain(on=True)] * 3

@@ -15,7 +15,7 @@ ALPHA = 0.05
 POWER = 0.8
 Effect = dict[str, float]
 """difference, low, high (interval), p (two-sided), visible: the smallest true difference that a comparison of this size
-finds at ALPHA with probability POWER."""
+finds at ALPHA with probability POWER; a comparison of a single row cannot tell it."""
 
 
 @dataclass(frozen=True)
@@ -180,15 +180,12 @@ def _of_rows(observed: float, drawn: np.ndarray, level: float, rows: int) -> Eff
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     ties = (drawn == 0).sum() / 2
     p = 2 * (min((drawn < 0).sum(), (drawn > 0).sum()) + ties + 1) / (len(drawn) + 1)
-    seen = stats.norm.ppf(1 - ALPHA / 2) + stats.norm.ppf(POWER)
-    visible = float(seen * drawn.std())
-    return {
-        "difference": observed,
-        "low": float(low),
-        "high": float(high),
-        "p": float(min(1.0, max(p, 2.0 ** (1 - rows)))),
-        "visible": visible,
-    }
+    p = float(min(1.0, max(p, 2.0 ** (1 - rows))))
+    effect = {"difference": observed, "low": float(low), "high": float(high), "p": p}
+    if rows > 1:  # a single row does not vary
+        seen = stats.norm.ppf(1 - ALPHA / 2) + stats.norm.ppf(POWER)
+        effect["visible"] = float(seen * drawn.std())
+    return effect
 
 
 def _over_worlds(observed: np.ndarray, row_variance: np.ndarray, level: float) -> Effect:
