@@ -45,6 +45,10 @@ def test_the_home_folder_may_hold_options_of_ones_own(tmp_path: Path, monkeypatc
     preflight(["--config-dir=~/own", "experiment=smoke"])
 
 
+def test_an_item_of_a_list_is_named_by_its_place() -> None:
+    assert "trainer.devices.1='x': should be a valid integer" in " ".join(refused("trainer.devices=[0,x]"))
+
+
 def test_a_switch_is_no_number() -> None:
     """Neither in a group, nor among a class's own settings or Lightning's, nor within a list."""
     assert refused("experiment=smoke", "trainer.val_check_interval=true")

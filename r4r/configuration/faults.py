@@ -64,6 +64,8 @@ def _at(model: type[BaseModel], loc: Sequence[int | str]) -> tuple[list[int | st
             kinds, tag = named or kinds, ""
             if named:
                 continue
+        if "[" in str(part) and UNION_MEMBER.fullmatch(str(part)):
+            continue
         path.append(part)
         field = next((kind.model_fields[str(part)] for kind in kinds if part in kind.model_fields), None)
         kinds = models(field.annotation) if field else []
