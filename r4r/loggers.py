@@ -211,7 +211,7 @@ def score_metrics(record: Mapping[str, Any], sweep_metric: str) -> dict[str, flo
         logged |= {f"score/{row['label']}/{row['decoding']}/{m}": row[m] for m in errors}
     logged |= {f"score/{m}": own[m] for m in errors}
     for entry in record["comparisons"]:
-        logged |= {f"score/{entry['label']}/p_{m}": entry[m]["p"] for m in ("mae", "rmse")}
+        logged |= {f"score/{entry['label']}/p_{m}": entry[m]["p"] for m in names}
     for row in record.get("reasons", {}).get("scores", ()):
         found = {row["metric"]: row["mean"], f"{row['metric']}_se": row["se"]}
         logged |= {f"score/{row['label']}/{name}": value for name, value in found.items()}

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import numpy as np
+
 from r4r.configuration.construct import construct
 from r4r.data.history import HistoryIndex
 from r4r.metrics.rating import DECODINGS, align, rating_error, segments
-from r4r.metrics.rating_metric import measured
-from r4r.metrics.significance import paired_bootstrap
+from r4r.metrics.rating_metric import measured, row_values
+from r4r.metrics.significance import paired_bootstrap, paired_scores
 from r4r.pipeline.stage import Stage
 from r4r.records import cost, training_pairs
 from r4r.rows import PREDICTIONS, label_beside
@@ -62,6 +64,7 @@ def score(work: Job, final: Stage, references: dict[str, Stage]) -> dict[str, An
     nodes, plugins = work.config.metrics.ratings, work.config.plugins
     more = {name: construct(node, f"metrics.ratings.{name}", plugins) for name, node in nodes.items()}
     metrics: list[dict[str, Any]] = []
+    worth: dict[tuple[str, str], np.ndarray] = {}  # (label, further metric) -> of each row
     parts = []
     for label, table in predicted.items():
         values = {name: table[name].to_numpy() for name in DECODINGS}
@@ -69,13 +72,21 @@ def score(work: Job, final: Stage, references: dict[str, Stage]) -> dict[str, An
             if name == "mean" or (values[name] != values["mean"]).any():
                 row = {"label": label, "decoding": name, **rating_error(ratings, values[name])}
                 for own, metric in more.items():
-                    row |= measured(own, metric, ratings, values[name], scale)
+                    found = row_values(own, metric, ratings, values[name], scale)
+                    row |= measured(own, found)
+                    if name == "mean":
+                        worth[label, own] = found
                 metrics.append(row)
         lengths = known.user_count, known.item_count
         parts += [{"label": label, **row} for row in segments(truth, values["mean"], *lengths, scale=scale)]
     first = predicted[headline]["mean"].to_numpy()
     comparisons = [
-        {"label": label, "against": headline, **paired_bootstrap(ratings, first, predicted[label]["mean"].to_numpy())}
+        {
+            "label": label,
+            "against": headline,
+            **paired_bootstrap(ratings, first, predicted[label]["mean"].to_numpy()),
+            **{own: paired_scores(worth[headline, own], worth[label, own]) for own in more},
+        }
         for label in others
     ]
     scored = {}

@@ -20,16 +20,17 @@ def show(record: dict[str, Any]) -> None:
     table = Table(title=title, title_justify="left")
     table.add_column("method")
     more = record.get("rating_metrics") or {}
-    for column in ("n", "MAE ± se", "p", "RMSE ± se", "p", *(f"{own['title']} ± se" for own in more.values())):
+    titles = {"mae": "MAE", "rmse": "RMSE", **{name: own["title"] for name, own in more.items()}}
+    for column in ("n", *(head for title in titles.values() for head in (f"{title} ± se", "p"))):
         table.add_column(column, justify="right")
-    p = {(entry["label"], m): f"{entry[m]['p']:.3f}" for entry in record["comparisons"] for m in ("mae", "rmse")}
+    p = {(entry["label"], m): f"{entry[m]['p']:.3f}" for entry in record["comparisons"] for m in titles}
     for row in record["metrics"]:
         name = row["label"] if row["decoding"] == "mean" else f"  {row['decoding']} of the rating"
         cells = [str(row["n"])]
-        for m in ("mae", "rmse"):
+        for m in titles:
             compared = p.get((row["label"], m), "") if row["decoding"] == "mean" else ""
             cells += [_with_error(row[m], row[f"{m}_se"]), compared]
-        table.add_row(name, *cells, *(_with_error(row[own], row[f"{own}_se"]) for own in more))
+        table.add_row(name, *cells)
     console.print(table)
     if p:
         console.print(f"p: paired bootstrap against {record['metrics'][0]['label']} on the same rows.", markup=False)

@@ -252,6 +252,11 @@ def test_a_data_set_of_a_new_layout_is_read_and_scored(checkout: Path) -> None:
     assert len(rows) == 35
     assert set(rows["review"]) == {"fine | really"}
     assert set(rows["title"]) == {f"The i{n}" for n in range(7)}
+    one, other, *_ = (row for row in record["metrics"] if row["decoding"] == "mean")
+    compared = next(entry for entry in record["comparisons"] if entry["label"] == other["label"])
+    assert compared["near"]["difference"] == pytest.approx(one["near"] - other["near"])
+    assert 0 < compared["near"]["p"] <= 1
+    assert done.stdout.splitlines()[2].count(" p ") == 3  # each metric has its p beside it
     report = json.loads(split.with_name("table1.json").read_text())
     assert report["files"]["reviews"]["dropped"] == {"no words": 1}
     assert "diary.Diary" in split.with_name("config.yaml").read_text()

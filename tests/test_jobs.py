@@ -133,9 +133,12 @@ def test_diff_sets_the_jobs_own_rows_side_by_side_whatever_their_labels(call, tm
 
 
 def test_a_further_metric_of_ratings_is_told(call, tmp_path: Path) -> None:
-    one = with_near(record({"MF": (0.5, 0.6)}), 0.25)
+    ends = {"difference": -0.1, "low": -0.2, "high": 0.0, "p": 0.05}
+    compared = {"label": "Item mean", "against": "MF", "mae": ends, "rmse": ends, "near": {**ends, "p": 0.01}}
+    one = with_near(record({"MF": (0.5, 0.6)}), 0.25) | {"comparisons": [compared]}
     write(tmp_path, one, record({"MF": (0.5, 0.6)}))
     page = call("show", str(tmp_path / "0"))
+    assert "  Item mean minus MF, near hits: +0.1000 [-0.0000, +0.2000], p 0.0100\n" in page
     assert "near hits ± se" in page
     assert "0.2500 ± 0.1000" in page
     page = call("diff", str(tmp_path / "0"), str(tmp_path / "1"))

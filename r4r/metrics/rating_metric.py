@@ -31,10 +31,8 @@ class RatingMetric:
         raise NotImplementedError
 
 
-def measured(
-    name: str, metric: RatingMetric, truth: np.ndarray, predicted: np.ndarray, scale: Scale
-) -> dict[str, float | None]:
-    """Mean and standard error (None for a single row) under the metric's name.
+def row_values(name: str, metric: RatingMetric, truth: np.ndarray, predicted: np.ndarray, scale: Scale) -> np.ndarray:
+    """The metric's value of each row, float64 (rows,).
 
     Raises:
         DataError: the metric gave another number of values, or one that is not finite.
@@ -42,5 +40,10 @@ def measured(
     values = np.asarray(metric.of(truth, predicted, scale), dtype=float)
     if values.shape != truth.shape or not np.isfinite(values).all():
         raise DataError(f"metrics.ratings.{name}: wants a finite value for each of {truth.size} rows")
+    return values
+
+
+def measured(name: str, values: np.ndarray) -> dict[str, float | None]:
+    """Mean and standard error (None for a single row) under the metric's name."""
     error = float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else None
     return {name: float(values.mean()), f"{name}_se": error}

@@ -99,8 +99,10 @@ def told(run: Run) -> Iterator[str]:
         errors = (f"{score[m]:.4f} ± {_number(score[f'{m}_se'], '.4f')}" for m in names)
         yield f"  {shown(name, 28):28}{score['n']:>7}  {'  '.join(f'{error:>20}' for error in errors)}"
     for one in record.get("comparisons") or ():
-        for metric in ("mae", "rmse"):
-            yield f"  {shown(one['label'])} minus {shown(one['against'])}, {metric.upper()}: {_effect(one[metric], -1)}"
+        for metric, title in names.items():
+            if metric in one:  # a record of an earlier version has none of further metrics
+                sides = f"{shown(one['label'])} minus {shown(one['against'])}"
+                yield f"  {sides}, {shown(title)}: {_effect(one[metric], -1)}"
     for score in (record.get("reasons") or {}).get("scores") or ():
         mean = f"{score['mean']:.4f} over {score['n']} by {shown(score['model'])}"
         yield f"  {shown(score['label'])}, {shown(score['metric'])}: {mean}"
