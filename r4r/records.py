@@ -49,9 +49,9 @@ def recording(
 ) -> Iterator[dict[str, Any]]:
     """A block whose outcome becomes `folder/result.json`; the block fills the dictionary it gets.
 
-    The file is there from the start, saying `interrupted`: that is what a job is that dies without a word. At the end
-    it says ok, failed (with the error) or interrupted. Where the disk is full by then, it is written into the room that
-    the first one took.
+    The file is there from the start, saying `interrupted`: that is what a job is that dies without a word (`note` keeps
+    up what it had come to). At the end it says ok, failed (with the error) or interrupted. Where the disk is full by
+    then, it is written into the room that the first one took.
 
     Args:
         overrides: the job's own on the command line.
@@ -80,9 +80,7 @@ def recording(
     first = dict(record)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / RESULT, record)
-        with (folder / RESULT).open("a", encoding="utf-8") as file:
-            file.write(" " * RESERVE + "\n")  # JSON may end in blanks
+        write_json(folder / RESULT, record, RESERVE)
     except OSError as error:
         _tidy(folder)
         raise R4RError(f"{folder}: no record can be written there ({error.strerror}); {FREE}") from error
@@ -102,6 +100,14 @@ def recording(
     finally:
         record |= {**machine(), "wall_s": round(time.monotonic() - started, 2)}
         _finish(folder, record, first)
+
+
+def note(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write what a job has come to so far; a full disk keeps what was written last."""
+    try:
+        write_json(folder / RESULT, _plain(dict(record)), RESERVE)
+    except OSError:
+        _tidy(folder)
 
 
 def named_folder(folder: Path, overrides: Sequence[str]) -> Path:

@@ -149,7 +149,7 @@ def run(
     from r4r.job_plan import announce, check_base_model
     from r4r.loggers import case_tables, open_logger, score_metrics
     from r4r.progress import watching
-    from r4r.records import Terminated, recording, sources
+    from r4r.records import Terminated, note, recording, sources
     from r4r.report.finale import comparison
     from r4r.result_picture import draw_result
     from r4r.scores import score
@@ -195,6 +195,7 @@ def run(
             make_folder(config.paths.artifacts)
             work.log = log
             record["artifacts"] = work.finished  # what a job that breaks off has come to
+            work.noted = lambda: note(folder, record)
             if config.trainer.threads:
                 import torch
 

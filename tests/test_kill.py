@@ -111,6 +111,16 @@ def test_the_same_artifacts_come_out(unbroken_and_broken: tuple[Path, Path]) -> 
     assert not list(broken.rglob("*.partial"))
 
 
+def test_the_record_of_a_killed_job_names_what_it_had_finished(jobs: Path) -> None:
+    records = [json.loads(path.read_text()) for path in (jobs / "broken" / "runs").rglob("result.json")]
+    killed, [done] = ([r for r in records if (r["status"] == "ok") is ended] for ended in (False, True))
+    assert len(killed) == len(POINTS)
+    for record in killed:
+        assert record["status"] == "interrupted"
+        assert record["artifacts"].items() <= done["artifacts"].items()
+    assert all("split" in record["artifacts"] for record in killed)
+
+
 def test_rows_are_identical(unbroken_and_broken: tuple[Path, Path]) -> None:
     whole, broken = unbroken_and_broken
     tables = list(whole.rglob("*.parquet"))

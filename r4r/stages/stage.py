@@ -44,6 +44,7 @@ class Job:
     built: list[tuple[str, str]] = field(default_factory=list)  # name and key of stages that this job built, in order
     hits: list[tuple[str, str]] = field(default_factory=list)  # of those found in the store
     finished: dict[str, str] = field(default_factory=dict)  # key of each stage in the store, by name, as they get there
+    noted: Callable[[], None] = lambda: None  # called when `finished` has grown
     _ready: dict[tuple[str, str], Artifact] = field(default_factory=dict)
 
     @cached_property
@@ -112,6 +113,7 @@ class Job:
         if name not in self._ready:
             self._ready[name] = self._hit(stage) or self._make(stage)
             self.finished[stage.name] = stage.key
+            self.noted()
         return self._ready[name]
 
     def _hit(self, stage: Stage) -> Artifact | None:

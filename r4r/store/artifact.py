@@ -243,10 +243,16 @@ def _sync(path: Path) -> None:
         os.close(file)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a kill or a power cut leaves the old file or the new one, never half of one."""
+def write_json(path: Path, value: Any, room: int = 0) -> None:
+    """Write JSON so that a kill or a power cut leaves the old file or the new one, never half of one.
+
+    Args:
+        room: blanks after it, in bytes.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+    temporary.write_text(
+        json.dumps(value, indent=2, ensure_ascii=False, default=str) + " " * room + "\n", encoding="utf-8"
+    )
     _sync(temporary)
     os.replace(temporary, path)
 
