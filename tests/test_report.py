@@ -256,6 +256,14 @@ def test_of_different_results_the_newest_stands_and_it_is_said() -> None:
     assert not any("another result" in note for note in found[0].notes)
 
 
+def test_a_row_of_edited_code_is_named() -> None:
+    ours, edited = sources({"filtered": 0.5, "none": 0.6})
+    edited |= {"source": {"r4r/experts/reasoner.py": "1f", "mine.py": "2e"}}
+    (block,), _ = blocks(TABLES["table4"], runs(ours, edited))
+    [note] = [note for note in block.notes if "release" in note]
+    assert note == "Without reason: made with code outside r4r's release: mine.py, r4r/experts/reasoner.py."
+
+
 def test_records_that_scored_other_rows_are_left_out_and_named() -> None:
     own = record({"Reason4Rec": (0.5, 0.7)}, experiment="table4", split="a")
     other = record({"Reason4Rec": (0.9, 0.9)}, source="history", split="b", started="2026-02-01T00:00:00+00:00")

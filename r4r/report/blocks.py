@@ -168,6 +168,10 @@ def _remark(block: Block) -> None:
     runs = [result.run for cell in block.cells for result in cell.results.values()]
     if block.setting:
         block.notes.insert(0, f"All records have, beside the preset's settings: {said(block.setting)}.")
+    for cell in block.cells:
+        own = sorted({file for result in cell.results.values() for file in result.run.own_code})
+        if own:
+            block.notes.append(f"{cell.row.name}: made with code outside r4r's release: {', '.join(own)}.")
     asked = {str((run.config.get("teacher") or {}).get("model")) for run in runs if run.method == "fewshot"}
     if asked:
         block.notes.append(f"The few-shot row asked {', '.join(sorted(asked))}; the paper asked gpt-4o.")
