@@ -195,6 +195,32 @@ def test_a_row_is_compared_pooled_over_seeds_with_an_error_of_each_kind(tmp_path
     assert not cells["review"].marks("mae")
 
 
+def test_a_further_metric_is_compared_where_it_is_no_plugins(tmp_path: Path) -> None:
+    made = by_source(tmp_path, 3, {"filtered": 0.5, "history": 0.9})
+    for one in made:
+        one["rating_metrics"] = {m: {"title": m, "higher_is_better": True} for m in ("accuracy", "mine")}
+        one["config"]["metrics"]["ratings"] = {
+            "accuracy": {"_target_": "r4r.metrics.accuracy.Accuracy"},
+            "mine": {"_target_": "mine.Mine"},
+        }
+        one["metrics"] = [
+            row | dict.fromkeys(("accuracy", "accuracy_se", "mine", "mine_se"), 0.5) for row in one["metrics"]
+        ]
+    found = runs(*made)
+    cell = next(point.cell for point in sweep(found, ["reason_source=filtered"]).points if point.cell.effects)
+    assert set(cell.effects) == {"mae", "rmse", "accuracy"}
+    truth = find(found[0], "split").table(REVIEWS)["rating"].to_numpy(dtype=float)
+
+    def hits(source: str) -> float:
+        rated = [predictions(run, "Reason4Rec") for run in found if run.source == source]
+        return float(np.mean([np.clip(np.round(one.to_numpy()), 1, 5) == truth for one in rated]))
+
+    effect = cell.effects["accuracy"]
+    assert effect.difference == pytest.approx(hits("history") - hits("filtered"))
+    assert effect.p < 0.05
+    assert (effect.seeds, len(cell.p["accuracy"])) == (3, 3)
+
+
 def test_seeds_that_make_worlds_are_compared_over_worlds(tmp_path: Path) -> None:
     made = sweep(
         runs(*by_source(tmp_path, 3, {"filtered": 0.4, "history": 1.2}, apart=True)), ["reason_source=filtered"]

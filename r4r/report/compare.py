@@ -70,9 +70,24 @@ def compare(row: Mapping[Any, Side], headline: Mapping[Any, Side]) -> Comparison
 
 def compare_reasons(row: Mapping[Any, Side], headline: Mapping[Any, Side], metric: str) -> Comparison:
     """The scores of two rows' reasons by one metric, each by seed, from the artifacts."""
+    return _compare_means(row, headline, metric, lambda run, label: _reason_scores(run, label, metric))
+
+
+def compare_further(row: Mapping[Any, Side], headline: Mapping[Any, Side], metric: str) -> Comparison:
+    """Two rows by a metric of ratings beside MAE and RMSE, each by seed, from the predictions on disk."""
+    return _compare_means(row, headline, metric, lambda run, label: _worth(run, label, metric))
+
+
+def _compare_means(
+    row: Mapping[Any, Side], headline: Mapping[Any, Side], metric: str, values: Callable[[Run, str], Any]
+) -> Comparison:
+    """
+    Args:
+        values: of a label's rows, by row_id; None where they are not at hand.
+    """
 
     def world(pairs: Sequence[tuple[Side, Side]]) -> World | None:
-        return _world(pairs, lambda run, label: _reason_scores(run, label, metric), truth=False)
+        return _world(pairs, values, truth=False)
 
     def one(first: Side, second: Side) -> dict[str, dict[str, float]] | None:
         found = world([(first, second)])
@@ -158,8 +173,6 @@ def _rated(pairs: Sequence[tuple[Side, Side]]) -> World | None:
 
 def _world(pairs: Sequence[tuple[Side, Side]], values: Callable[[Run, str], Any], truth: bool) -> World | None:
     """The values of two rows in one world, a pair of records a seed; None where any of them is not at hand."""
-    from r4r.rows import REVIEWS
-
     try:
         tables = [[values(run, label) for run, label in pair] for pair in pairs]
         if any(table is None for pair in tables for table in pair):
@@ -170,12 +183,18 @@ def _world(pairs: Sequence[tuple[Side, Side]], values: Callable[[Run, str], Any]
         first, second = (np.stack([pair[side].loc[rows].to_numpy(dtype=float) for pair in tables]) for side in (0, 1))
         if not truth:
             return World(first, second)
-        split = find(pairs[0][0][0], "split")
-        if split is None:
-            return None
-        return World(first, second, split.table(REVIEWS).set_index("row_id").loc[rows, "rating"].to_numpy(dtype=float))
+        true = _truth(pairs[0][0][0], rows)
+        return None if true is None else World(first, second, true)
     except BROKEN:
         return None
+
+
+def _truth(run: Run, rows: Any) -> np.ndarray | None:
+    """True ratings of row_ids, float64 (rows,); None where the split is not on disk."""
+    from r4r.rows import REVIEWS
+
+    split = find(run, "split")
+    return None if split is None else split.table(REVIEWS).set_index("row_id").loc[rows, "rating"].to_numpy(dtype=float)
 
 
 def predictions(run: Run, label: str) -> Any:
@@ -191,6 +210,30 @@ def predictions(run: Run, label: str) -> Any:
             if len(table):
                 return table.set_index("row_id")["mean"]
     return None
+
+
+def _worth(run: Run, label: str, metric: str) -> Any:
+    """What a label's predictions are worth by a further metric, by row_id; None where they are not on disk, and for the
+    metrics of plugins: a report runs no code that a record names."""
+    import pandas as pd
+
+    from r4r.configuration.construct import construct
+    from r4r.errors import ConfigError
+    from r4r.metrics.rating_metric import row_values
+    from r4r.scale import PAPER, Scale
+
+    predicted = predictions(run, label)
+    truth = None if predicted is None else _truth(run, predicted.index)
+    node = (run.config["metrics"].get("ratings") or {}).get(metric)
+    if truth is None or node is None:
+        return None
+    try:
+        made = construct(node, f"metrics.ratings.{metric}")
+    except ConfigError:
+        return None
+    scale = run.config["dataset"].get("scale")
+    values = row_values(metric, made, truth, predicted.to_numpy(), Scale.model_validate(scale) if scale else PAPER)
+    return pd.Series(values, index=predicted.index)
 
 
 def origins(run: Run, label: str) -> list[tuple[str, str, str]]:

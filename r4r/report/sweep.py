@@ -20,7 +20,7 @@ from r4r.errors import DataError
 from r4r.metrics.significance import holm
 from r4r.report.beside import further_metrics, reason_metrics
 from r4r.report.cells import Cell, Result
-from r4r.report.compare import Side, compare, compare_reasons
+from r4r.report.compare import Side, compare, compare_further, compare_reasons
 from r4r.report.records import Run
 from r4r.report.settings import as_text, data_settings, read_settings
 from r4r.report.tables import Row
@@ -318,10 +318,11 @@ def _compare(made: Sweep, against: Sequence[str]) -> None:
 def _add(made: Sweep, point: Point, own: Mapping[Any, Side], theirs: Mapping[Any, Side]) -> None:
     found = compare(own, theirs)
     point.cell.p, point.cell.effects = found.p, found.effect
-    for metric in reason_metrics([point.cell]):
-        of_reasons = compare_reasons(own, theirs, metric)
-        point.cell.p |= of_reasons.p
-        point.cell.effects |= of_reasons.effect
+    beside = [compare_further(own, theirs, metric) for metric in further_metrics([point.cell])]
+    beside += [compare_reasons(own, theirs, metric) for metric in reason_metrics([point.cell])]
+    for each in beside:
+        point.cell.p |= each.p
+        point.cell.effects |= each.effect
     name = point.cell.row.name
     for seeds, why in (
         (found.apart, "the two scored other rows"),

@@ -105,7 +105,9 @@ def _shown(cell: Cell, metric: str, found: Spread | None, ranks: Sequence[float]
 
 def _effects(made: Sweep, group: Sequence[Point], caption: str) -> Grid:
     metrics = [metric for metric in _metrics(group) if any(metric in point.cell.effects for point in group)]
-    heads = [head for m in metrics for head in (f"{metric_name(m)} difference", "p", "p, Holm", "visible")]
+    heads = [
+        head for m in metrics for head in (f"{metric_name(m, made.further)} difference", "p", "p, Holm", "visible")
+    ]
     lines = [
         [Text(point.cell.row.name), *(text for m in metrics for text in shown_effect(point.cell.effects.get(m)))]
         for point in group
