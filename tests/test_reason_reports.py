@@ -28,7 +28,7 @@ def test_the_report_sets_the_scores_beside_the_papers(tmp_path: Path) -> None:
     records = []
     for seed, shift in ((42, 0.0), (43, 0.1)):
         scores = [dict(row, mean=row["mean"] + shift) for row in record["reasons"]["scores"]]
-        records.append(record | {"seed": seed, "reasons": {"scores": scores}})
+        records.append(record | {"seed": seed, "reasons": {"scores": scores}, "source": {"mine.py": "1f"}})
     records.append(records[0] | {"started": "2020-01-01", "reasons": {"scores": [score("gptscore", 1.0, "other")]}})
     records.append(records[0] | {"started": "2020-01-02", "reasons": None})
     for number, made in enumerate(records):
@@ -46,6 +46,7 @@ def test_the_report_sets_the_scores_beside_the_papers(tmp_path: Path) -> None:
     assert row in text
     assert "music: GPTScore by judge; BLEURT by judge; ROUGE-L by judge." in text
     assert "music: left out, as another model scored: GPTScore by other." in text
+    assert "music: Reason4Rec: made with code outside r4r's release: mine.py.\n" in text
     assert "| Rec-SAVER | " in text
     assert "no scores for seed 44; run r4r -m experiment=table3 dataset=music method=reason4rec seed=44" in text
     with (tmp_path / "table3.csv").open(encoding="utf-8", newline="") as file:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from r4r.metrics.significance import ALPHA, holm
 from r4r.report.beside import of_one_model, reason_metrics
-from r4r.report.candidates import Standing, of_preset, paths, records, same_rows, standing
+from r4r.report.candidates import Standing, of_own_code, of_preset, paths, records, same_rows, standing
 from r4r.report.cells import Block, Cell, Result
 from r4r.report.compare import compare, compare_reasons
 from r4r.report.paper import beside
@@ -168,10 +168,7 @@ def _remark(block: Block) -> None:
     runs = [result.run for cell in block.cells for result in cell.results.values()]
     if block.setting:
         block.notes.insert(0, f"All records have, beside the preset's settings: {said(block.setting)}.")
-    for cell in block.cells:
-        own = sorted({file for result in cell.results.values() for file in result.run.own_code})
-        if own:
-            block.notes.append(f"{cell.row.name}: made with code outside r4r's release: {', '.join(own)}.")
+    block.notes += of_own_code({c.row.name: [result.run for result in c.results.values()] for c in block.cells})
     asked = {str((run.config.get("teacher") or {}).get("model")) for run in runs if run.method == "fewshot"}
     if asked:
         block.notes.append(f"The few-shot row asked {', '.join(sorted(asked))}; the paper asked gpt-4o.")

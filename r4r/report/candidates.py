@@ -6,7 +6,7 @@ does so for the table as a whole: of the settings that records have there, the o
 and of equal ones that which is nearer to the preset. `--set` says which it is to be. All other records are variants.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from r4r.report.records import Run
@@ -151,3 +151,13 @@ def _beyond(found: Distance, setting: Differences) -> Differences:
     theirs = {key: pair for key, pair in setting.items() if key in found.keys}
     beyond = {key: pair for key, pair in mine.items() if theirs.get(key) != pair}
     return beyond | {key: (preset, value) for key, (value, preset) in theirs.items() if key not in mine}
+
+
+def of_own_code(rows: Mapping[str, Sequence[Run]]) -> list[str]:
+    """A sentence for each row that has a job with code outside r4r's release.
+
+    Args:
+        rows: the jobs of each, by the row's name.
+    """
+    files = {name: sorted({file for run in runs for file in run.own_code}) for name, runs in rows.items()}
+    return [f"{name}: made with code outside r4r's release: {', '.join(own)}." for name, own in files.items() if own]

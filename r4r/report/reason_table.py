@@ -8,7 +8,7 @@ import numpy as np
 
 from r4r.metrics.significance import ALPHA, holm
 from r4r.report.beside import REASON_METRICS
-from r4r.report.candidates import Standing, of_preset, same_rows, standing
+from r4r.report.candidates import Standing, of_own_code, of_preset, same_rows, standing
 from r4r.report.compare import Comparison, compare_reasons
 from r4r.report.documents import EFFECTS, effect_columns, shown_effect
 from r4r.report.paper import beside
@@ -90,6 +90,8 @@ def _block(made: Document, dataset: str, runs: Sequence[Run], stands: Standing, 
     own = [found for found in cells.values() if found]
     shown = [m for m in REASON_METRICS if m in models and (m not in PLANTED or all(m in found for found in own))]
     made.notes.append(f"{dataset}: " + "; ".join(f"{REASON_METRICS[m]} by {models[m]}" for m in shown) + ".")
+    told = of_own_code({n: [s["run"] for of in found.values() for s in of.values()] for n, found in cells.items()})
+    made.notes += [f"{dataset}: {sentence}" for sentence in told]
     if foreign:
         made.notes.append(f"{dataset}: left out, as another model scored: {'; '.join(foreign)}.")
     if models.get("gptscore") == "simulator":

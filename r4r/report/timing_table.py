@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from r4r.metrics.significance import POWER, holm, unpaired
-from r4r.report.candidates import of_preset, standing
+from r4r.report.candidates import of_own_code, of_preset, standing
 from r4r.report.compare import Effect
 from r4r.report.documents import effect_columns, shown_effect
 from r4r.report.paper import beside
@@ -132,6 +132,7 @@ def _grid(made: Document, dataset: str, runs: Sequence[Run]) -> None:
             ]
         if not found[row.name]:
             made.rows.append(first | {"status": "missing"} | beside_ours)
+    made.notes += [f"{dataset}: {sentence}" for sentence in of_own_code(found)]
     cut = [f"{name} {one['cut']} of {one['n']}" for name in timed if (one := _mode(timed[name], SINGLE))["cut"]]
     if cut:
         made.notes.append(
