@@ -64,12 +64,14 @@ def _command() -> None:
 def _run_hydra(first: bool) -> None:
     import hydra
 
+    from r4r.configuration.parser import any_python
     from r4r.errors import ConfigError
     from r4r.files import conf_dir
     from r4r.terminal import refusal
 
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)()
+        with any_python():
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)()
     except Exception as error:
         if not getattr(error, "shown", False):
             told = refusal(error, making=True)  # Hydra makes the job's folder

@@ -1,11 +1,13 @@
 """What people mistype, and what machines refuse: one sentence each, an exit code, no traceback, nothing left behind."""
 
+import argparse
 import errno
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,6 +36,28 @@ def test_help_lists_every_group_and_the_users_own_options(
         assert word in shown
     assert "${" not in shown
     assert "$APP" not in shown
+
+
+def test_a_python_that_checks_help_as_arguments_are_added_runs_the_command(
+    r4r: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As 3.14 and newer do; one of Hydra's has a help that is made when it is printed."""
+    add = argparse.ArgumentParser.add_argument
+
+    def check(self: argparse.ArgumentParser, action: argparse.Action) -> None:
+        if action.help is not None and not isinstance(action.help, str):
+            raise ValueError("badly formed help string")
+
+    def checked(self: argparse.ArgumentParser, *names: Any, **settings: Any) -> argparse.Action:
+        action = add(self, *names, **settings)
+        self._check_help(action)  # type: ignore[attr-defined]
+        return action
+
+    monkeypatch.setattr(argparse.ArgumentParser, "_check_help", check, raising=False)
+    monkeypatch.setattr(argparse.ArgumentParser, "add_argument", checked)
+    assert r4r(*SMALL, "target=split") == 0
+    assert r4r("--plan") == 2
+    assert "--plan: there is no such option" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 
-from hydra._internal.utils import get_args_parser
+from r4r.configuration.parser import hydra_parser
 
 EMPTY_FOLDER = re.compile(r"\+{0,2}paths\.\w+=(\s*|''|\"\")")  # as good as not given
 HOME_FOLDER = re.compile(r"(\+{0,2}paths\.\w+=)(['\"]?)(~[^'\",]*)\2")
@@ -29,7 +29,7 @@ def _at_home(argument: str) -> str:
 
 def slips(argv: Sequence[str]) -> Iterator[str]:
     """A sentence for every argument that is neither an option of the command nor a setting."""
-    options = {option for action in get_args_parser()._actions for option in action.option_strings}
+    options = {option for action in hydra_parser()._actions for option in action.option_strings}
     taken = ""
     for before, argument, after in zip(["", *argv], argv, [*argv[1:], ""], strict=False):
         key, sign, value = argument.partition("=")

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig, OmegaConf
 
 from r4r.configuration.arguments import given, slips
@@ -13,6 +12,7 @@ from r4r.configuration.checks import Further, validate
 from r4r.configuration.composing import compose, make_loader
 from r4r.configuration.models_named import register_models
 from r4r.configuration.overrides import check_overrides, own_axes
+from r4r.configuration.parser import hydra_parser
 from r4r.configuration.pasted_keys import refused
 from r4r.configuration.plugins import foreign_plugins, pin_sources, trusted_plugins
 from r4r.configuration.targets import strange_to_hydra
@@ -37,7 +37,7 @@ def preflight(argv: list[str], further: Further | None = None, loader: ConfigLoa
     faults = list(slips(argv))
     if faults:
         raise ConfigError(faults)
-    args = get_args_parser().parse_intermixed_args(argv)
+    args = hydra_parser().parse_intermixed_args(argv)
     if args.help or args.hydra_help or args.shell_completion or args.info:
         return argv
     for override in args.overrides:  # to the end: Hydra takes no options between them
