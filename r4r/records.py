@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from r4r.configuration.schema import Config
 from r4r.configuration.targets import locate
 from r4r.errors import ModelError, R4RError
+from r4r.pipeline.facts import COUNTED, TEACHER
 from r4r.pipeline.stage import Stage, named_targets
 from r4r.provenance import machine
 from r4r.stages.split import all_rows
@@ -32,9 +33,6 @@ RESERVE = 32 * 1024  # bytes kept for the last word of a job that fills the disk
 NOT_TOLD = ("paths.", "logger", "hydra", "name=", "verbose=")  # overrides that a folder's name leaves out
 UNUSUAL = re.compile(r"[^A-Za-z0-9._=,+-]+")  # in a folder's name
 FOLDER_NAME = 100  # characters of it at most
-TEACHER = ("teacher_calls", "teacher_cached", "teacher_tokens_in", "teacher_tokens_out", "dollars")
-OWN = ("train_tokens", "tokens_in", "tokens_out")  # the job's own model's: trained on, read and written
-COUNTED = (*OWN, *TEACHER)
 FREE = "free it, or name another place (R4R_OUTPUTS), and run the same command again: finished stages are kept"
 FULL = ("no space left on device", "disk quota exceeded", "disk is full", "pytorchstreamwriter failed writing")
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from r4r.configuration.construct import construct
 from r4r.data.history import HistoryIndex
+from r4r.errors import DataError
 from r4r.metrics.rating import DECODINGS, align, rating_error, segments
 from r4r.metrics.rating_metric import measured, row_values
 from r4r.metrics.significance import paired_bootstrap, paired_scores
@@ -53,6 +54,8 @@ def score(work: Job, final: Stage, references: dict[str, Stage]) -> dict[str, An
     for stage in finals:
         table = work.materialize(stage).table(PREDICTIONS)
         table = table[~table["row_id"].isin(dropped)]
+        if table.empty:
+            raise DataError(f"{stage.name}: predicts none of the {len(truth)} rows to score")
         for own in table["label"].unique():
             label = renamed.get((stage.key, own), own)
             predicted[label] = align(truth, table, own)

@@ -1,6 +1,7 @@
 """Where a result was made: recorded with git, without it, and inside somebody else's repository."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ def git(folder: Path, *arguments: str) -> str:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A repository whose top is r4r's own, with one commit."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not here")
     (tmp_path / "r4r").mkdir()
     (tmp_path / "r4r" / "__init__.py").write_text("", encoding="utf-8")
     (tmp_path / "pyproject.toml").write_text(OURS, encoding="utf-8")

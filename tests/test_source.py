@@ -1,17 +1,19 @@
 """Code that is not r4r's released own is part of the keys of what it shapes, whichever of its files changes."""
 
+import importlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from plain_stage import plain_stage
+from plain_stage import Plain, plain_stage
 
+from r4r.pipeline.stage import Unkeyed
 from r4r.store import source
 from r4r.store.source import own_digests, source_identity
 
@@ -24,11 +26,15 @@ FILES = {
     "mine/deep/words.py": "",
     "mine/other.py": "",
     "mine/prompt.txt": "Rate it.",
+    "mine/words/all.txt": "Good.",
+    "mine/multirun_outputs/result.json": "{}",
+    "mine/.git/note.txt": "x",
     "shared.py": "import importlib\nlazy = lambda: importlib.import_module('late')\n",
     "late.py": "",
     "apart.py": "",
 }
 COUNTED = {"mine/__init__.py", "mine/knn.py", "mine/near.py", "mine/deep/__init__.py", "mine/prompt.txt", "shared.py"}
+COUNTED |= {"mine/words/all.txt"}
 SHOW = "import json, sys; from r4r.store.source import source_of; print(json.dumps(source_of(sys.argv[1])))"
 
 
@@ -122,7 +128,25 @@ def test_a_stages_key_holds_the_source_of_its_build_and_of_the_classes_that_it_n
     keys = built.key, named.key
     assert set(built.unreleased) == set(named.unreleased) == {"method_of_mine.py"}
     lie(tmp_path, {"method_of_mine.py": text + "# changed\n"})
-    for cached in (source.digest, source._counted):
-        cached.cache_clear()  # another process
-    assert replace(built).key != keys[0]
+    assert (replace(built).key, replace(named).key) == keys  # the code that is loaded is the old one
+    importlib.reload(method_of_mine)
+    assert plain_stage("predict/x", method_of_mine.Mine().build).key != keys[0]
     assert replace(named).key != keys[1]
+
+
+@dataclass(frozen=True)
+class Sourced(Plain):
+    """As a baseline's predictions and a kind of reasons have it."""
+
+    source: str
+
+
+def test_a_field_of_any_name_is_in_the_key_of_a_stage_with_code_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(lie(tmp_path, {"field_of_mine.py": "def build(work): return {}\n"})))
+    import field_of_mine
+
+    made = [Sourced("x", Unkeyed(field_of_mine.build), {}, {}, Unkeyed(None), name) for name in ("train", "valid")]
+    assert all(stage.unreleased for stage in made)
+    assert made[0].key != made[1].key

@@ -18,7 +18,7 @@ def construct(node: Mapping[str, Any], where: str, plugins: Iterable[str] = ()) 
         where: dotted key of the node, which says what kind of class belongs there.
         plugins: modules outside r4r that may be imported.
     Raises:
-        ConfigError: where the settings do not fit the constructor.
+        ConfigError: where the settings do not fit the constructor, or do not go together, as it alone can tell.
     """
     plugins = tuple(plugins)
     problems = constructor_problems(where, node, plugins)
@@ -26,7 +26,10 @@ def construct(node: Mapping[str, Any], where: str, plugins: Iterable[str] = ()) 
         raise ConfigError([text for _, text in problems])
     target = fitting(where, str(node["_target_"]), plugins)
     settings = constructor_schema(target).model_validate({k: v for k, v in node.items() if k != "_target_"})
-    return target(**{name: getattr(settings, name) for name in settings.model_fields_set})
+    try:
+        return target(**{name: getattr(settings, name) for name in settings.model_fields_set})
+    except ValueError as error:
+        raise ConfigError([f"{where}: {error}"]) from error
 
 
 def constructor_problems(where: str, node: Mapping[str, Any], plugins: tuple[str, ...]) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 Groups that name a `_target_` (method, expert) are checked against that constructor's signature instead.
 """
 
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -316,3 +317,11 @@ class Config(Section):
     trainer: TrainerConfig
     logger: LoggerConfig
     paths: PathsConfig
+
+    @field_validator("plugins")
+    @classmethod
+    def _check_no_librarys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name.partition(".")[0] in sys.stdlib_module_names:
+                raise ValueError(f"{name} is the name of a module of Python's own library; rename yours")
+        return value

@@ -56,8 +56,12 @@ PLACES = {  # dotted key, * for any one name
     "control": Kind("a control, a class derived from r4r's Control", _derived("Control")),
     "experts.*": Kind("an expert, a class derived from r4r's Expert", _derived("Expert")),
     "metrics.ratings.*": Kind(
-        "a metric of ratings, a class derived from RatingMetric that has a title",
-        lambda found: _derived("RatingMetric")(found) and hasattr(found, "title"),
+        "a metric of ratings, a class derived from RatingMetric that has a title (text) and higher_is_better",
+        lambda found: (
+            _derived("RatingMetric")(found)
+            and type(getattr(found, "title", None)) is str
+            and type(getattr(found, "higher_is_better", None)) is bool
+        ),
     ),
     "dataset.layout": Kind("a reader of raw files, a class derived from RawReader", _derived("RawReader")),
     "experts.*.objective": Kind("an objective, a class derived from r4r's Objective", _derived("Objective")),

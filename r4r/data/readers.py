@@ -7,9 +7,9 @@ import os
 import re
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, ClassVar, Literal, NoReturn
+from typing import IO, Any, ClassVar, Literal, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -81,7 +81,17 @@ class OwnFile:
             raise DataError(f"{path} is empty: put the full file there")
 
     def __iter__(self) -> Iterator[Record]:
-        return iter(self.reader.records(self.path))
+        named = f"{type(self.reader).__module__}.{type(self.reader).__qualname__}.records"
+        form = "it should yield pairs of a record's number and its fields by name, or a sentence in their place"
+        given: Any = self.reader.records(self.path)
+        if not isinstance(given, Iterable):
+            raise DataError(f"{named} returned {given!r:.80}; {form}")
+        for record in given:
+            match record:
+                case (int() as number, dict() | str() as fields):
+                    yield number, fields
+                case _:
+                    raise DataError(f"{named} gave {record!r:.80}; {form}")
 
 
 class RecordFile:

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import pandas as pd
@@ -204,7 +204,7 @@ def _float(value: Any) -> float | None:
     if isinstance(value, bool) or (isinstance(value, str) and "_" in value):  # Python's 1_000 is nobody's data
         return None
     try:
-        found = float(value) if isinstance(value, str | int | float | Decimal) else math.nan
+        found = float(value) if isinstance(value, str | Real | Decimal) else math.nan
     except (ValueError, OverflowError):
         return None
     return found if math.isfinite(found) else None

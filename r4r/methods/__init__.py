@@ -47,8 +47,12 @@ def point_predictions(row_ids: pd.Series, label: str, values: np.ndarray, scale:
         values: ratings, float64 (n,); what lies beyond the scale is moved to its end.
         scale: of the data set, `config.dataset.rating_scale`.
     Raises:
-        RowsDiffer: the ratings are not one a row.
+        RowsDiffer: the ratings are not one a row, or no numbers.
     """
+    try:
+        values = np.asarray(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise RowsDiffer(f"{label}: ratings that are no numbers ({error})") from error
     if np.shape(values) != (len(row_ids),):
         raise RowsDiffer(
             f"{label}: ratings of shape {np.shape(values)} for {len(row_ids)} rows; it should be one a row"

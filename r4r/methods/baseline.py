@@ -76,7 +76,9 @@ class Baseline:
 
     def identity(self) -> dict[str, Any]:
         """What tells its predictions from others'."""
-        return {"class": type(self).__name__, "version": self.version, **vars(self)}
+        slots = (slot for kind in type(self).__mro__ for slot in getattr(kind, "__slots__", ()))
+        told = {slot: getattr(self, slot) for slot in slots if hasattr(self, slot)} | getattr(self, "__dict__", {})
+        return {"class": type(self).__name__, "version": self.version, **told}
 
     def stages(self, job: Job) -> Stage:
         """The stage whose artifact holds the predictions."""

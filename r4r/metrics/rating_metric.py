@@ -37,7 +37,11 @@ def row_values(name: str, metric: RatingMetric, truth: np.ndarray, predicted: np
     Raises:
         DataError: the metric gave another number of values, or one that is not finite.
     """
-    values = np.asarray(metric.of(truth, predicted, scale), dtype=float)
+    given = metric.of(truth, predicted, scale)
+    try:
+        values = np.asarray(given, dtype=float)
+    except (TypeError, ValueError):
+        values = np.empty(0)
     if values.shape != truth.shape or not np.isfinite(values).all():
         raise DataError(f"metrics.ratings.{name}: wants a finite value for each of {truth.size} rows")
     return values

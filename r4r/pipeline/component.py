@@ -33,6 +33,8 @@ class Component:
         except InstantiationException as error:
             if isinstance(error.__cause__, ConfigError):
                 raise error.__cause__ from None
+            if isinstance(error.__cause__, ValueError):
+                raise ConfigError([f"{self.node['_target_']}: {error.__cause__}"]) from error
             raise
 
     def identity(self) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
 from pydantic import BaseModel
 
+from r4r.errors import ConfigError
 from r4r.store.key import key_of
 from r4r.store.source import source_identity, source_of
 
@@ -72,8 +74,8 @@ class Stage:
 
     @cached_property
     def key(self) -> str:
-        config = {**self.config, "source": self.unreleased} if self.unreleased else self.config
-        return key_of(self.name, self.version, config, {name: stage.key for name, stage in self.inputs.items()})
+        inputs = {name: stage.key for name, stage in self.inputs.items()}
+        return key_of(self.name, self.version, self.config, inputs, self.unreleased)
 
     def upstream(self) -> Iterator["Stage"]:
         """This stage and all that it depends on, inputs first, each once."""
@@ -107,8 +109,8 @@ def plain(value: Any, where: str) -> Any:
     `identity()`.
 
     Raises:
-        TypeError: naming the stage, for a value that says nothing of itself: no key could tell it from another.
-        ValueError: a number that is not finite.
+        ConfigError: for a value that says nothing of itself, so that no key could tell it from another, and for a
+            number that is not finite.
     """
     if isinstance(value, Stage):
         return {"stage": value.name, "key": value.key}
@@ -124,11 +126,14 @@ def plain(value: Any, where: str) -> Any:
         return [plain(inner, where) for inner in value]
     if isinstance(value, frozenset | set):
         return sorted(plain(inner, where) for inner in value)
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{where}: {value} cannot be part of an artifact's key")
+        raise ConfigError([f"{where}: {value} cannot be part of an artifact's key"])
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise TypeError(f"{where}: a {type(value).__name__} has no identity that an artifact's key could hold")
+    told = f"a {type(value).__name__} has no identity that an artifact's key could hold"
+    raise ConfigError([f"{where}: {told}; keep numbers, texts, or what has a method identity()"])
 
 
 def named_targets(config: Any) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from r4r.configuration.schema import Config
 from r4r.errors import DataError
+from r4r.pipeline.facts import facts_fault
 from r4r.pipeline.stage import Stage
 from r4r.progress import begin_stage, end_stage, found_stage, say
 from r4r.provenance import machine
@@ -107,7 +108,7 @@ class Job:
         """The stage's artifact, built now if it is not in the store.
 
         Raises:
-            DataError: its `build` returned no facts.
+            DataError: its `build` returned no facts, or such as nothing could read again.
         """
         name = (stage.name, stage.key)
         if name not in self._ready:
@@ -141,10 +142,6 @@ class Job:
             started = time.monotonic()
             folder = self.store.workspace(stage.name, stage.key)
             facts = stage.build(Work(self, inputs, folder))
-            if not isinstance(facts, dict):
-                named = f"{type(stage).__module__}.{type(stage).__qualname__}.build"
-                told = f"returned {facts!r:.80}; it should return a dictionary of facts for the manifest, at least {{}}"
-                raise DataError(f"{named}, for the stage {stage.name}: {told}")
             manifest = {
                 "stage": stage.name,
                 "key": stage.key,
@@ -152,9 +149,13 @@ class Job:
                 "inputs": {name: before.key for name, before in stage.inputs.items()},
                 "source": stage.unreleased,
                 "wall_s": round(time.monotonic() - started, 2),
-                **facts,
                 **machine(),
             }
+            fault = facts_fault(facts, manifest)
+            if fault:
+                named = f"{type(stage).__module__}.{type(stage).__qualname__}.build"
+                raise DataError(f"{named}, for the stage {stage.name}: {fault}")
+            manifest |= facts
             done = self.store.complete(stage.name, stage.key, stage.config, manifest)
             self.built.append((stage.name, stage.key))
             end_stage(stage.name, stage.key, manifest["wall_s"])

@@ -9,7 +9,7 @@ shape:
 - of r4r itself: those of these files that differ from `released.txt`, which lists every module of a release. Committing
   a change does not make it released: `python -m r4r.store.source` does, and whoever runs it raises the versions.
 
-Digests are taken once a process, as modules are loaded once.
+Digests are taken once for each time that a process loads a module: an edit counts once it is reloaded.
 """
 
 import ast
@@ -18,6 +18,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -33,8 +34,11 @@ RELEASED = Path(__file__).with_name("released.txt")
 TEXTS = {".txt", ".md", ".json", ".yaml", ".yml", ".toml", ".csv", ".jinja", ".jinja2", ".j2"}
 MAX_TEXT = 2**20  # bytes; a larger file beside a module is data
 PLAIN = str | bytes | int | float | complex | None | list | tuple | dict | set | frozenset | Path
+APART = {"__pycache__", "multirun_outputs", "wandb"}  # folders of what runs leave
 Module = tuple[str, Path]
 """(dotted name, file)."""
+_COUNTED: dict[str, tuple[dict[str, Any], dict[str, str]]] = {}  # module -> see `_count`
+_DIGESTS: dict[Module, tuple[Any, str]] = {}  # of a module's file -> how the module was loaded then, digest
 
 
 def source_identity(thing: Any) -> dict[str, str]:
@@ -95,9 +99,20 @@ def _modules(thing: Any, depth: int = 0, top: str = "") -> Iterator[tuple[str, A
                 yield from _modules(inner, 3, top)
 
 
-@functools.cache
 def _counted(name: str) -> dict[str, str]:
     """Digests of a module and of what it imports, as far as they count."""
+    if name not in _COUNTED or any(_loading(dotted) is not found for dotted, found in _COUNTED[name][0].items()):
+        _COUNTED[name] = _count(name)
+    return _COUNTED[name][1]
+
+
+def _loading(dotted: str) -> Any:
+    """What tells one loading of a module from the next; None where it is not loaded."""
+    return getattr(sys.modules.get(dotted), "__spec__", None)
+
+
+def _count(name: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """How each of the modules that count was loaded, and the digests."""
     start = [(name, path) for path in _loaded(name)] or list(module_files(name))
     top = name.partition(".")[0]
     waiting = [module for module in start if _counts(module, top)]
@@ -107,18 +122,19 @@ def _counted(name: str) -> dict[str, str]:
         if path in seen:
             continue
         seen[path] = dotted, path
-        for imported in _imports(dotted, path):
+        for imported in _imports(dotted, path, digest(path, dotted)):
             waiting += [module for module in module_files(imported) if module[1] not in seen and _counts(module, top)]
     found = {}
     for dotted, path in seen.values():
         own = dotted.partition(".")[0] == "r4r"
         shown = _shown(dotted, path)
-        if own and _released().get(shown) == digest(path):
+        if own and _released().get(shown) == digest(path, dotted):
             continue
-        found[shown] = digest(path)
+        found[shown] = digest(path, dotted)
         if not own:
-            found |= {f"{shown.rpartition('/')[0]}/{text.name}": digest(text) for text in _texts(dotted, path)}
-    return found
+            for text in _texts(dotted, path):
+                found[f"{shown.rpartition('/')[0]}/{text.relative_to(path.parent).as_posix()}"] = digest(text, dotted)
+    return {dotted: _loading(dotted) for dotted, _ in seen.values()}, found
 
 
 def _counts(module: Module, top: str) -> bool:
@@ -167,8 +183,12 @@ def module_files(name: str) -> tuple[Module, ...]:
 
 
 @functools.cache
-def _imports(dotted: str, path: Path) -> tuple[str, ...]:
-    """Dotted names that a module's source imports, inside of functions too."""
+def _imports(dotted: str, path: Path, content: str) -> tuple[str, ...]:
+    """Dotted names that a module's source imports, inside of functions too.
+
+    Args:
+        content: its digest.
+    """
     if path.suffix != ".py":
         return ()
     try:
@@ -192,11 +212,14 @@ def _imports(dotted: str, path: Path) -> tuple[str, ...]:
 
 
 def _texts(dotted: str, path: Path) -> list[Path]:
-    """Text files beside a module of a package: its prompts, say."""
+    """Text files beside a module of a package, and in folders there: its prompts, say."""
     if path.name != "__init__.py" and "." not in dotted:
         return []
-    files = [file for file in path.parent.iterdir() if file.suffix in TEXTS and not file.name.startswith(".")]
-    return [file for file in files if file.is_file() and file.stat().st_size <= MAX_TEXT]
+    found = []
+    for folder, below, names in os.walk(path.parent):
+        below[:] = [name for name in below if not name.startswith(".") and name not in APART]
+        found += [Path(folder, name) for name in names if Path(name).suffix in TEXTS and not name.startswith(".")]
+    return [file for file in found if file.is_file() and file.stat().st_size <= MAX_TEXT]
 
 
 def _shown(dotted: str, path: Path) -> str:
@@ -221,15 +244,21 @@ def _in_library(path: Path) -> bool:
     )
 
 
-@functools.cache
-def digest(path: Path) -> str:
-    """16 hex digits of a file's content, the same whatever its line ends."""
-    return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()[:16]
+def digest(path: Path, dotted: str) -> str:
+    """16 hex digits of a file's content, the same whatever its line ends, as it was when its module was loaded.
+
+    Args:
+        dotted: name of the module; empty: as it was when it was first read.
+    """
+    loading, file = _loading(dotted), (dotted, path)
+    if file not in _DIGESTS or _DIGESTS[file][0] is not loading:
+        _DIGESTS[file] = loading, hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()[:16]
+    return _DIGESTS[file][1]
 
 
 def own_digests() -> dict[str, str]:
     """File -> digest of every module of r4r as it lies here."""
-    return {f"r4r/{path.relative_to(OWN).as_posix()}": digest(path) for path in sorted(OWN.rglob("*.py"))}
+    return {f"r4r/{path.relative_to(OWN).as_posix()}": digest(path, "") for path in sorted(OWN.rglob("*.py"))}
 
 
 @functools.lru_cache(maxsize=1)

@@ -75,8 +75,12 @@ class Expert:
         """A prompt file of the class, or the one that stands in its place, filled in.
 
         Raises:
-            ConfigError: a field of the file is not given, or a given field is not in it.
+            ConfigError: the class does not list the file, a field of the file is not given, or a given field is not in
+                it.
         """
+        if name not in self.templates:
+            own = type(self).__name__
+            raise ConfigError([f"{own} renders {name}, whose text no key holds: list it in {own}.templates"])
         return render(self.prompts.get(name, name), **fields)
 
 

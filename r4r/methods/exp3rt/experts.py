@@ -8,6 +8,7 @@ from r4r.experts.onestep import OneStep
 from r4r.experts.steps import hinted, rating_fields
 from r4r.prompts.history import EMPTY, history_block
 from r4r.prompts.item import description_section
+from r4r.prompts.render import render
 from r4r.rows import Case
 from r4r.training.expert import Writer
 
@@ -89,7 +90,7 @@ class Exp3rt(OneStep):
     def reason_prompt(self, case: Case, rating: float) -> str:
         """The teacher's prompt for a rationale, the true rating given as a hint: for training alone."""
         averages = {name: text for name, text in rating_fields(case).items() if name.endswith("_average")}
-        return hinted(self.render(REASON, **_profiled(case), **averages), rating, case.scale)
+        return hinted(render(REASON, **_profiled(case), **averages), rating, case.scale)
 
 
 def _profiled(case: Case) -> dict[str, str]:

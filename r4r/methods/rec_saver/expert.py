@@ -4,6 +4,7 @@ from r4r.experts.onestep import RATING, OneStep
 from r4r.experts.steps import hinted, rating_fields
 from r4r.prompts.history import history_block
 from r4r.prompts.item import metadata
+from r4r.prompts.render import render
 from r4r.rows import Case
 
 RATE, REASON, VERIFY = (f"methods/rec_saver/{name}.txt" for name in ("rate", "reason", "verify"))  # prompt files
@@ -24,11 +25,11 @@ class RecSaver(OneStep):
 
     def reason_prompt(self, case: Case, rating: float) -> str:
         """The teacher's prompt for a trace, the true rating given as a hint: for training alone."""
-        return hinted(self.render(REASON, **_fields(case)), rating, case.scale)
+        return hinted(render(REASON, **_fields(case)), rating, case.scale)
 
     def verify_prompt(self, case: Case, reason: str) -> str:
         """The teacher's prompt to recover the rating from history and trace."""
-        return self.render(VERIFY, reason=reason, **_fields(case), **_ends(case))
+        return render(VERIFY, reason=reason, **_fields(case), **_ends(case))
 
     def stated(self, answer: str) -> str:
         """What an answer states as its rating, as text; empty where it never came to one."""
