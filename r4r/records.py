@@ -18,6 +18,7 @@ from r4r.configuration.targets import locate
 from r4r.errors import ModelError, R4RError
 from r4r.pipeline.facts import COUNTED, TEACHER
 from r4r.pipeline.stage import Stage, named_targets
+from r4r.prompts.render import template
 from r4r.provenance import machine
 from r4r.stages.split import all_rows
 from r4r.stages.stage import Job
@@ -209,13 +210,22 @@ def _reads(config: Config) -> dict[str, Any]:
 
 
 def sources(config: Config, final: Stage) -> dict[str, str]:
-    """File -> digest of the code outside of r4r's release that shapes what a job scores: that of the stages of its
-    method and that of its metrics of ratings."""
+    """File -> digest of the code and prompts outside of r4r's release that shape what a job scores: those of its method
+    and of its metrics of ratings."""
+    found = code_of(final)
+    for target in named_targets(config.metrics.ratings):
+        found |= source_of(target)
+    for node in config.experts.values():
+        for file in (node.get("prompts") or {}).values():
+            found[str(file)] = hashlib.sha256(template(file).encode()).hexdigest()[:16]
+    return dict(sorted(found.items()))
+
+
+def code_of(final: Stage) -> dict[str, str]:
+    """File -> digest of the code outside of r4r's release in the stages of a method."""
     found: dict[str, str] = {}
     for stage in final.upstream():
         found |= stage.unreleased
-    for target in named_targets(config.metrics.ratings):
-        found |= source_of(target)
     return dict(sorted(found.items()))
 
 

@@ -151,7 +151,7 @@ def run(
     from r4r.job_plan import announce, check_base_model
     from r4r.loggers import case_tables, open_logger, score_metrics
     from r4r.progress import watching
-    from r4r.records import Terminated, note, recording, sources
+    from r4r.records import Terminated, code_of, note, recording, sources
     from r4r.report.finale import comparison
     from r4r.result_picture import draw_result
     from r4r.scores import score
@@ -205,6 +205,7 @@ def run(
             final = method.stages(work)
             record["source"] = sources(config, final)
             references = _reference_stages(work, final)
+            record["reference_source"] = {name: own for name, stage in references.items() if (own := code_of(stage))}
             stages = _wanted(work, final, references)
             check_base_model(work, stages)
             announce(work, stages)

@@ -46,7 +46,7 @@ def test_the_report_sets_the_scores_beside_the_papers(tmp_path: Path) -> None:
     assert row in text
     assert "music: GPTScore by judge; BLEURT by judge; ROUGE-L by judge." in text
     assert "music: left out, as another model scored: GPTScore by other." in text
-    assert "music: Reason4Rec: made with code outside r4r's release: mine.py.\n" in text
+    assert "music: Reason4Rec: made with code or prompts outside r4r's release: mine.py.\n" in text
     assert "| Rec-SAVER | " in text
     assert "no scores for seed 44; run r4r -m experiment=table3 dataset=music method=reason4rec seed=44" in text
     with (tmp_path / "table3.csv").open(encoding="utf-8", newline="") as file:

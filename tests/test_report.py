@@ -261,7 +261,15 @@ def test_a_row_of_edited_code_is_named() -> None:
     edited |= {"source": {"r4r/experts/reasoner.py": "1f", "mine.py": "2e"}}
     (block,), _ = blocks(TABLES["table4"], runs(ours, edited))
     [note] = [note for note in block.notes if "release" in note]
-    assert note == "Without reason: made with code outside r4r's release: mine.py, r4r/experts/reasoner.py."
+    assert note == "Without reason: made with code or prompts outside r4r's release: mine.py, r4r/experts/reasoner.py."
+
+
+def test_a_record_trained_otherwise_is_no_result_of_its_row() -> None:
+    made = sources({"filtered": 0.5}) + sources({"filtered": 0.9}, seed=43, given=("trainer.max_steps=1",))
+    (block,), _ = blocks(TABLES["table4"], runs(*made))
+    assert list(block.cell("Reason4Rec").results) == [42]
+    [(cell, beyond)] = block.variants
+    assert (list(cell.results), list(beyond)) == ([43], ["trainer.max_steps"])
 
 
 def test_records_that_scored_other_rows_are_left_out_and_named() -> None:

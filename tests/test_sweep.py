@@ -16,6 +16,7 @@ from report_records import record, runs, with_near, world_of_records, write
 from r4r.errors import DataError
 from r4r.metrics.significance import World, holm, pooled
 from r4r.report import cli
+from r4r.report.beside import spread
 from r4r.report.compare import find, predictions
 from r4r.report.records import gather
 from r4r.report.sweep import sweep
@@ -219,6 +220,40 @@ def test_a_further_metric_is_compared_where_it_is_no_plugins(tmp_path: Path) -> 
     assert effect.difference == pytest.approx(hits("history") - hits("filtered"))
     assert effect.p < 0.05
     assert (effect.seeds, len(cell.p["accuracy"])) == (3, 3)
+
+
+def test_what_presets_set_is_an_axis_or_a_seed_too() -> None:
+    """The command lines say nothing of it."""
+    score = {"Reason4Rec": (0.5, 0.6)}
+    steps = runs(*(record(score, seed=s, given=(f"trainer.max_steps={s}", "trainer.devices=1")) for s in (1, 2)))
+    assert sweep(steps).axes == ("trainer.max_steps",)
+    worlds = sweep(runs(*(record(score, given=(f"dataset.world.seed={s}",)) for s in (1, 2))))
+    [point] = worlds.points
+    assert worlds.axes == ()
+    assert set(point.cell.results) == {"seed=42 dataset.world.seed=1", "seed=42 dataset.world.seed=2"}
+
+
+def test_no_mean_is_taken_over_two_definitions_of_a_metric() -> None:
+    made = [with_near(record({"MF": (0.5, 0.6)}, seed=seed), near) for seed, near in ((1, 0.1), (2, 0.9))]
+    for one, within in zip(made, (0.25, 2.0), strict=True):
+        one["config"]["metrics"]["ratings"] = {"near": {"_target_": "mine.Near", "within": within}}
+    found = sweep(runs(*made))
+    [point] = found.points
+    assert spread(point.cell, "near") == (0.9, None, 0.1)
+    assert spread(point.cell, "mae") == (0.5, 0.0, pytest.approx(0.01))
+    [note] = [note for note in found.notes if "near" in note]
+    assert "near of 1 record was left out" in note
+
+
+def test_a_reference_whose_code_changed_between_jobs_is_not_compared_with() -> None:
+    ends = {"difference": 0.3, "low": 0.1, "high": 0.5, "p": 0.01, "visible": 0.2}
+    made = [mf(2, 1, 0.6), mf(2, 2, 0.7)]
+    for number, one in enumerate(made):
+        one["comparisons"] = [{"label": "Item mean", "against": "MF", "mae": ends, "rmse": ends}]
+        one["reference_source"] = {"mine": {"mine.py": str(number)}}
+    found = sweep(runs(*made), ["Item mean"])
+    assert not any(point.cell.effects for point in found.points)
+    assert "Not compared with Item mean: the code of the methods scored beside changed from job to job." in found.notes
 
 
 def test_seeds_that_make_worlds_are_compared_over_worlds(tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def test_the_report_keeps_setups_apart_and_names_what_lacks(jobs: dict[str, Any]
     assert text.count("## simulated: 8 predictions by tiny") == 2
     assert "(float32, nf4) on NVIDIA A800" in text
     assert text.count("| **123.400 ±") == 1  # the newest record of a row stands
-    assert "simulated: Reason4Rec: made with code outside r4r's release: mine.py.\n" in text
+    assert "simulated: Reason4Rec: made with code or prompts outside r4r's release: mine.py.\n" in text
     assert "Rec-SAVER: the newest job failed with ModelError: out of memory" in text
     missing = {(row["row"], row["status"]) for row in rows}
     assert {("EXP3RT", "missing"), ("One-step", "missing"), ("One-step", "ok"), ("Reason4Rec", "ok")} <= missing

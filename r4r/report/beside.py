@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from r4r.report.cells import METRICS, Cell, Result
+from r4r.report.compare import definition
 from r4r.report.records import Run
 
 REASON_METRICS = {
@@ -58,6 +59,31 @@ def of_one_model(cells: Sequence[Cell]) -> list[str]:
     return [
         f"{metric_name(metric)} by {model} was left out: the other scores are by {models[metric]}."
         for metric, model in told
+    ]
+
+
+def of_one_definition(cells: Sequence[Cell]) -> list[str]:
+    """Leave each further metric of ratings the values of one definition, that of the newest record.
+
+    Returns:
+        A sentence on each metric of which values were taken out of the cells.
+    """
+    newest_last = sorted((r.run for cell in cells for r in cell.results.values()), key=lambda run: run.started)
+    kept = {name: definition(run, name) for run in newest_last for name in run.record.get("rating_metrics") or {}}
+    left_out: dict[str, int] = {}
+    for cell in cells:
+        for seed, result in cell.results.items():
+            told = result.run.record.get("rating_metrics") or {}
+            own = {name: about for name, about in told.items() if definition(result.run, name) == kept[name]}
+            for name in told.keys() - own.keys():
+                left_out[name] = left_out.get(name, 0) + 1
+            if len(own) < len(told):
+                record = {**result.run.record, "rating_metrics": own}
+                cell.results[seed] = replace(result, run=replace(result.run, record=record))
+    return [
+        f"{name} of {count} record{'s' if count > 1 else ''} was left out: the newest has metrics.ratings.{name}="
+        f"{kept[name]}, and those have another."
+        for name, count in left_out.items()
     ]
 
 

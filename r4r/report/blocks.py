@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from r4r.metrics.significance import ALPHA, holm
-from r4r.report.beside import of_one_model, reason_metrics
+from r4r.report.beside import of_one_definition, of_one_model, reason_metrics
 from r4r.report.candidates import Standing, of_own_code, of_preset, paths, records, same_rows, standing
 from r4r.report.cells import Block, Cell, Result
 from r4r.report.compare import compare, compare_reasons
@@ -56,6 +56,7 @@ def _block(table: Table, runs: Sequence[Run], dataset: str, ask: Ask, stands: St
     block.notes += left_out
     for cell in block.cells:
         _fill(cell, kept, block, table)
+    block.notes += of_one_definition(block.cells)
     if table.beside:
         block.notes += of_one_model(block.cells)
     _vary(block, stands)
@@ -168,7 +169,9 @@ def _remark(block: Block) -> None:
     runs = [result.run for cell in block.cells for result in cell.results.values()]
     if block.setting:
         block.notes.insert(0, f"All records have, beside the preset's settings: {said(block.setting)}.")
-    block.notes += of_own_code({c.row.name: [result.run for result in c.results.values()] for c in block.cells})
+    block.notes += of_own_code(
+        {cell.row.name: [r.run.code_behind(r.label) for r in cell.results.values()] for cell in block.cells}
+    )
     asked = {str((run.config.get("teacher") or {}).get("model")) for run in runs if run.method == "fewshot"}
     if asked:
         block.notes.append(f"The few-shot row asked {', '.join(sorted(asked))}; the paper asked gpt-4o.")

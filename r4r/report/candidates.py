@@ -6,7 +6,7 @@ does so for the table as a whole: of the settings that records have there, the o
 and of equal ones that which is nearer to the preset. `--set` says which it is to be. All other records are variants.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from r4r.report.records import Run
@@ -153,11 +153,12 @@ def _beyond(found: Distance, setting: Differences) -> Differences:
     return beyond | {key: (preset, value) for key, (value, preset) in theirs.items() if key not in mine}
 
 
-def of_own_code(rows: Mapping[str, Sequence[Run]]) -> list[str]:
-    """A sentence for each row that has a job with code outside r4r's release.
+def of_own_code(rows: Mapping[str, Iterable[Mapping[str, str]]]) -> list[str]:
+    """A sentence for each row that is made with code or prompts outside r4r's release.
 
     Args:
-        rows: the jobs of each, by the row's name.
+        rows: those of each job of a row (see `Run.own_code`), by the row's name.
     """
-    files = {name: sorted({file for run in runs for file in run.own_code}) for name, runs in rows.items()}
-    return [f"{name}: made with code outside r4r's release: {', '.join(own)}." for name, own in files.items() if own]
+    files = {name: sorted({file for job in jobs for file in job}) for name, jobs in rows.items()}
+    told = "made with code or prompts outside r4r's release"
+    return [f"{name}: {told}: {', '.join(own)}." for name, own in files.items() if own]

@@ -1,5 +1,6 @@
 """Is a row different from the headline row, on the same reviews? From records, or from the predictions on disk."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,8 +75,19 @@ def compare_reasons(row: Mapping[Any, Side], headline: Mapping[Any, Side], metri
 
 
 def compare_further(row: Mapping[Any, Side], headline: Mapping[Any, Side], metric: str) -> Comparison:
-    """Two rows by a metric of ratings beside MAE and RMSE, each by seed, from the predictions on disk."""
+    """Two rows by a metric of ratings beside MAE and RMSE, each by seed, from the predictions on disk; of seeds for
+    which both define it alike."""
+    row = {
+        seed: side
+        for seed, side in row.items()
+        if seed in headline and definition(side[0], metric) == definition(headline[seed][0], metric)
+    }
     return _compare_means(row, headline, metric, lambda run, label: _worth(run, label, metric))
+
+
+def definition(run: Run, metric: str) -> str:
+    """The settings of a further metric of ratings, in one text."""
+    return json.dumps((run.config.get("metrics") or {}).get("ratings", {}).get(metric), sort_keys=True)
 
 
 def _compare_means(

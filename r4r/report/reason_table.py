@@ -90,8 +90,8 @@ def _block(made: Document, dataset: str, runs: Sequence[Run], stands: Standing, 
     own = [found for found in cells.values() if found]
     shown = [m for m in REASON_METRICS if m in models and (m not in PLANTED or all(m in found for found in own))]
     made.notes.append(f"{dataset}: " + "; ".join(f"{REASON_METRICS[m]} by {models[m]}" for m in shown) + ".")
-    told = of_own_code({n: [s["run"] for of in found.values() for s in of.values()] for n, found in cells.items()})
-    made.notes += [f"{dataset}: {sentence}" for sentence in told]
+    code = {name: [s["run"].own_code for of in found.values() for s in of.values()] for name, found in cells.items()}
+    made.notes += [f"{dataset}: {sentence}" for sentence in of_own_code(code)]
     if foreign:
         made.notes.append(f"{dataset}: left out, as another model scored: {'; '.join(foreign)}.")
     if models.get("gptscore") == "simulator":

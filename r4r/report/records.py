@@ -79,8 +79,18 @@ class Run:
 
     @property
     def own_code(self) -> Mapping[str, str]:
-        """File -> digest of the code outside of r4r's release behind its result; empty in records without it."""
+        """File -> digest of the code and prompts outside of r4r's release behind its result; empty in records without
+        it."""
         return self.record.get("source") or {}
+
+    @property
+    def reference_code(self) -> Mapping[str, str]:
+        """The same of the methods scored beside."""
+        return {k: v for own in (self.record.get("reference_source") or {}).values() for k, v in own.items()}
+
+    def code_behind(self, label: str) -> Mapping[str, str]:
+        """The same of a label of its scores."""
+        return self.own_code if label == self.record["metrics"][0]["label"] else self.reference_code
 
     @property
     def source(self) -> str:

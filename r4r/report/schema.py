@@ -159,6 +159,7 @@ class Record(Part):
     choices: dict[str, str | list[str] | None] = {}
     reads: Reads | None = None
     source: dict[str, str] = {}
+    reference_source: dict[str, dict[str, str]] = {}
     artifacts: dict[StageName, Key] = {}
     predicted: dict[str, Origin] = {}
     evaluated: str | None = None

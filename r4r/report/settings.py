@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from r4r.configuration.kinds import strangers, without_strangers
 from r4r.configuration.schema import Config
+from r4r.configuration.trainer import TrainerConfig
 from r4r.errors import ConfigError, DataError
 from r4r.report.records import Run
 from r4r.report.tables import Row, Setting, Table
@@ -159,14 +160,16 @@ def _reads(run: Run, reference: str | None) -> tuple[str, ...]:
     reads = run.record.get("reads") or {}
     found = reads.get("method") if reference is None else (reads.get("references") or {}).get(reference)
     deliberates = (run.config.get("strategy") or {}).get("reason", True)
-    return ("method", *(name for name in found or ALL if deliberates or name != "reason_source"))
+    names = [name for name in found or ALL if deliberates or name != "reason_source"]
+    trains = any(name.startswith("experts") for name in names)
+    return ("method", *names, *(["trainer"] if trains else []))
 
 
 def _leaves(config: Mapping[str, Any], reads: Sequence[str]) -> Iterator[tuple[str, Any]]:
     """(dotted key, value) of all that is read and may change a result; a list is one value."""
 
     def walk(value: Any, key: str) -> Iterator[tuple[str, Any]]:
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping) and (value or key == "trainer"):
             for name, inner in value.items():
                 yield from walk(inner, f"{key}.{name}")
         else:
@@ -176,10 +179,20 @@ def _leaves(config: Mapping[str, Any], reads: Sequence[str]) -> Iterator[tuple[s
         value: Any = config
         for part in name.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
+        if name == "trainer":
+            value = _learnt_by(value or {})
         left_out = SAME_RESULT.get(name, ())
         if isinstance(value, Mapping):
             value = {key: inner for key, inner in value.items() if key not in left_out}
         yield from walk(value, name)
+
+
+def _learnt_by(trainer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Those settings of a trainer that change what an adapter learns; of another version of the schema, none."""
+    try:
+        return TrainerConfig.model_validate(trainer).identity()
+    except ValidationError:
+        return {}
 
 
 def as_text(value: Any) -> str:

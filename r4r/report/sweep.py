@@ -18,7 +18,7 @@ import yaml
 from r4r.configuration.targets import close_names
 from r4r.errors import DataError
 from r4r.metrics.significance import holm
-from r4r.report.beside import further_metrics, reason_metrics
+from r4r.report.beside import further_metrics, of_one_definition, reason_metrics
 from r4r.report.cells import Cell, Result
 from r4r.report.compare import Side, compare, compare_further, compare_reasons
 from r4r.report.records import Run
@@ -188,7 +188,12 @@ def _named(run: Run) -> Iterator[str]:
 def _seeds(runs: Sequence[Run]) -> tuple[str, ...]:
     """The seeds that vary; at least the job's own."""
     named = dict.fromkeys(key for run in runs for key in _named(run) if is_seed(key) and key != "seed")
-    return ("seed", *(key for key in named if len({value_of(run, key) for run in runs}) > 1))
+    found = ["seed", *(key for key in named if len({value_of(run, key) for run in runs}) > 1)]
+    for group in _alike(runs, found):  # a preset may set others
+        read = [read_settings(run) for run in group]
+        keys = dict.fromkeys(key for one in read for key in one if is_seed(key) and key not in found)
+        found += [key for key in keys if len({as_text(one[key]) for one in read if key in one}) > 1]
+    return tuple(found)
 
 
 def _axes(runs: Sequence[Run]) -> tuple[str, ...]:
@@ -245,6 +250,7 @@ def _point(axes: Sequence[str], seeds: Sequence[str], values: Values, runs: Sequ
         gone += which in lost and lost[which].started <= scored[which].started
         stale += which in lost and lost[which].started > scored[which].started
     point.lost = [run for which, run in lost.items() if which not in scored]
+    notes += [f"{name}: {sentence}" for sentence in of_one_definition([point.cell])]
     if older:
         notes.append(f"{name}: {older} older record{'s' if older > 1 else ''} of the same setting and seed left aside.")
     if gone:
@@ -299,6 +305,11 @@ def _compare(made: Sweep, against: Sequence[str]) -> None:
         if headline is None and any(headlines):
             names = "; ".join(point.cell.row.name for point in group)
             made.notes.append(f"Not compared, as none of these rows has {made.against}: {names}.")
+            continue
+        beside = {json.dumps(run.reference_code) for point in group for run, _ in _sides(point).values()}
+        if headline is None and len(beside) > 1:
+            told = "the code of the methods scored beside changed from job to job"
+            made.notes.append(f"Not compared with {made.against}: {told}.")
             continue
         for point in group:
             if point is not headline:

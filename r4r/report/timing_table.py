@@ -132,7 +132,8 @@ def _grid(made: Document, dataset: str, runs: Sequence[Run]) -> None:
             ]
         if not found[row.name]:
             made.rows.append(first | {"status": "missing"} | beside_ours)
-    made.notes += [f"{dataset}: {sentence}" for sentence in of_own_code(found)]
+    code = {name: [run.own_code for run in own] for name, own in found.items()}
+    made.notes += [f"{dataset}: {sentence}" for sentence in of_own_code(code)]
     cut = [f"{name} {one['cut']} of {one['n']}" for name in timed if (one := _mode(timed[name], SINGLE))["cut"]]
     if cut:
         made.notes.append(
