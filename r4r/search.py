@@ -1,5 +1,7 @@
 """Hyperparameter search by Optuna, such that a killed search goes on: what hydra-optuna-sweeper leaves to its user."""
 
+import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +12,42 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from r4r.configuration.checks import validate
+from r4r.configuration.construct import construct
+from r4r.errors import ConfigError
+from r4r.stages.stage import Job
+from r4r.store.artifact import Store
 from r4r.store.key import key_of
 
-NOT_SEARCHED = {"hydra", "paths", "logger", "trainer", "plan"}  # what changes none of a trial's values
+NOT_SEARCHED = {"hydra", "paths", "logger", "trainer", "plan", "verbose"}  # what changes none of a trial's values
 
 
 class Resume(Callback):
     """Before a search starts: names its study by all that decides its outcome, and counts what is still to be tried."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """
+        Raises:
+            SystemExit: in place of any error, which Hydra would turn into a warning.
+        """
+        try:
+            self._name_study(config)
+        except ConfigError as error:
+            print(f"r4r: {error}", file=sys.stderr)
+            sys.exit(2)
+        except Exception:
+            traceback.print_exc()
+            sys.exit(1)
+
+    def _name_study(self, config: DictConfig) -> None:
         sweeper = config.hydra.sweeper
         if sweeper.storage is None:
             return
         given = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-        axes = {o.get_key_element(): o.get_value_element_as_str() for o in given if o.is_sweep_override()}
+        axes = {o.get_key_element(): str(o.input_line).partition("=")[2] for o in given if o.is_sweep_override()}
         job = OmegaConf.masked_copy(config, [str(key) for key in config if key not in NOT_SEARCHED])
-        identity = {"job": OmegaConf.to_container(job), "space": dict(sweeper.params or {}) | axes}
+        identity: dict[str, Any] = {"job": OmegaConf.to_container(job), "space": dict(sweeper.params or {}) | axes}
+        identity["result"] = _key(config)
         name = f"{sweeper.study_name}-{key_of('search', 1, identity, {})}"
         for folder in (config.paths.outputs, config.hydra.sweep.dir):  # of the study, and of the best trial
             Path(folder).mkdir(parents=True, exist_ok=True)
@@ -35,6 +57,14 @@ class Resume(Callback):
         with read_write(config), open_dict(config):
             sweeper.study_name = name
             sweeper.n_trials = max(0, sweeper.n_trials - done)
+
+
+def _key(cfg: DictConfig) -> str:
+    """The key of what the job predicts as it stands, without the search: its files, its code and how it is trained are
+    in it."""
+    config = validate(cfg)
+    work = Job(config, Store(config.paths.artifacts))
+    return str(construct(config.method, "method", config.plugins).stages(work).key)
 
 
 class TPE(optuna.samplers.TPESampler):

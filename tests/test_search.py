@@ -1,7 +1,9 @@
 """Hyperparameter search: what a trial is scored by, that a killed search goes on, and that W&B searches the same."""
 
 import csv
+import importlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,8 @@ from r4r.files import conf_dir
 
 SWEEP = yaml.safe_load((Path(__file__).parent.parent / "experiments/tune/sweep.yaml").read_text(encoding="utf-8"))
 SPACES = sorted(path.stem for path in (conf_dir() / "experiment" / "space").glob("*.yaml"))
-MF = ["method=mf", "logger=none", "trainer=cpu", "dataset.world.users=20", "dataset.world.items=10"]
+WORLD = ["dataset.world.users=20", "dataset.world.items=10"]
+MF = ["method=mf", "logger=none", "trainer=cpu"]
 R4R = Callable[..., int]
 
 
@@ -45,7 +48,7 @@ def search_mf(r4r: R4R, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> R4R:
     folder.mkdir(parents=True)
     (folder / "mf.yaml").write_text("method.lr: tag(log, interval(1e-3, 1e-1))\nmethod.max_epochs: choice(1, 2, 4)\n")
     own = ["--config-dir", str(tmp_path / "conf"), "experiment/space@hydra.sweeper.params=mf"]
-    return lambda *more: r4r("-m", *own, "experiment=tune", *MF, *more)
+    return lambda *more: r4r("-m", *own, "experiment=tune", *MF, *([] if "dataset=custom" in more else WORLD), *more)
 
 
 def studies(outputs: Path) -> dict[str, list[optuna.trial.FrozenTrial]]:
@@ -122,6 +125,7 @@ def test_a_killed_search_goes_on(
     assert len(records(outputs)) == 3
 
 
+@pytest.mark.filterwarnings("error:Callback Resume")  # into which Hydra turns its errors
 def test_a_study_holds_trials_of_one_job_and_space_alone(search_mf: R4R, outputs: Path) -> None:
     assert search_mf("hydra.sweeper.n_trials=1") == 0
     assert search_mf("hydra.sweeper.n_trials=2", "++trainer.threads=1") == 0  # no other search
@@ -130,6 +134,31 @@ def test_a_study_holds_trials_of_one_job_and_space_alone(search_mf: R4R, outputs
     found = sorted(studies(outputs).values(), key=lambda trials: trials[0].datetime_start)
     assert [len(complete(trials)) for trials in found] == [2, 1, 1]
     assert 0.01 <= found[2][0].params["method.lr"] <= 0.02
+
+
+def test_other_data_code_and_training_are_another_study(
+    search_mf: R4R, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    mine, reviews = tmp_path / "searched_mf.py", tmp_path / "wine.csv"
+    mine.write_text("from r4r.methods.mf import MF\nclass Mine(MF): pass\n")
+    rows = [f"u{n % 8},i{n % 5},{1 + n % 5},{1_600_000_000 + n},Wine {n % 5},good" for n in range(80)]
+    reviews.write_text("user_id,item_id,rating,timestamp,title,review\n" + "\n".join(rows))
+    data = ["dataset=custom", "dataset.name=wine", "dataset.category=Wine", f"dataset.reviews={reviews}"]
+    steps = [*data, "++dataset.prepare.k_core=1", "plugins=[searched_mf]", "method._target_=searched_mf.Mine"]
+    steps += ["hydra.sweeper.n_trials=1"]
+    assert search_mf(*steps) == 0
+    assert search_mf(*steps, "verbose=2") == 0
+    assert len(studies(outputs)) == 1
+    reviews.write_text(reviews.read_text() + "\nu1,i2,3,1600001000,Wine 2,fine")
+    assert search_mf(*steps) == 0
+    assert len(studies(outputs)) == 2
+    mine.write_text(mine.read_text() + "# changed\n")
+    importlib.reload(sys.modules["searched_mf"])
+    assert search_mf(*steps) == 0
+    assert len(studies(outputs)) == 3
+    assert search_mf(*steps, "++dataset.prepare.k_core=-1") == 2  # Hydra would make a warning of it, and go on
+    assert "dataset.prepare.k_core=-1" in capsys.readouterr().err
 
 
 def wandb_distribution(node: dict[str, Any]) -> BaseDistribution:
