@@ -105,9 +105,7 @@ def job(cfg: "DictConfig") -> float | None:
         config = validate(cfg, further=beyond_simulator)
         count = 1 if config.plan else processes_to_start(config.trainer, here)
         if count > 1:
-            for made in (folder, folder.parent / "multirun.yaml", folder.parent):  # by Hydra; they make their own
-                with suppress(OSError):
-                    made.unlink() if made.suffix else made.rmdir()
+            _leave_nothing(folder)  # they make their own
             sys.exit(start_processes(count, config.trainer, sys.argv[1:]))
         choices = group_choices(hydra_config)
         if here.rank == 0 and not config.plan:
@@ -183,8 +181,7 @@ def run(
 
         final = method.stages(work)
         plan(work, _wanted(work, final, _reference_stages(work, final)))
-        with suppress(OSError):  # Hydra made it; a plan leaves nothing behind
-            folder.rmdir()
+        _leave_nothing(folder)
         return {}
     main_thread = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, terminate) if main_thread else None
@@ -247,6 +244,13 @@ def run(
         print(f"{name}: {path}")
     print(folder / "result.json")
     return record
+
+
+def _leave_nothing(folder: Path) -> None:
+    """Remove what Hydra has made for a job that is none: its folder, and that of its sweep."""
+    for made in (folder, folder.parent / "multirun.yaml", folder.parent):
+        with suppress(OSError):
+            made.unlink() if made.suffix == ".yaml" else made.rmdir()
 
 
 def _wanted(work: "Job", final: "Stage", references: "Mapping[str, Stage]") -> "list[Stage]":

@@ -125,6 +125,8 @@ def test_a_plan_does_nothing(r4r: Any, outputs: Path, capsys: pytest.CaptureFixt
         ["build", "predict/means"],
     ]
     assert not any(path.is_file() for path in outputs.rglob("*"))
+    assert r4r("-m", "method=mf", *SMALL, "seed=1,2", "plan=true") == 0
+    assert not (outputs / "sweeps").exists() or not list((outputs / "sweeps").glob("*/*"))
     assert r4r("method=mf", *SMALL, "target=split") == 0
     capsys.readouterr()
     assert r4r("method=mf", *SMALL, "plan=true") == 0

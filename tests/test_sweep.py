@@ -138,21 +138,21 @@ def test_failed_unfinished_and_unstarted_jobs_are_counted_and_named(
         "overrides": {"task": ["method=mf", "method.dim=2,4,8,9", "seed=1,2"]},
     }
     (tmp_path / "s" / "multirun.yaml").write_text(yaml.safe_dump({"hydra": told}))
-    (tmp_path / "s" / "x").mkdir()
-    (tmp_path / "s" / "x" / "result.json").write_text("{")
+    (tmp_path / "s" / "7-dim=9,seed=2").mkdir()
+    (tmp_path / "s" / "7-dim=9,seed=2" / "result.json").write_text("{")
     assert cli.report(["sweep", str(tmp_path / "s"), "--out", str(tmp_path / "out")]) == 0
     page = (tmp_path / "out" / "sweep.md").read_text(encoding="utf-8")
     for sentence in (
         "method.dim=2: seed=2: failed with ModelError: out of memory",
         "method.dim=4: seed=1: was interrupted, or is still running",
         "method.dim=8: seed=1: stopped at target=split, nothing was scored",
-        "method=mf method.dim=9 seed=2: not started",
+        "method=mf method.dim=9 seed=1: not started",
         "method=mf method.dim=8 seed=2: not started",
         "method.dim=4: 1 job failed or broke off, and a later one was scored",
         "1 of 7 records cannot be read",
     ):
         assert f"- {sentence}" in page
-    assert page.count("not started") == 3
+    assert page.count("not started") == 2
     assert "| 2 | " in page
     assert "1 (1 lost)" in page
     assert "| 8 | failed | failed |" not in page

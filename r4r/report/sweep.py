@@ -21,7 +21,7 @@ from r4r.metrics.significance import holm
 from r4r.report.beside import further_metrics, of_one_definition, reason_metrics
 from r4r.report.cells import Cell, Result
 from r4r.report.compare import Side, compare, compare_further, compare_reasons
-from r4r.report.records import Run
+from r4r.report.records import RESULT, Run
 from r4r.report.settings import as_text, data_settings, read_settings
 from r4r.report.tables import Row
 
@@ -174,7 +174,10 @@ def not_started(folder: Path, runs: Sequence[Run]) -> list[str]:
         return []
     here = folder.resolve()
     known = {tuple(sorted(run.record["overrides"])) for run in runs if here in run.path.resolve().parents}
-    return [" ".join(job) for job in jobs if tuple(sorted(job)) not in known]
+    read = {run.path.resolve() for run in runs}
+    damaged = {path.parent.name.partition("-")[0] for path in here.glob(f"*/{RESULT}") if path not in read}
+    missing = [job for number, job in enumerate(jobs) if str(number) not in damaged]
+    return [" ".join(job) for job in missing if tuple(sorted(job)) not in known]
 
 
 def _named(run: Run) -> Iterator[str]:
