@@ -213,12 +213,19 @@ def _convert(gguf: Path, out: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+    from r4r.lm.loading import load_whole
+
     say(f"converting {gguf.name} to safetensors (once)")
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
-    model = AutoModelForCausalLM.from_pretrained(
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
+    except Exception as error:
+        told = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(f"{gguf} cannot be read as a GGUF file: {told[0]}") from error
+    model = load_whole(
+        AutoModelForCausalLM,
         gguf.parent,
+        gguf.name,
         gguf_file=gguf.name,
-        trust_remote_code=False,
         quantization_config=GgufConfig(dequantize=True),  # without it the model cannot be saved
         dtype=torch.bfloat16,
     )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from r4r.errors import ModelError
+from r4r.lm.loading import load_whole
 from r4r.metrics.text_batches import by_length, padded
 
 
@@ -37,13 +38,12 @@ class SentenceEncoder:
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            model = AutoModel.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False, dtype=torch.float32
-            )
         except (OSError, ValueError) as error:
             raise ModelError(
                 f"{folder} holds no sentence encoder ({str(error).splitlines()[0]}); set metrics.similarity.source"
             ) from error
+        # texts are the mean of their tokens: what pools them otherwise is not used
+        model = load_whole(AutoModel, folder, str(folder), "pooler.", local_files_only=True, dtype=torch.float32)
         return cls(model.to(device), tokenizer, max_length, batch_rows)
 
     @torch.inference_mode()
