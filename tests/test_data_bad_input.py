@@ -105,8 +105,12 @@ REPAIRED = {
     "timestamp in milliseconds: converted": with_field(timestamp=1_400_000_000_123),
     "review longer than 200 characters: cut": with_field(review="long " * 100),
     "control characters: blanked": with_field(review="a\x00b\ud83dc"),
-    "text is a word for a missing one (nan, None, null): left empty": with_field(review=" nan "),
-    "identifier with blanks around it, or characters that are not seen: taken off": with_field(user_id=" u\x000\u200b"),
+    "text is a word for a missing one (nan, None, null, NA): left empty": with_field(review=" NA "),
+    "text without a character that is seen: left empty": with_field(review="\u200b<br /> "),
+    "identifier with blanks around it, or characters that are not seen: taken off": with_field(
+        user_id=" u\x000\u200b\u00ad\u200e"
+    ),
+    "identifier that is a whole number with .0 behind it: taken off": with_field(user_id="7.0"),
     "identifier in a decomposed form of Unicode: composed": with_field(user_id="Zoe\u0308"),
 }
 
@@ -123,7 +127,48 @@ def test_a_repair_is_made_and_counted(tmp_path, reason):
     assert len(row["review"]) <= 200
     assert row["timestamp"] == (1_400_000_000 if "milliseconds" in reason else json.loads(good_lines()[0])["timestamp"])
     assert row["review"] in ('Guns & Roses "live"', "a b c", "text 0", "", ("long " * 40).strip())
-    assert row["user_id"] in ("u0", "Zo\u00eb")
+    assert row["user_id"] in ("u0", "Zo\u00eb", "7")
+
+
+def test_binary_identifiers_are_refused_and_never_one_user(tmp_path):
+    rows = [with_field(user_id=f"\x01{chr(n)}a") for n in range(1, 5)]
+    write(tmp_path / "r.jsonl", [*good_lines(), *rows])
+    report = run(tmp_path, max_bad_fraction=0.2)
+    [line] = [line for line in report["waterfall"] if "holds control characters" in line["reason"]]
+    assert line["dropped"] == 4
+
+
+TABLE = "user_id,item_id,title,rating,review,timestamp\n"
+
+
+def table_of(rows: int, review: str = "good", title: str = "Thing") -> str:
+    return "".join(f"u{n % 5},i{n % 7},{title},{1 + n % 5},{review},{1_400_000_000 + n}\n" for n in range(rows))
+
+
+def test_the_columns_names_once_more_are_no_row_and_in_another_order_an_error(tmp_path):
+    (tmp_path / "r.csv").write_text(TABLE + table_of(60) + TABLE + table_of(60))
+    report = run(tmp_path, reviews="r.csv")
+    assert [line["dropped"] for line in report["waterfall"] if line["reason"] == "the columns' names once more"] == [1]
+    swapped = TABLE.replace("user_id,item_id", "item_id,user_id")
+    (tmp_path / "r.csv").write_text(TABLE + table_of(60) + swapped + table_of(60))
+    with pytest.raises(DataError, match=r"r\.csv: line 62 holds the columns' names again, in another order"):
+        run(tmp_path, reviews="r.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("r.csv", "text in quotation marks behind a blank: kept with them"),
+        ("r.tsv", "text in quotation marks: kept with"),
+    ],
+)
+def test_quotation_marks_that_stay_are_told(tmp_path, name, told):
+    rows = table_of(60, review='"good one"')
+    text = TABLE + rows.replace(",", ", ") if name == "r.csv" else (TABLE + rows).replace(",", "\t")
+    (tmp_path / name).write_text(text)
+    report = run(tmp_path, reviews=name)
+    [line] = [line for line in report["waterfall"] if line["reason"].startswith(told)]
+    assert line["repaired"] == 60
 
 
 def test_empty_texts_and_titles_are_dropped_by_their_own_steps(tmp_path):

@@ -31,6 +31,12 @@ LAYOUTS = {
     "User Preferences:\nSound",
     "wrapped": "Positive Aspects: Warm sound,\n  Sturdy build\nNegative Aspects: Thin voice\n"
     "User Preference Elements: Sound",
+    "lines": "Positive Aspects:\nWarm sound\nSturdy build\n\nNegative Aspects:\nThin voice.\n\n"
+    "User Preference Elements:\nSound\nI hope that this helps you!",
+    "sentences": "Positive Aspects:\nWarm sound.\nSturdy build.\nNegative Aspects:\nThin voice.\n"
+    "User Preference Elements:\nSound.",
+    "broken": "Positive Aspects: Warm\nsound, Sturdy build\nNegative Aspects: Thin voice\n"
+    "User Preference Elements: Sound\nNote that the rating was low.",
     "table": "| Positive Aspects | Warm sound, Sturdy build |\n|---|---|\n| Negative Aspects | Thin voice |\n"
     "| User Preference Elements | Sound |",
     "columns": "| Positive Aspects | Negative Aspects | User Preference Elements |\n|---|---|---|\n"

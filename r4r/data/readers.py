@@ -26,6 +26,8 @@ Record = tuple[int, Fields | str]  # line number (from 1) and its fields, or wha
 CELLS = f"{BROKEN}: more or fewer cells than the header has"
 SWALLOWED = "row within the quotes of another one"
 IN_QUOTES = "text in quotation marks: kept with them (dataset.quoting=double takes them off)"
+BEHIND_BLANK = "text in quotation marks behind a blank: kept with them (take the blanks behind the commas away)"
+AGAIN = "the columns' names once more"
 _FIELD_CHARS = 1 << 26  # a field longer than this is an unclosed quote
 _BUFFER = 1 << 20  # bytes unpacked at once: with Python's 8 KiB, reading takes a quarter longer
 _SUFFIXES: dict[str, Kind] = {
@@ -36,6 +38,7 @@ _SUFFIXES: dict[str, Kind] = {
     ".tsv": "tsv",
     ".parquet": "parquet",
 }
+_QUOTED = re.compile(r'\s+".*"\s*', re.DOTALL)
 _BACKSLASH = re.compile(r'\\(["\\]?)')
 TABLES = {"csv": ",", "tsv": "\t"}  # kind -> delimiter
 # A .csv puts texts in quotes, and doubles a quotation mark within them. In a .tsv a tab separates whatever stands
@@ -205,8 +208,16 @@ class RecordFile:
                 f"{self.path}: the first line, with the columns' names, is a {header}. {self.advice[BROKEN]}"
             )
         self._check_header(header)
+        names = set(header)
         for number, row, lines in rows:
             fault = row if isinstance(row, str) else "" if len(row) in (0, len(header)) else CELLS
+            if not fault and row and row[0] in names and set(row) == names:
+                if row != header:
+                    raise DataError(
+                        f"{self.path}: line {number} holds the columns' names again, in another order: the files that "
+                        "were joined there differ. Join them by their columns"
+                    )
+                fault = AGAIN
             if not fault and any(self._is_row_of(header, line) for line in lines[1:]):
                 fault = SWALLOWED
             if fault:
@@ -223,7 +234,7 @@ class RecordFile:
         for number, line in bounded(io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="\n")):
             text = "" if line is None else line.rstrip("\r\n")
             cells = text.split(delimiter) if text else []
-            if '""' in text and any(cell[:1] == '"' == cell[-1:] and '""' in cell[1:-1] for cell in cells):
+            if '"' in text and any(len(cell) > 2 and cell[0] == '"' == cell[-1] for cell in cells):
                 self.note(IN_QUOTES, number)
             yield number, TOO_LONG if line is None else cells, []
 
@@ -252,6 +263,8 @@ class RecordFile:
                 return
             except csv.Error:
                 fault = fault or BROKEN
+            if lines and f'{TABLES[self.kind]} "' in lines[0] and any(_QUOTED.fullmatch(cell) for cell in row):
+                self.note(BEHIND_BLANK, first)
             yield first, fault or row, lines
 
     def _reader(self, lines: Iterator[str]) -> Iterator[list[str]]:

@@ -22,10 +22,16 @@ EXACT = 1 << 53  # from here on, floating-point numbers leave out whole ones
 MISSING = {"", "nan", "-nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat", "undefined", r"\n"}  # in lower case
 LONGEST_MARK = max(map(len, MISSING))
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
-NO_TEXTS = {"nan", "NaN", "None", "null", "NULL", "<NA>", "NaT", r"\N"}  # as programs write a text that is missing
+NO_TEXTS = {"nan", "NaN", "None", "none", "null", "NULL", "<NA>", "NaT", r"\N"} | {  # as programs write a missing text
+    *("NA", "N/A", "n/a", "#N/A", "undefined"),
+}
 LONGEST_WORD = max(map(len, NO_TEXTS))
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")  # lone surrogates cannot be written as UTF-8
-_UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2060\ufeff\ud800-\udfff]")
+_BINARY = re.compile("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]")  # in no identifier that is a text
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+_DECIMAL = re.compile(r"-?\d{1,15}\.0")  # a whole number, as a program writes it whose column has gaps
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,300}>")
 _PAGE_SCRIPT = re.compile(r"getTime\(|aPageStart|<script", re.IGNORECASE)
 
@@ -58,11 +64,16 @@ def identifier(value: Any, name: str, note: Note = lambda repair: None) -> str:
         raise Bad(f"field '{name}' missing or empty")
     if not isinstance(value, str):
         raise Bad(f"field '{name}' is of type {type(value).__name__}: an identifier is a text or a whole number")
+    if _BINARY.search(value):
+        raise Bad(f"field '{name}' holds control characters: an identifier is a text or a whole number")
     text = _UNSEEN.sub("", value).strip()
     if not text:
         raise Bad(f"field '{name}' missing or empty")
     if text.lower() in MISSING:
         raise Bad(f"field '{name}' stands for a missing value (nan, None, null, NA)")
+    if _DECIMAL.fullmatch(text):
+        note("identifier that is a whole number with .0 behind it: taken off")
+        return text[:-2]
     if text != value:
         note("identifier with blanks around it, or characters that are not seen: taken off")
     composed = unicodedata.normalize("NFC", text)
@@ -122,7 +133,7 @@ def clean(value: Any, note: Note) -> str:
     Raises:
         Bad: the value is a list, a mapping, or the like.
     """
-    if type(value) is str and "&" not in value and value.isprintable():  # most texts: nothing to repair
+    if type(value) is str and "&" not in value and "<" not in value and value.isprintable():  # most: nothing to repair
         return _told(value.strip(), note)
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
@@ -142,10 +153,13 @@ def clean(value: Any, note: Note) -> str:
 
 
 def _told(text: str, note: Note) -> str:
-    """The text; empty where it is what a program writes in place of none."""
+    """The text; empty where it is what a program writes in place of none, or shows nothing."""
+    if text and not (text[0].isalnum() or _UNSEEN.sub("", _TAG.sub("", text)).strip()):
+        note("text without a character that is seen: left empty")
+        return ""
     if len(text) > LONGEST_WORD or text not in NO_TEXTS:
         return text
-    note("text is a word for a missing one (nan, None, null): left empty")
+    note("text is a word for a missing one (nan, None, null, NA): left empty")
     return ""
 
 

@@ -9,6 +9,7 @@ NONE = "None"
 MARKS = r"[^\w\n|(]"  # bullets, stars, hashes, quotes, check marks, emoji
 ITEM = re.compile(r"^\s*(?:[-*+•‣◦▪●○·–—✓✔]|\(?\d{1,2}[.)]|\(?[a-zA-Z][.)])\s+")
 RULE = re.compile(r"^[\s|:+=_*`~—–-]*$")  # a line of a table or a frame, a fence, a blank
+WORDS = 3  # of an item; what has more, and a full stop, is a sentence
 EMPTY = re.compile(
     r"(?:none|n\.?/?a\.?|nil|nothing|no(?:ne|thing)? (?:\w+ ){0,4}?(?:mentioned|stated|specified|given|found|noted"
     r"|listed|identified|provided)|not (?:\w+ )?(?:mentioned|stated|specified|given|applicable|provided))"
@@ -25,7 +26,7 @@ HTML = (
 def labelled_lines(text: str, fields: Sequence[str], once: bool = False) -> str | None:
     """`field: items` for each field, on a line each, `None` where nothing is named.
 
-    Read are: the field and a colon before its items, on the same line or before a list or a line of them; headings in
+    Read are: the field and a colon before its items, on the same line or before a list or lines of them; headings in
     Markdown, bold, numbered or in bullets; all fields on one line; JSON; a table of two columns, or of one a field.
 
     Args:
@@ -71,7 +72,7 @@ def _from_headings(text: str, fields: Sequence[str]) -> list[tuple[str, str]]:
     for field in fields:
         name = rf"(?<!\w){_heading(field)}(?!\w)(?:[ \t]*\([^()\n]*\))?"
         # on a line of its own or at its beginning, or within a line behind a stop
-        alone = rf"^{MARKS}*(?:\(?[0-9a-zA-Z][.)]{MARKS}+)?\|?{MARKS}*{name}{MARKS}*?(?:[:=|]|[ \t][-–—][ \t]|$)"
+        alone = rf"^{MARKS}*(?:\(?[0-9a-zA-Z][.)]{MARKS}+)?\|?{MARKS}*{name}{MARKS}*?(?:[:：=|]|[ \t][-–—][ \t]|$)"
         within = rf"[;|.,/]{MARKS}*{name}[*_\"'`]*:"
         starts += [
             (match.start(), match.end(), field)
@@ -83,21 +84,38 @@ def _from_headings(text: str, fields: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _items(body: str) -> str:
-    """The items behind a heading: those on its line, else the list or the line below it; what follows is a remark."""
+    """The items behind a heading: those on its line, else the list or the lines below it; what follows is a remark."""
     first, *rest = body.split("\n")
     items = [_tidy(first)] if _tidy(first) else []
-    listed = False
+    below, listed, last = not items, False, first
     for line in rest:
         if RULE.match(line):
             if items and not listed:
                 break
             continue
         bullet = ITEM.match(line)
-        if not bullet and (listed or (items and not items[-1].endswith(","))):
+        if not bullet and items and (listed or not (last.rstrip().endswith(",") or _goes_on(last, line, below))):
             break
-        listed = listed or bool(bullet)
-        items.append(_tidy(line[bullet.end() :] if bullet else line))
+        item = _tidy(line[bullet.end() :] if bullet else line)
+        if not bullet and items and line.lstrip()[:1].islower() and not (below or items[-1].endswith(",")):
+            items[-1] += f" {item}"  # a line was broken within an item
+        else:
+            items.append(item)
+        listed, last = listed or bool(bullet), line
     return ", ".join(item.rstrip(",") for item in items if item)
+
+
+def _goes_on(before: str, line: str, below: bool) -> bool:
+    """Whether a line without a bullet says more of what the one before it does.
+
+    Args:
+        below: whether the items stand on lines of their own below the heading. A sentence behind what is none is a
+            remark all the same.
+    """
+    if not below:
+        return line.lstrip()[:1].islower()
+    sentence = line.rstrip().endswith((".", "!", "?")) and len(line.split()) > WORDS
+    return before.rstrip().endswith((".", "!", "?")) or not sentence
 
 
 def _tidy(item: str) -> str:

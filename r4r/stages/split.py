@@ -95,7 +95,7 @@ class RawFiles:
 class RawSplit(Split):
     """The split of raw review files."""
 
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     raw: RawFiles
 

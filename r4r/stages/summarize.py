@@ -62,7 +62,7 @@ class SummarizerLessons(Stage):
 class Summaries(Stage):
     """Artifact: `data.parquet` (rows.SUMMARIES) of every row that a history may show."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     expert: Asked
     summarizer: Training

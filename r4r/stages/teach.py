@@ -66,7 +66,7 @@ class TeacherSummaries(Stage):
         max_empty_share: of summaries that name nothing; more of them are an error.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     expert: Asked
     split: Any

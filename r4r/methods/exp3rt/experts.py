@@ -23,9 +23,13 @@ NONE = "\n".join(f"{field}: None" for field in FIELDS)  # a review that says not
 class TwoLines(Writer):
     """An expert that answers in two lines, Likes and Dislikes."""
 
-    def lines(self, answer: str) -> str | None:
-        """The two lines in an answer, tidied; None where one is missing."""
-        return labelled_lines(answer, FIELDS)
+    def lines(self, answer: str, once: bool = False) -> str | None:
+        """The two lines in an answer, tidied; None where one is missing.
+
+        Args:
+            once: whether a line that stands there twice, saying different things, counts as missing.
+        """
+        return labelled_lines(answer, FIELDS, once)
 
     def read(self, answer: str) -> str:
         """The two lines in an answer, tidied; all of it, on one line, where one is missing."""

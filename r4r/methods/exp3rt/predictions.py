@@ -6,7 +6,7 @@ a user and one an item, and a rationale a pair. One shared adapter learns all of
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pandas as pd
 
@@ -128,6 +128,8 @@ class JoinedLessons(Stage):
 class StudentPreferences(Stage):
     """Artifact: `data.parquet` (PREFERENCES), by the student, of the reviews that histories of rows to predict show."""
 
+    version: ClassVar[int] = 2
+
     expert: Asked
     trained: Training
     questions: ReviewQuestions
@@ -155,6 +157,8 @@ class StudentPreferences(Stage):
 @dataclass(frozen=True)
 class StudentProfiles(Stage):
     """Artifact: `data.parquet` (rows.TEXTS), by the student, the profile of one side of each row to predict."""
+
+    version: ClassVar[int] = 2
 
     expert: Asked
     trained: Training

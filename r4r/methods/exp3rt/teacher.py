@@ -6,7 +6,7 @@ true rating as a hint.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
@@ -49,6 +49,8 @@ ANSWERED: Schema = {"row_id": "int64", "prompt": "str", "profile": "str"}  # eac
 class TeacherPreferences(Stage):
     """Artifact: `data.parquet` (PREFERENCES) of the reviews that the histories of the experts pool show."""
 
+    version: ClassVar[int] = 2
+
     expert: Asked
     questions: ReviewQuestions
     shown: Profiled
@@ -77,6 +79,8 @@ class TeacherPreferences(Stage):
 class TeacherProfiles(Stage):
     """Artifact: `data.parquet` (rows.TEXTS), the profile of one side of each pair of the experts pool that has one, and
     `answered.parquet` (ANSWERED)."""
+
+    version: ClassVar[int] = 2
 
     expert: Asked
     side: Side
@@ -193,7 +197,7 @@ def _ask_lines(
     """As ask_all, the answers the two lines that the expert reads in them."""
 
     def read(place: int, text: str) -> str:
-        lines = expert.expert.lines(text)
+        lines = expert.expert.lines(text, once=True)
         if lines is None:
             raise TeacherError("not the two lines of preferences")
         return str(lines)
