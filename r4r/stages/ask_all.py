@@ -98,5 +98,8 @@ def usable(table: pd.DataFrame, what: str) -> tuple[pd.DataFrame, dict[Any, int]
     if dropped:
         say(f"  {len(table) - len(kept)} of {len(table)} {what} dropped: {dropped}")
     if kept.empty:
-        raise DataError(f"none of the {len(table)} {what} can be used: {dropped}. Try a stronger teacher.")
+        cure = "Try a stronger teacher"
+        if all(str(problem).startswith("rejected (HTTP") for problem in dropped):
+            cure = "The server rejects every call: look at its address and settings"
+        raise DataError(f"none of the {len(table)} {what} can be used: {dropped}. {cure}.")
     return kept, dropped

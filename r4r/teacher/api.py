@@ -19,7 +19,7 @@ from r4r.errors import AnswerRefused, CallRejected, TeacherDenied, TeacherError,
 from r4r.progress import say
 from r4r.teacher.pace import Pace
 from r4r.teacher.said import MODERATION, sentence, visible
-from r4r.teacher.wire import TooLarge, open_client
+from r4r.teacher.wire import TooLarge, Unreadable, open_client
 
 OPENAI_URL = "https://api.openai.com/v1"
 LONGEST_BACKOFF_S = 60.0
@@ -158,6 +158,8 @@ class Api:
                 found = await send()
             self.answered = time.monotonic()
             return found
+        except Unreadable as error:
+            raise Passing(f"an unreadable reply: it {error}", unsure=True) from None
         except (TeacherError, Passing):
             raise
         except (TimeoutError, openai.APITimeoutError) as error:
@@ -167,6 +169,8 @@ class Api:
         except Exception as error:
             if isinstance(error.__cause__, TooLarge):
                 raise error.__cause__ from None
+            if isinstance(error.__cause__, Unreadable):
+                raise Passing(f"an unreadable reply: it {error.__cause__}", unsure=True) from None
             if isinstance(error, openai.APIConnectionError) or type(error).__module__.startswith("http"):
                 cause = error.__cause__ or error
                 text, sent = self.redact(f"{type(cause).__name__}: {cause}"), _sent(error)

@@ -1,6 +1,7 @@
 """Teachers behind an address. `RemoteTeacher` asks the cache first; `ChatTeacher` sends many calls at once."""
 
 import asyncio
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ import openai
 
 from r4r.configuration.teachers import RemoteConfig
 from r4r.errors import BudgetReached, CallRejected, TeacherError, TeacherStopped, TeacherUnavailable
+from r4r.progress import say
 from r4r.teacher.api import KEPT, Api, Passing
 from r4r.teacher.base import Answer, Call, remote_identity
 from r4r.teacher.cache import TeacherCache, key_of_call, messages
@@ -41,6 +43,7 @@ class RemoteTeacher(ABC):
         self.cache = cache
         self.api = Api(teacher)
         self.price = price_of(teacher)
+        self._other: Any = None  # model that was told to answer in place of the one that is asked
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -221,10 +224,19 @@ class ChatTeacher(RemoteTeacher):
             outcome = read_reply(reply, call, self.price)
         except ValueError:
             raise self.api.unanswered(raw.content) from None
+        self._note_model(reply.get("model"))
         if reply.get("usage") and read_usage(reply["usage"], call) is None:
             usage = visible(str(reply["usage"]), 80)
             self.api.tell(f"reports a usage that cannot be ({usage}); tokens are counted at 4 characters each")
         return outcome
+
+    def _note_model(self, told: Any) -> None:
+        """Say once that another model answers than was asked: some servers take what they have loaded."""
+        wanted = self.config.model
+        asked, answers = (re.sub(r"[^a-z0-9]", "", str(n or "").lower().rpartition("/")[2]) for n in (wanted, told))
+        if answers and self._other != told and not (answers.startswith(asked) or asked.startswith(answers)):
+            self._other = told
+            say(f"  teacher: asked for {wanted}, and the server answers as {visible(str(told), 80)}")
 
     async def _answers(self, client: openai.AsyncOpenAI, since: float) -> bool:
         """Whether the server has answered any call since then, or answers one now: so what failed is its prompt."""

@@ -11,7 +11,8 @@ from r4r.teacher.final import final_text
 from r4r.teacher.price import CHAT_OVERHEAD, dollars, tokens_about
 from r4r.teacher.said import reported, visible
 
-ENDED = (None, "stop")  # any other finish_reason, and the answer did not come to its end by itself
+# whatever a server calls it; with any other finish_reason the answer did not come to its end by itself
+ENDED = (None, "stop", "eos_token", "stop_sequence", "end_turn")
 AT_THE_LIMIT = {"length", "max_tokens", "model_length", "max_output_tokens", "max_length", "max_new_tokens"}
 BY_A_FILTER = {"content_filter", "safety", "recitation", "refusal", "prohibited_content", "blocklist", "moderation"}
 TEXT_PARTS = (None, "text", "output_text")
@@ -98,6 +99,6 @@ def _check_end(reason: Any, refusal: Any, choice: Mapping[str, Any], call: Call)
         raise AnswerRefused(f"refused ({visible(ended, 40)})")
     if ended in AT_THE_LIMIT:
         raise AnswerCut(f"cut off at {call.max_tokens} tokens" if ended == "length" else f"cut off ({ended})")
-    said = reported(choice)[1]
+    said = reported({name: value for name, value in choice.items() if name != "message"})[1]  # that is the answer
     why = f": {visible(said)}" if said else ""
     raise AnswerBroken(f"stopped before its end (finish_reason {visible(str(reason), 40)}){why}")

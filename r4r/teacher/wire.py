@@ -11,16 +11,22 @@ from typing import Any
 import openai
 
 from r4r.errors import AnswerBroken, TeacherDenied
+from r4r.teacher.said import visible
 
 # the SDK's HTTP library, httpx or the one that took its place
 HTTP = importlib.import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
 LOGGERS = ("openai", "httpx", "httpcore", "httpx2", "httpcore2")
+ZIPPED = ("gzip", "x-gzip", "deflate")
 ERROR_BYTES = 2**16  # of an error's body; the rest is not read
 ANSWER_BYTES, TOKEN_BYTES = 2**20, 2**10  # of a reply whatever is asked for, and for each token of max_tokens
 
 
 class TooLarge(AnswerBroken):
     """A reply is larger than any that was asked for; the rest of it is not read."""
+
+
+class Unreadable(AnswerBroken):
+    """A reply came in a form that cannot be read."""
 
 
 def reply_bytes(max_tokens: int) -> int:
@@ -58,17 +64,27 @@ def open_client(address: str, key: str | None, timeout_s: float, limit: int) -> 
 
 def _bounded(response: Any, limit: int) -> Any:
     """The body's bytes: those of an error up to ERROR_BYTES, those of a reply up to `limit`, at which it raises
-    TooLarge. What comes zipped, unasked, is unzipped here, so that it is counted as it will be read."""
+    TooLarge. What comes zipped, unasked, is unzipped here, so that it is counted as it will be read; in another
+    encoding it is Unreadable, and of an error nothing."""
     inner, failed = response.stream, response.status_code >= 400
     most = ERROR_BYTES if failed else limit
-    zipped = response.headers.pop("content-encoding", "identity").strip().lower()
-    unzip = zlib.decompressobj(47) if zipped in ("gzip", "x-gzip", "deflate") else None
+    encoding = response.headers.pop("content-encoding", "identity").strip().lower()
+    unzip = _Unzipped(encoding) if encoding in ZIPPED else None
 
     class Bounded(HTTP.AsyncByteStream):  # type: ignore[misc, name-defined]
         async def __aiter__(self) -> AsyncIterator[bytes]:
+            if encoding not in (*ZIPPED, "identity", ""):
+                if failed:
+                    return
+                raise Unreadable(f"came in the encoding {visible(encoding, 40)}, which was not asked for")
             taken = 0
             async for chunk in inner:
-                data = unzip.decompress(chunk, most - taken + 1) if unzip else chunk
+                try:
+                    data = unzip.read(chunk, most - taken + 1) if unzip else chunk
+                except zlib.error as error:
+                    if failed:
+                        return
+                    raise Unreadable(f"cannot be unzipped, though it says that it is {encoding}") from error
                 taken += len(data)
                 if taken > most:
                     if failed:
@@ -80,6 +96,42 @@ def _bounded(response: Any, limit: int) -> Any:
             await inner.aclose()
 
     return Bounded()
+
+
+class _Unzipped:
+    """A zipped body, piece by piece. A body that is plain, whatever its header says, is left as it is; deflate may come
+    without the header of zlib, and gzip in several members."""
+
+    def __init__(self, encoding: str):
+        self.kinds = [47, *([-15] if encoding == "deflate" else [])]  # window bits, by which zlib knows a format
+        self.inner = zlib.decompressobj(self.kinds[0])
+        self.begun = self.plain = False
+
+    def read(self, chunk: bytes, most: int) -> bytes:
+        """What a piece holds, of which no more than `most` bytes are unzipped.
+
+        Raises:
+            zlib.error: it breaks off in the middle, or is damaged.
+        """
+        if self.plain:
+            return chunk
+        data = self._begin(chunk, most) if not self.begun else self.inner.decompress(chunk, most)
+        while self.inner.unused_data and len(data) < most and not self.plain:  # the next member
+            rest = self.inner.unused_data
+            self.inner = zlib.decompressobj(self.kinds[0])
+            data += self.inner.decompress(rest, most - len(data))
+        return data
+
+    def _begin(self, chunk: bytes, most: int) -> bytes:
+        self.begun = bool(chunk)
+        for kind in self.kinds:
+            self.inner = zlib.decompressobj(kind)
+            try:
+                return self.inner.decompress(chunk, most)
+            except zlib.error:
+                continue
+        self.plain = True
+        return chunk
 
 
 def _proxy_sentence(error: Exception) -> str:
