@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from r4r.terminal import drawn
+
 LOSS = re.compile(r"(?P<name>.+)/(?P<part>train|valid)/loss")
 PARTS = {"train": ("tab:blue", 1.0), "valid": ("tab:orange", 1.8)}  # colour, line width
 
@@ -50,7 +52,7 @@ class Curves:
                 color, width = PARTS[part]
                 marker = "o" if len(points) < 30 else None
                 axes.plot(*zip(*points, strict=True), color=color, lw=width, marker=marker, ms=3, label=part)
-            axes.set(xlabel="optimizer step", ylabel="loss a response token", title=name)
+            axes.set(xlabel="optimizer step", ylabel="loss a response token", title=drawn(name))
             axes.grid(color="0.9")
             axes.spines[["top", "right"]].set_visible(False)
             axes.legend(frameon=False)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from r4r.terminal import drawn
+
 OWN, OTHER, WEAK = "#1f5fa8", "0.45", "#c2571a"
 
 
@@ -31,7 +33,7 @@ def draw_result(record: Mapping[str, Any], path: Path) -> None:
             axes.annotate(
                 told, (row[metric], place), xytext=(0, 5), textcoords="offset points", fontsize=7, ha="center"
             )
-        axes.set_yticks(range(len(scores)), [row["label"] for row in scores], fontsize=8)
+        axes.set_yticks(range(len(scores)), [drawn(row["label"]) for row in scores], fontsize=8)
         axes.invert_yaxis()
         axes.set_xlabel(f"{metric.upper()}, 95 % interval over {scores[0]['n']} {record['evaluated']} rows", fontsize=8)
         axes.margins(y=0.12)
@@ -49,7 +51,7 @@ def draw_result(record: Mapping[str, Any], path: Path) -> None:
         axes.invert_yaxis()
         axes.set_xlim(0, 1.12)
         axes.set_xlabel("against what was planted", fontsize=8)
-    figure.suptitle(f"{record['name']}: {record['dataset']}, seed {record['seed']}", fontsize=10)
+    figure.suptitle(drawn(f"{record['name']}: {record['dataset']}, seed {record['seed']}"), fontsize=10)
     figure.savefig(path, dpi=130, metadata={"Software": None})
 
 

@@ -1,6 +1,7 @@
 """What the commands share: any terminal can be spoken to, and a disk's refusal is a sentence."""
 
 import errno
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,20 @@ REFUSALS = {
 
 
 def speak_any_terminal() -> None:
-    """Have what a terminal's encoding cannot show replaced by a question mark, in place of a traceback."""
+    """Have what a terminal's encoding cannot show replaced by a question mark, in place of a traceback; where a daemon
+    has closed its streams, what is said goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for as long as the process runs
     for stream in (sys.stdout, sys.stderr):
         reconfigure: Any = getattr(stream, "reconfigure", None)
         if reconfigure:
             reconfigure(errors="replace")
+
+
+def drawn(text: str) -> str:
+    """A text as matplotlib shows it: a dollar sign would begin a formula."""
+    return text.replace("$", r"\$")
 
 
 def refusal(error: BaseException, making: bool = False) -> str | None:

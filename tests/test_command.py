@@ -242,3 +242,28 @@ def test_a_first_job_says_nothing_for_the_libraries_that_it_asks(tmp_path: Path)
     done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True, env=fresh)
     assert (tmp_path / "fonts").exists()
     assert "[HYDRA]" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("place", ["here", "outputs"])
+def test_a_folder_in_whose_name_hydra_would_fill_something_in_is_refused(
+    place: str, r4r: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "${oc.env:USER,x}"
+    folder.mkdir()
+    if place == "here":
+        monkeypatch.chdir(folder)
+        monkeypatch.delenv("R4R_OUTPUTS")
+    else:
+        monkeypatch.setenv("R4R_OUTPUTS", str(folder / "o"))
+    assert r4r(*SMALL) == 2
+    assert "paths.outputs" in (told := capsys.readouterr().err)
+    assert "Hydra would fill in what stands behind ${" in told
+    assert [path.name for path in tmp_path.rglob("*") if path.is_dir()] == [folder.name]
+
+
+def test_a_daemon_without_streams_and_a_name_like_a_formula(tmp_path: Path) -> None:
+    job = [sys.executable, "-m", "r4r.run", *SMALL, 'dataset.name="a$\\frac$"', f"paths.outputs={tmp_path / 'o'}"]
+    assert subprocess.run(["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *job], check=False).returncode == 0
+    [record] = (tmp_path / "o").rglob("result.json")
+    assert '"status": "ok"' in record.read_text()
+    assert record.with_name("result.png").exists()

@@ -49,7 +49,7 @@ def validate(cfg: DictConfig, classes: bool = True, further: Further | None = No
     unmounted = _unmounted(values)
     folders = values.get("paths")
     if isinstance(folders, dict):
-        problems += _homeless(folders)
+        problems += [*_homeless(folders), *_filled_in(folders)]
         values["paths"] = {
             k: Path(os.path.expanduser(v)).absolute() if v and isinstance(v, str) else v for k, v in folders.items()
         }
@@ -146,6 +146,14 @@ def _homeless(folders: Mapping[str, Any]) -> Iterator[str]:
         elif name == "outputs":
             told = "in a file, write the folder in full; ~ is known on the command line and in R4R_OUTPUTS"
             yield f"paths.outputs={folder}: {told}"
+
+
+def _filled_in(folders: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each folder in whose name Hydra would fill something in."""
+    for name, folder in folders.items():
+        if isinstance(folder, str) and "${" in str(Path(folder).absolute()):
+            place = Path(folder).absolute()
+            yield f"paths.{name}={folder}: Hydra would fill in what stands behind ${{ in {place}; rename the folder"
 
 
 def _outvoted(choices: Mapping[Any, Any]) -> list[str]:

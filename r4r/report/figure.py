@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from r4r.report.cells import METRICS, Block
 from r4r.report.tables import Table
+from r4r.terminal import drawn
 
 OURS, PAPER = "#1f5fa8", "#c2571a"
 
@@ -51,7 +52,7 @@ def draw(table: Table, blocks: Sequence[Block], decoding: str = "mean") -> Figur
             axes.set_xlim(-0.5, len(names) - 0.5)
             axes.margins(y=0.15)
             axes.set_ylabel(metric.upper())
-            axes.set_title(f"{block.dataset}\n{_spread(block)}", fontsize=9, loc="left")
+            axes.set_title(drawn(f"{block.dataset}\n{_spread(block)}"), fontsize=9, loc="left")
             axes.grid(axis="y", color="0.9")
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)

@@ -11,6 +11,7 @@ from r4r.report.beside import better, metric_name, spread
 from r4r.report.compare import Effect
 from r4r.report.sweep import Point, Sweep, number
 from r4r.teacher.said import visible
+from r4r.terminal import drawn
 
 LINES = 10  # at most, each with a colour of its own
 BARS = 40
@@ -131,7 +132,7 @@ def _values(made: Sweep, group: Sequence[Point], axis: str) -> list[str]:
 def _plain(text: str, limit: int = 48) -> str:
     """Text that matplotlib shows as it is: a dollar sign would begin a formula."""
     shown = visible(text if len(text) <= limit else f"{text[: limit - 3]}...")
-    return shown.replace("$", r"\$")
+    return drawn(shown)
 
 
 def _families(made: Sweep, group: Sequence[Point], x: str) -> Mapping[str, list[Point]]:

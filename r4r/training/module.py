@@ -210,7 +210,10 @@ class ExpertModule(pl.LightningModule):
         if bool(torch.isfinite(norm)):
             self.left_out = 0
         elif self.trainer.scaler is None or self.left_out == LEFT_OUT:
-            raise TrainingError(f"step {step + 1}: the gradient is not finite; lower lr (now {self.lr:g})")
+            cure = f"lower lr (now {self.lr:g})"
+            if step == 0:  # nothing has been learnt at any rate
+                cure = "the base model itself gives no finite numbers: look at its weights, or set llm.dtype=float32"
+            raise TrainingError(f"step {step + 1}: the gradient is not finite; {cure}")
         else:  # a scaler leaves this step out, and makes the next one's scale half as large
             self.left_out += 1
             self.all_left_out += 1
