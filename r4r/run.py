@@ -88,6 +88,7 @@ def job(cfg: "DictConfig") -> float | None:
         The headline error that `sweep_metric` names, for sweepers; None where nothing was scored.
     """
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     from r4r.configuration.checks import validate
     from r4r.configuration.plugins import check_job
@@ -97,6 +98,7 @@ def job(cfg: "DictConfig") -> float | None:
     from r4r.records import group_choices, named_folder
     from r4r.teacher_reach import beyond_simulator
     from r4r.terminal import refusal
+    from r4r.unfelt import unfelt
 
     hydra_config, here = HydraConfig.get(), this_rank()
     folder = Path(hydra_config.runtime.output_dir)
@@ -107,6 +109,9 @@ def job(cfg: "DictConfig") -> float | None:
         if count > 1:
             _leave_nothing(folder)  # they make their own
             sys.exit(start_processes(count, config.trainer, sys.argv[1:]))
+        if hydra_config.mode is not RunMode.MULTIRUN and here.rank == 0:
+            for sentence in unfelt(cfg, config, hydra_config):
+                print(f"r4r: {sentence}", file=sys.stderr)
         choices = group_choices(hydra_config)
         if here.rank == 0 and not config.plan:
             folder = named_folder(folder, list(hydra_config.overrides.task))
