@@ -37,10 +37,9 @@ def unfelt(cfg: "DictConfig", config: "Config", hydra: Any) -> Iterator[str]:
     for override, key in asked:
         try:
             other = compose(loader, hydra.job.config_name, [each for each in overrides if each != override])
-            if (
-                OmegaConf.select(other, key) != OmegaConf.select(cfg, key)
-                and set(_keys(validate(other, classes=False))) == keys
-            ):
+            if OmegaConf.select(other, key) == OmegaConf.select(cfg, key):
+                continue
+            if set(_keys(validate(other, classes=False))) == keys:
                 yield f"{override.lstrip('+')}: changes none of this job's artifacts"
         except R4RError:  # there is no job without it
             continue
