@@ -242,6 +242,18 @@ def test_a_prompt_file_that_cannot_be_filled_is_refused(
     assert "must hold the fields {category}, {item_history}, {title}, {user_history}" in capsys.readouterr().err
 
 
+def test_a_prompt_that_the_simulated_teacher_does_not_know_is_told(
+    r4r: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text("{user_history}\n{item_history}\nWould they like the {category} {title}?", encoding="utf-8")
+    job = ["experiment=smoke", "logger=none", "experts.reward_model.epochs=1", "++dataset.history.summaries=teacher"]
+    job += [f"++experts.reasoner.prompts.reasoner={other}", f"paths.outputs={tmp_path}"]
+    assert r4r(*job) == 1
+    told = capsys.readouterr().err
+    assert "the teacher gave no reason for any of 7 pairs; most often: the simulated teacher knows the prompts" in told
+
+
 def test_a_data_set_of_a_new_layout_is_read_and_scored(checkout: Path) -> None:
     job = ["dataset=diary", "method=means", "~references.mf", "logger=none", f"paths.data={checkout}"]
     done = r4r_of(checkout, *job, "+rating_metric@metrics.ratings.near=near", "metrics.ratings.near.within=0.5")

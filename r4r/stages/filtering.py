@@ -164,6 +164,9 @@ class Filtering(Stage):
         lost = f"; no candidate: {report['teacher_failures']}" if len(failures) else ""
         say(f"  accepted a reason for {len(accepted)} of {pairs} pairs; candidates: {report['by_cause']}{lost}")
         kept, facts = self.kept(work, accepted)
+        if table.empty:
+            told = f"; most often: {failures.index[0]}" if len(failures) else ""
+            raise DataError(f"the teacher gave no reason for any of {pairs} pairs{told}")
         if kept.empty:
             raise DataError(
                 f"the filter accepted no reason for any of {pairs} pairs ({report['by_cause']}); "
