@@ -155,6 +155,12 @@ def test_the_columns_names_once_more_are_no_row_and_in_another_order_an_error(tm
         run(tmp_path, reviews="r.csv")
 
 
+@pytest.mark.parametrize("before", ["sep=,\n", "\n\ufeff", "\ufeff\ufeff"])
+def test_what_excel_puts_before_a_header_is_passed_over(tmp_path, before):
+    (tmp_path / "r.csv").write_text(before + TABLE + table_of(60), encoding="utf-8")
+    assert run(tmp_path, reviews="r.csv")["table1"]
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [

@@ -38,6 +38,7 @@ _SUFFIXES: dict[str, Kind] = {
     ".tsv": "tsv",
     ".parquet": "parquet",
 }
+_EXCELS = re.compile(r"\s*sep=.?\s*", re.IGNORECASE)
 _QUOTED = re.compile(r'\s+".*"\s*', re.DOTALL)
 _BACKSLASH = re.compile(r'\\(["\\]?)')
 TABLES = {"csv": ",", "tsv": "\t"}  # kind -> delimiter
@@ -200,13 +201,17 @@ class RecordFile:
 
     def _table(self, stream: IO[bytes]) -> Iterator[Record]:
         rows = self._plain_rows(stream) if self.quoting == "none" else self._quoted_rows(stream)
-        header: list[str] | str = next((row for _, row, _ in rows if "".join(row).strip()), [])  # behind blank lines
+        # behind blank lines, and behind Excel's line that says what separates cells
+        header: list[str] | str = next(
+            (row for _, row, _ in rows if "".join(row).strip() and not _EXCELS.fullmatch("".join(row))), []
+        )
         if not header:
             raise DataError(f"{self.path} holds no records: put the full file there")
         if isinstance(header, str):
             raise DataError(
                 f"{self.path}: the first line, with the columns' names, is a {header}. {self.advice[BROKEN]}"
             )
+        header = [name.strip("\ufeff") for name in header]  # of files with a byte order mark that were joined
         self._check_header(header)
         names = set(header)
         for number, row, lines in rows:
