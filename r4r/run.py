@@ -124,7 +124,8 @@ def job(cfg: "DictConfig") -> float | None:
             print(f"r4r: {which}{told}", file=sys.stderr)
         else:
             traceback.print_exc()
-        if (folder / "result.json").exists():
+        record_file = folder / "result.json"
+        if record_file.exists() and '"status": "ok"' not in record_file.read_text(encoding="utf-8"):
             print(f"r4r: failed; record: {folder / 'result.json'}", file=sys.stderr)
         error.shown = True  # type: ignore[attr-defined]
         if "torch" in sys.modules:  # a sweep keeps the error, and with it what its frames hold, to its end
@@ -150,17 +151,17 @@ def run(
     import threading
 
     from r4r.configuration.construct import construct
+    from r4r.errors import R4RError
     from r4r.findings import findings
     from r4r.job_plan import announce, check_base_model
     from r4r.loggers import case_tables, open_logger, score_metrics
     from r4r.progress import watching
-    from r4r.records import Terminated, code_of, note, recording, sources
+    from r4r.records import RESULT, Terminated, code_of, note, recording, sources
     from r4r.report.finale import comparison
     from r4r.result_picture import draw_result
     from r4r.scores import score
     from r4r.stages.stage import Job
     from r4r.store.artifact import Store
-    from r4r.summary import show
     from r4r.terminal import make_folder
 
     def terminate(number: int, frame: Any) -> None:
@@ -238,17 +239,28 @@ def run(
             call(None)
         if main_thread:
             signal.signal(signal.SIGTERM, before)
-    if config.target == "result":
+    try:
+        _tell(work, record)
+        print(folder / RESULT, flush=True)
+    except OSError as error:
+        told = f"the job is done, but what it found cannot be printed ({error.strerror})"
+        raise R4RError(f"{told}; its record is {folder / RESULT}") from error
+    return record
+
+
+def _tell(work: "Job", record: dict[str, Any]) -> None:
+    """Print what a job found, or where the artifacts of its target lie."""
+    from r4r.summary import show
+
+    if work.config.target == "result":
         show(record)
     for name, path in record.get("target", {}).items():
         if name == "split" and "split" in dict(work.hits):  # one that is built prints it itself
             from r4r.data.table1 import table1_text
 
             report = json.loads((Path(path) / "table1.json").read_text(encoding="utf-8"))
-            print(table1_text(report, config.dataset.name))  # equal data may have been built under another name
+            print(table1_text(report, work.config.dataset.name))  # equal data may have been built under another name
         print(f"{name}: {path}")
-    print(folder / "result.json")
-    return record
 
 
 def _leave_nothing(folder: Path) -> None:

@@ -267,3 +267,18 @@ def test_a_daemon_without_streams_and_a_name_like_a_formula(tmp_path: Path) -> N
     [record] = (tmp_path / "o").rglob("result.json")
     assert '"status": "ok"' in record.read_text()
     assert record.with_name("result.png").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no device that is full")
+def test_a_job_that_cannot_print_what_it_found_is_done_all_the_same(tmp_path: Path) -> None:
+    job = [sys.executable, "-m", "r4r.run", *SMALL, f"paths.outputs={tmp_path / 'o'}"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(job, check=False, stdout=full, stderr=subprocess.PIPE, text=True)
+    [record] = (tmp_path / "o").rglob("result.json")
+    assert '"status": "ok"' in record.read_text()
+    assert done.returncode != 0
+    assert (
+        f"the job is done, but what it found cannot be printed (No space left on device); its record is {record}"
+        in (done.stderr)
+    )
+    assert "failed; record" not in done.stderr
