@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "r4r"
 MODULES = sorted(path.relative_to(PACKAGE.parent).with_suffix("").as_posix() for path in PACKAGE.rglob("*.py"))
 FLOORS = [
     {"__init__", "scale", "rows", "errors", "files", "progress", "lexicon", "interrupts", "ranks", "provenance"}
-    | {"spreadsheet", "terminal", "values"},
+    | {"loading", "spreadsheet", "terminal", "values"},
     {"store"},
     {"configuration"},
     {"data", "prompts", "lm", "teacher", "metrics"},

@@ -81,10 +81,11 @@ def test_a_broken_file_is_a_sentence(load_tiny: Any, folder: Path, content: byte
     assert told in refused(load_tiny, folder)
 
 
-def test_a_broken_gguf_file_is_a_sentence(load_tiny: Any, tmp_path: Path) -> None:
+def test_a_broken_gguf_file_is_a_sentence(load_tiny: Any, tmp_path: Path, model_cache: Path) -> None:
     (tmp_path / "x.gguf").write_bytes(b"GGUF and no more")
     with pytest.raises(ModelError, match=r"x\.gguf cannot be read as a GGUF file"):
         load_tiny(source=f"path:{tmp_path / 'x.gguf'}")
+    assert not list(model_cache.rglob("*.partial"))
 
 
 def test_a_sentence_encoder_needs_all_but_its_pooler(tmp_path: Path) -> None:

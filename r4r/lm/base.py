@@ -22,8 +22,8 @@ from r4r.lm.chat import Chat, end_ids
 from r4r.lm.device import keep_freed_memory, pick_device, pick_dtype
 from r4r.lm.dropout import QuickDropout
 from r4r.lm.fetch import identity, readable_as_usual, resolve
-from r4r.lm.loading import load_whole
 from r4r.lm.memory import ADVICE, is_out_of_memory, release
+from r4r.loading import load_whole
 from r4r.progress import say
 
 
@@ -108,7 +108,7 @@ class LanguageModel:
             options["device_map"] = {"": device.index or 0 if device.type == "cuda" else "cpu"}
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-            causal: Any = load_whole(AutoModelForCausalLM, folder, spec.source, **options)
+            causal: Any = load_whole(AutoModelForCausalLM, folder, spec.source, passed_on=is_out_of_memory, **options)
             causal = causal if spec.quantization == "nf4" else causal.to(device)
         except (OSError, ValueError, ImportError) as error:
             told = str(error).strip().splitlines()[0]

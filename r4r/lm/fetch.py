@@ -145,7 +145,11 @@ def _once(folder: Path, make: Any) -> Path:
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        make(partial)
+        try:
+            make(partial)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
         readable_as_usual(partial)
         os.replace(partial, folder)
     return folder
@@ -213,7 +217,7 @@ def _convert(gguf: Path, out: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    from r4r.lm.loading import load_whole
+    from r4r.loading import load_whole
 
     say(f"converting {gguf.name} to safetensors (once)")
     try:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from r4r.errors import ModelError
-from r4r.lm.loading import load_whole
+from r4r.loading import load_whole
 from r4r.metrics.text_batches import by_length, padded
 
 

@@ -1,33 +1,40 @@
 """A model from its files: whole, or a sentence on what is wrong with them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from r4r.errors import ModelError
-from r4r.lm.memory import is_out_of_memory
 
 POINTER = b"version https://git-lfs"  # what Git leaves in place of a large file
 SHOWN = 3  # names of weights
 
 
-def load_whole(kind: Any, folder: Path, name: str, spare: str = "no weight", **options: Any) -> Any:
+def load_whole(
+    kind: Any,
+    folder: Path,
+    name: str,
+    spare: str = "no weight",
+    passed_on: Callable[[BaseException], bool] = lambda error: False,
+    **options: Any,
+) -> Any:
     """A model all of whose weights are in its files: transformers draws those that are not at random.
 
     Args:
         kind: class of transformers that loads it (AutoModelForCausalLM, ...).
         name: of the model, in sentences.
         spare: how the names of weights begin that are not used.
+        passed_on: whether an error is the caller's to tell: that memory ran out, say.
         options: as transformers' `from_pretrained` takes them.
     Raises:
         ModelError: the files cannot be read, or lack weights, or have some of another shape.
-        MemoryError, RuntimeError: memory ran out.
     """
     try:
         model, told = kind.from_pretrained(
             folder, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False, **options
         )
     except Exception as error:
-        if is_out_of_memory(error):
+        if passed_on(error):
             raise
         raise ModelError(f"{name} is not a loadable language model: {_why(folder, error)}") from error
     missing = [str(key) for key in told["missing_keys"] if not str(key).startswith(spare)]
