@@ -320,7 +320,7 @@ class Config(Section):
 
     @field_validator("plugins")
     @classmethod
-    def _check_no_librarys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _refuse_names_of_the_library(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             if name.partition(".")[0] in sys.stdlib_module_names:
                 raise ValueError(f"{name} is the name of a module of Python's own library; rename yours")

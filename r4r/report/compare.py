@@ -87,7 +87,8 @@ def compare_further(row: Mapping[Any, Side], headline: Mapping[Any, Side], metri
 
 def definition(run: Run, metric: str) -> str:
     """The settings of a further metric of ratings, in one text."""
-    return json.dumps((run.config.get("metrics") or {}).get("ratings", {}).get(metric), sort_keys=True)
+    nodes = (run.config.get("metrics") or {}).get("ratings") or {}
+    return json.dumps(nodes.get(metric), sort_keys=True)
 
 
 def _compare_means(

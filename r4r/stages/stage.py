@@ -108,7 +108,7 @@ class Job:
         """The stage's artifact, built now if it is not in the store.
 
         Raises:
-            DataError: its `build` returned no facts, or such as nothing could read again.
+            DataError: its `build` returned no facts, or facts of a form that nothing reads.
         """
         name = (stage.name, stage.key)
         if name not in self._ready:
