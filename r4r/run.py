@@ -101,21 +101,23 @@ def job(cfg: "DictConfig") -> float | None:
     from r4r.unfelt import unfelt
 
     hydra_config, here = HydraConfig.get(), this_rank()
-    folder = Path(hydra_config.runtime.output_dir)
+    folder, of_a_sweep = Path(hydra_config.runtime.output_dir), hydra_config.mode is RunMode.MULTIRUN
     try:
         check_job(cfg, hydra_config)
         config = validate(cfg, further=beyond_simulator)
         count = 1 if config.plan else processes_to_start(config.trainer, here)
         if count > 1:
-            _leave_nothing(folder)  # they make their own
+            _leave_nothing(folder, of_a_sweep)  # they make their own
             sys.exit(start_processes(count, config.trainer, sys.argv[1:]))
-        if hydra_config.mode is not RunMode.MULTIRUN and here.rank == 0:
+        if not of_a_sweep and here.rank == 0:
             for sentence in unfelt(cfg, config, hydra_config):
                 print(f"r4r: {sentence}", file=sys.stderr)
         choices = group_choices(hydra_config)
         if here.rank == 0 and not config.plan:
             folder = named_folder(folder, list(hydra_config.overrides.task))
         record = run(config, folder, list(hydra_config.overrides.task), choices)
+        if config.plan:
+            _leave_nothing(folder, of_a_sweep)
     except Exception as error:
         # shown here and not in main: of a sweep's failed jobs, main would see only the first
         told = str(error) if isinstance(error, R4RError) else refusal(error)
@@ -187,7 +189,6 @@ def run(
 
         final = method.stages(work)
         plan(work, _wanted(work, final, _reference_stages(work, final)))
-        _leave_nothing(folder)
         return {}
     main_thread = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, terminate) if main_thread else None
@@ -208,7 +209,9 @@ def run(
             final = method.stages(work)
             record["source"] = sources(config, final)
             references = _reference_stages(work, final)
-            record["reference_source"] = {name: own for name, stage in references.items() if (own := code_of(stage))}
+            record["reference_source"] = {
+                f"{stage.name}/{stage.key}": own for stage in references.values() if (own := code_of(stage))
+            }
             stages = _wanted(work, final, references)
             check_base_model(work, stages)
             announce(work, stages)
@@ -263,11 +266,13 @@ def _tell(work: "Job", record: dict[str, Any]) -> None:
         print(f"{name}: {path}")
 
 
-def _leave_nothing(folder: Path) -> None:
-    """Remove what Hydra has made for a job that is none: its folder, and that of its sweep."""
-    for made in (folder, folder.parent / "multirun.yaml", folder.parent):
-        with suppress(OSError):
-            made.unlink() if made.suffix == ".yaml" else made.rmdir()
+def _leave_nothing(folder: Path, of_a_sweep: bool) -> None:
+    """Remove what Hydra has made for a job that is none: its folder, and that of its sweep if no other job is there."""
+    with suppress(OSError):
+        folder.rmdir()
+        if of_a_sweep and not [path for path in folder.parent.iterdir() if path.name != "multirun.yaml"]:
+            (folder.parent / "multirun.yaml").unlink(missing_ok=True)
+            folder.parent.rmdir()
 
 
 def _wanted(work: "Job", final: "Stage", references: "Mapping[str, Stage]") -> "list[Stage]":

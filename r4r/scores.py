@@ -105,7 +105,8 @@ def score(work: Job, final: Stage, references: dict[str, Stage]) -> dict[str, An
         "training_pairs": pairs,
         "metrics": metrics,
         "rating_metrics": {
-            name: {"title": metric.title, "higher_is_better": metric.higher_is_better} for name, metric in more.items()
+            name: {"title": str(metric.title), "higher_is_better": bool(metric.higher_is_better)}
+            for name, metric in more.items()
         },
         "segments": parts,
         "comparisons": comparisons,

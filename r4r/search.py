@@ -1,12 +1,15 @@
 """Hyperparameter search by Optuna, such that a killed search goes on: what hydra-optuna-sweeper leaves to its user."""
 
+import copy
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from optuna.distributions import BaseDistribution
@@ -47,7 +50,7 @@ class Resume(Callback):
         axes = {o.get_key_element(): str(o.input_line).partition("=")[2] for o in given if o.is_sweep_override()}
         job = OmegaConf.masked_copy(config, [str(key) for key in config if key not in NOT_SEARCHED])
         identity: dict[str, Any] = {"job": OmegaConf.to_container(job), "space": dict(sweeper.params or {}) | axes}
-        identity["result"] = _key(config)
+        identity["result"] = _key(config, identity["space"])
         name = f"{sweeper.study_name}-{key_of('search', 1, identity, {})}"
         for folder in (config.paths.outputs, config.hydra.sweep.dir):  # of the study, and of the best trial
             Path(folder).mkdir(parents=True, exist_ok=True)
@@ -59,12 +62,26 @@ class Resume(Callback):
             sweeper.n_trials = max(0, sweeper.n_trials - done)
 
 
-def _key(cfg: DictConfig) -> str:
-    """The key of what the job predicts as it stands, without the search: its files, its code and how it is trained are
-    in it."""
+def _key(cfg: DictConfig, space: Mapping[str, Any]) -> str:
+    """The key of what the job predicts where each axis has its first value: its files, its code and how it is trained
+    are in it."""
+    cfg = copy.deepcopy(cfg)
+    with read_write(cfg), open_dict(cfg):
+        for key, values in space.items():
+            axis = OverridesParser.create().parse_override(f"{key}={values}")
+            if "/" not in key and "@" not in key and not isinstance(cfg.get(key), DictConfig):  # no config group
+                OmegaConf.update(cfg, key.lstrip("+"), _first(axis), force_add=True)
     config = validate(cfg)
     work = Job(config, Store(config.paths.artifacts))
     return str(construct(config.method, "method", config.plugins).stages(work).key)
+
+
+def _first(axis: Override) -> Any:
+    """The first value of a sweep's axis, or the start of its interval."""
+    value: Any = axis.value()
+    if axis.is_interval_sweep():
+        return int(value.start) if value.start == int(value.start) else value.start
+    return next(axis.sweep_iterator()) if axis.is_sweep_override() else value
 
 
 class TPE(optuna.samplers.TPESampler):

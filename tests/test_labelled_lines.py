@@ -71,6 +71,29 @@ def test_what_says_that_there_is_nothing_is_none(word: str) -> None:
     assert clean_summary(text) == LINES.replace("Thin voice", "None")
 
 
+@pytest.mark.parametrize(
+    "remark",
+    [
+        "Rating: 5",
+        "Note that the rating was low",
+        "please tell me if more is needed",
+        "No further comments",
+        "Reasoning",
+    ],
+)
+@pytest.mark.parametrize("items", ["Sound", "None"])
+@pytest.mark.parametrize("between", [" ", "\n"])
+def test_a_remark_behind_the_last_line_is_no_item(remark: str, items: str, between: str) -> None:
+    text = LINES.replace("Elements: Sound", f"Elements:{between}{items}\n{remark}")
+    assert clean_summary(text) == LINES.replace("Elements: Sound", f"Elements: {items}")
+
+
+@pytest.mark.parametrize("remark", ["No further comments", "please tell me more", "Reasoning:"])
+def test_nothing_goes_on_behind_none(remark: str) -> None:
+    text = LINES.replace("Negative Aspects: Thin voice", f"Negative Aspects: None\n{remark}")
+    assert clean_summary(text) == LINES.replace("Thin voice", "None")
+
+
 @pytest.mark.parametrize("item", ["Nothing rattles", "No complaints", "None of them broke", "Not loud, but clear"])
 def test_what_only_begins_so_is_an_item(item: str) -> None:
     assert clean_summary(LINES.replace("Thin voice", item)) == LINES.replace("Thin voice", item)

@@ -161,6 +161,17 @@ def test_other_data_code_and_training_are_another_study(
     assert "dataset.prepare.k_core=-1" in capsys.readouterr().err
 
 
+def test_an_axis_may_give_what_the_job_lacks_without_it(search_mf: R4R, outputs: Path, tmp_path: Path) -> None:
+    rows = [f"u{n % 8},i{n % 5},{1 + n % 5},{1_600_000_000 + n},Wine {n % 5},good" for n in range(80)]
+    for name in ("one.csv", "two.csv"):
+        (tmp_path / name).write_text("user_id,item_id,rating,timestamp,title,review\n" + "\n".join(rows))
+    data = ["dataset=custom", "dataset.name=wine", "dataset.category=Wine", "++dataset.prepare.k_core=1"]
+    axis = f"dataset.reviews=choice({tmp_path}/one.csv,{tmp_path}/two.csv)"
+    assert search_mf(*data, axis, "hydra.sweeper.n_trials=1") == 0
+    [trials] = studies(outputs).values()
+    assert len(complete(trials)) == 1
+
+
 def wandb_distribution(node: dict[str, Any]) -> BaseDistribution:
     if "values" in node:
         return CategoricalDistribution(node["values"])

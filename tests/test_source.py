@@ -28,6 +28,8 @@ FILES = {
     "mine/prompt.txt": "Rate it.",
     "mine/words/all.txt": "Good.",
     "mine/multirun_outputs/result.json": "{}",
+    "mine/out/artifacts/split/manifest.json": "{}",
+    "mine/out/runs/result.json": "{}",
     "mine/.git/note.txt": "x",
     "shared.py": "import importlib\nlazy = lambda: importlib.import_module('late')\n",
     "late.py": "",

@@ -250,10 +250,14 @@ def test_a_reference_whose_code_changed_between_jobs_is_not_compared_with() -> N
     made = [mf(2, 1, 0.6), mf(2, 2, 0.7)]
     for number, one in enumerate(made):
         one["comparisons"] = [{"label": "Item mean", "against": "MF", "mae": ends, "rmse": ends}]
-        one["reference_source"] = {"mine": {"mine.py": str(number)}}
+        one["predicted"] = {"Item mean": {"stage": "predict/means", "key": f"k{number}", "label": "Item mean"}}
+        one["reference_source"] = {f"predict/means/k{number}": {"mine.py": str(number)}}
     found = sweep(runs(*made), ["Item mean"])
-    assert not any(point.cell.effects for point in found.points)
-    assert "Not compared with Item mean: the code of the methods scored beside changed from job to job." in found.notes
+    assert not any(point.cell.p for point in found.points)
+    assert "Not compared with Item mean: its code changed from job to job." in found.notes
+    for one in made:
+        one["predicted"]["Item mean"]["key"] = "k"
+    assert all(point.cell.p for point in sweep(runs(*made), ["Item mean"]).points)
 
 
 def test_seeds_that_make_worlds_are_compared_over_worlds(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def raw_deflate(data: bytes) -> bytes:
         ("gzip", body()),  # a proxy unpacked it and left the header
         ("deflate", zlib.compress(body())),
         ("deflate", raw_deflate(body())),
+        ("gzip", gzip.compress(body()) + bytes(512)),
         ("identity", body()),
     ],
 )
@@ -91,7 +92,10 @@ def test_an_answer_that_did_not_is_told_without_its_text(ask: Ask) -> None:
     assert str(outcome) == "stopped before its end (finish_reason power_failure)"
 
 
-@pytest.mark.parametrize(("model", "told"), [("other-0.5b", True), ("models/m-Q4.gguf", False), ("M", False)])
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [("other-0.5b", True), ("m-mini", True), ("models\\m-q4_k_m.gguf", False), ("M-2024-08-06", False)],
+)
 def test_another_model_that_answers_is_told(
     ask: Ask, model: str, told: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:

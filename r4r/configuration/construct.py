@@ -1,6 +1,8 @@
 """Objects of the classes that a configuration names, and what their constructors would not take."""
 
+import traceback
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -29,7 +31,8 @@ def construct(node: Mapping[str, Any], where: str, plugins: Iterable[str] = ()) 
     try:
         return target(**{name: getattr(settings, name) for name in settings.model_fields_set})
     except ValueError as error:
-        raise ConfigError([f"{where}: {error}"]) from error
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise ConfigError([f"{where}: {error} ({Path(last.filename).name}:{last.lineno})"]) from error
 
 
 def constructor_problems(where: str, node: Mapping[str, Any], plugins: tuple[str, ...]) -> list[tuple[str, str]]:

@@ -59,8 +59,8 @@ PLACES = {  # dotted key, * for any one name
         "a metric of ratings, a class derived from RatingMetric that has a title (text) and higher_is_better",
         lambda found: (
             _derived("RatingMetric")(found)
-            and type(getattr(found, "title", None)) is str
-            and type(getattr(found, "higher_is_better", None)) is bool
+            and isinstance(getattr(found, "title", None), str | property)
+            and isinstance(getattr(found, "higher_is_better", None), bool | property)
         ),
     ),
     "dataset.layout": Kind("a reader of raw files, a class derived from RawReader", _derived("RawReader")),

@@ -8,6 +8,7 @@ import re
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from numbers import Integral
 from pathlib import Path
 from typing import IO, Any, ClassVar, Literal, NoReturn
 
@@ -39,6 +40,7 @@ _SUFFIXES: dict[str, Kind] = {
     ".parquet": "parquet",
 }
 _EXCELS = re.compile(r"\s*sep=.?\s*", re.IGNORECASE)
+_IN_QUOTES = re.compile(r'"(?:[^"]|"")+"')
 _QUOTED = re.compile(r'\s+".*"\s*', re.DOTALL)
 _BACKSLASH = re.compile(r'\\(["\\]?)')
 TABLES = {"csv": ",", "tsv": "\t"}  # kind -> delimiter
@@ -92,8 +94,8 @@ class OwnFile:
             raise DataError(f"{named} returned {given!r:.80}; {form}")
         for record in given:
             match record:
-                case (int() as number, dict() | str() as fields):
-                    yield number, fields
+                case (Integral() as number, dict() | str() as fields):
+                    yield int(number), fields
                 case _:
                     raise DataError(f"{named} gave {record!r:.80}; {form}")
 
@@ -216,13 +218,14 @@ class RecordFile:
         names = set(header)
         for number, row, lines in rows:
             fault = row if isinstance(row, str) else "" if len(row) in (0, len(header)) else CELLS
-            if not fault and row and row[0] in names and set(row) == names:
-                if row != header:
+            if not fault and row and row[0].strip("\ufeff") in names:
+                again = [row[0].strip("\ufeff"), *row[1:]]
+                if set(again) == names and again != header:
                     raise DataError(
                         f"{self.path}: line {number} holds the columns' names again, in another order: the files that "
                         "were joined there differ. Join them by their columns"
                     )
-                fault = AGAIN
+                fault = AGAIN if again == header else ""
             if not fault and any(self._is_row_of(header, line) for line in lines[1:]):
                 fault = SWALLOWED
             if fault:
@@ -239,7 +242,7 @@ class RecordFile:
         for number, line in bounded(io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="\n")):
             text = "" if line is None else line.rstrip("\r\n")
             cells = text.split(delimiter) if text else []
-            if '"' in text and any(len(cell) > 2 and cell[0] == '"' == cell[-1] for cell in cells):
+            if '"' in text and any(_IN_QUOTES.fullmatch(cell) for cell in cells):
                 self.note(IN_QUOTES, number)
             yield number, TOO_LONG if line is None else cells, []
 

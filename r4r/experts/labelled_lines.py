@@ -9,7 +9,7 @@ NONE = "None"
 MARKS = r"[^\w\n|(]"  # bullets, stars, hashes, quotes, check marks, emoji
 ITEM = re.compile(r"^\s*(?:[-*+•‣◦▪●○·–—✓✔]|\(?\d{1,2}[.)]|\(?[a-zA-Z][.)])\s+")
 RULE = re.compile(r"^[\s|:+=_*`~—–-]*$")  # a line of a table or a frame, a fence, a blank
-WORDS = 3  # of an item; what has more, and a full stop, is a sentence
+WORDS = 3  # of an item behind the last heading; what has more may be a remark
 EMPTY = re.compile(
     r"(?:none|n\.?/?a\.?|nil|nothing|no(?:ne|thing)? (?:\w+ ){0,4}?(?:mentioned|stated|specified|given|found|noted"
     r"|listed|identified|provided)|not (?:\w+ )?(?:mentioned|stated|specified|given|applicable|provided))"
@@ -80,42 +80,47 @@ def _from_headings(text: str, fields: Sequence[str]) -> list[tuple[str, str]]:
         ]
     starts.sort()
     ends = [*(start for start, _, _ in starts[1:]), *([len(text)] if starts else [])]
-    return [(field, _items(text[start:end])) for (_, start, field), end in zip(starts, ends, strict=True)]
+    found, apart = [], False  # whether a list has had lines of its own, without bullets
+    for place, ((_, start, field), end) in enumerate(zip(starts, ends, strict=True), 1):
+        items, own = _items(text[start:end], place < len(starts), apart)
+        apart = apart or own
+        found.append((field, items))
+    return found
 
 
-def _items(body: str) -> str:
-    """The items behind a heading: those on its line, else the list or the lines below it; what follows is a remark."""
+def _items(body: str, bounded: bool, apart: bool) -> tuple[str, bool]:
+    """The items behind a heading: those on its line, else the list or the lines below it; what follows is a remark.
+
+    Args:
+        bounded: whether another heading follows, so that a line before it is hardly a remark.
+        apart: whether the items of a heading before stood on lines of their own, without bullets.
+    Returns:
+        The items, and whether these did.
+    """
     first, *rest = body.split("\n")
     items = [_tidy(first)] if _tidy(first) else []
-    below, listed, last = not items, False, first
+    below, listed, own, last = not items, False, False, first
     for line in rest:
         if RULE.match(line):
             if items and not listed:
                 break
             continue
         bullet = ITEM.match(line)
-        if not bullet and items and (listed or not (last.rstrip().endswith(",") or _goes_on(last, line, below))):
-            break
         item = _tidy(line[bullet.end() :] if bullet else line)
-        if not bullet and items and line.lstrip()[:1].islower() and not (below or items[-1].endswith(",")):
-            items[-1] += f" {item}"  # a line was broken within an item
-        else:
-            items.append(item)
+        if not bullet and items and not last.rstrip().endswith(","):
+            if listed or EMPTY.fullmatch(items[-1]) or last.rstrip().endswith(":"):
+                break
+            if not below and bounded and line.lstrip()[:1].islower():  # a line was broken within an item
+                items[-1] += f" {item}"
+                last = line
+                continue
+            short = len(line.split()) <= WORDS and not line.rstrip().endswith(":") and ": " not in line
+            if not below or not (bounded or (apart and short)):
+                break
+            own = True
+        items.append(item)
         listed, last = listed or bool(bullet), line
-    return ", ".join(item.rstrip(",") for item in items if item)
-
-
-def _goes_on(before: str, line: str, below: bool) -> bool:
-    """Whether a line without a bullet says more of what the one before it does.
-
-    Args:
-        below: whether the items stand on lines of their own below the heading. A sentence behind what is none is a
-            remark all the same.
-    """
-    if not below:
-        return line.lstrip()[:1].islower()
-    sentence = line.rstrip().endswith((".", "!", "?")) and len(line.split()) > WORDS
-    return before.rstrip().endswith((".", "!", "?")) or not sentence
+    return ", ".join(item.rstrip(",") for item in items if item), own
 
 
 def _tidy(item: str) -> str:

@@ -76,8 +76,14 @@ class Baseline:
 
     def identity(self) -> dict[str, Any]:
         """What tells its predictions from others'."""
-        slots = (slot for kind in type(self).__mro__ for slot in getattr(kind, "__slots__", ()))
-        told = {slot: getattr(self, slot) for slot in slots if hasattr(self, slot)} | getattr(self, "__dict__", {})
+        told = dict(getattr(self, "__dict__", {}))
+        for kind in type(self).__mro__:
+            slots = kind.__dict__.get("__slots__", ())
+            for slot in (slots,) if isinstance(slots, str) else slots:
+                private = slot.startswith("__") and not slot.endswith("__")
+                name = f"_{kind.__name__.lstrip('_')}{slot}" if private else slot
+                if slot not in ("__dict__", "__weakref__") and hasattr(self, name):
+                    told[name] = getattr(self, name)
         return {"class": type(self).__name__, "version": self.version, **told}
 
     def stages(self, job: Job) -> Stage:

@@ -4,9 +4,22 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 TEACHER = ("teacher_calls", "teacher_cached", "teacher_tokens_in", "teacher_tokens_out", "dollars")
 OWN = ("train_tokens", "tokens_in", "tokens_out")  # the job's own model's: trained on, read and written
 COUNTED = (*OWN, *TEACHER)
+
+
+def settled(value: Any) -> Any:
+    """Facts as JSON knows them: numpy's values as Python's, tuples as lists."""
+    if isinstance(value, dict):
+        return {name: settled(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [settled(inner) for inner in value]
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def facts_fault(facts: Any, taken: Mapping[str, Any]) -> str | None:

@@ -228,7 +228,8 @@ def _leaves(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, 
 
 
 def _sources(run: Run) -> dict[str, str]:
-    return {f"source of {file}": digest for file, digest in {**run.reference_code, **run.own_code}.items()}
+    beside = {k: v for own in (run.record.get("reference_source") or {}).values() for k, v in own.items()}
+    return {f"source of {file}": digest for file, digest in {**beside, **run.own_code}.items()}
 
 
 def _changed(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterable[tuple[str, tuple[str, str]]]:

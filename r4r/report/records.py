@@ -83,14 +83,13 @@ class Run:
         it."""
         return self.record.get("source") or {}
 
-    @property
-    def reference_code(self) -> Mapping[str, str]:
-        """The same of the methods scored beside."""
-        return {k: v for own in (self.record.get("reference_source") or {}).values() for k, v in own.items()}
-
     def code_behind(self, label: str) -> Mapping[str, str]:
-        """The same of a label of its scores."""
-        return self.own_code if label == self.record["metrics"][0]["label"] else self.reference_code
+        """The same of a label of its scores, which may be that of a method scored beside."""
+        if label == self.record["metrics"][0]["label"]:
+            return self.own_code
+        origin = (self.record.get("predicted") or {}).get(label) or {}
+        beside = self.record.get("reference_source") or {}
+        return dict(beside.get(f"{origin.get('stage')}/{origin.get('key')}") or {})
 
     @property
     def source(self) -> str:

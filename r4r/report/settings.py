@@ -40,7 +40,7 @@ SAME_RESULT = {
             "batch_calls",
             "batch_mb",
         ),
-        *("batch_tokens", "token_limit_field", "max_failed_share"),
+        *("batch_tokens", "token_limit_field", "max_failed_share", "max_empty_share"),
     ),
 }
 ALL = ("dataset", "llm", "teacher", "strategy", "reason_source", "experts")  # what a method that does not say may read

@@ -309,9 +309,9 @@ def _compare(made: Sweep, against: Sequence[str]) -> None:
             names = "; ".join(point.cell.row.name for point in group)
             made.notes.append(f"Not compared, as none of these rows has {made.against}: {names}.")
             continue
-        beside = {json.dumps(run.reference_code) for point in group for run, _ in _sides(point).values()}
-        if headline is None and len(beside) > 1:
-            told = "the code of the methods scored beside changed from job to job"
+        jobs = [run for point in group for run, _ in _sides(point).values()]
+        if headline is None and len({json.dumps(run.code_behind(made.against)) for run in jobs}) > 1:
+            told = "its code changed from job to job"
             made.notes.append(f"Not compared with {made.against}: {told}.")
             continue
         for point in group:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from r4r.configuration.schema import Config
 from r4r.errors import DataError
-from r4r.pipeline.facts import facts_fault
+from r4r.pipeline.facts import facts_fault, settled
 from r4r.pipeline.stage import Stage
 from r4r.progress import begin_stage, end_stage, found_stage, say
 from r4r.provenance import machine
@@ -141,21 +141,20 @@ class Job:
             begin_stage(stage.name, stage.key)
             started = time.monotonic()
             folder = self.store.workspace(stage.name, stage.key)
-            facts = stage.build(Work(self, inputs, folder))
-            manifest = {
+            facts = settled(stage.build(Work(self, inputs, folder)))
+            manifest: dict[str, Any] = {
                 "stage": stage.name,
                 "key": stage.key,
                 "version": stage.version,
                 "inputs": {name: before.key for name, before in stage.inputs.items()},
                 "source": stage.unreleased,
                 "wall_s": round(time.monotonic() - started, 2),
-                **machine(),
             }
             fault = facts_fault(facts, manifest)
             if fault:
                 named = f"{type(stage).__module__}.{type(stage).__qualname__}.build"
                 raise DataError(f"{named}, for the stage {stage.name}: {fault}")
-            manifest |= facts
+            manifest |= {**facts, **machine()}
             done = self.store.complete(stage.name, stage.key, stage.config, manifest)
             self.built.append((stage.name, stage.key))
             end_stage(stage.name, stage.key, manifest["wall_s"])

@@ -35,10 +35,12 @@ TEXTS = {".txt", ".md", ".json", ".yaml", ".yml", ".toml", ".csv", ".jinja", ".j
 MAX_TEXT = 2**20  # bytes; a larger file beside a module is data
 PLAIN = str | bytes | int | float | complex | None | list | tuple | dict | set | frozenset | Path
 APART = {"__pycache__", "multirun_outputs", "wandb"}  # folders of what runs leave
+OUTPUTS = {"artifacts", "runs", "sweeps", "report"}  # the same in a folder of another name, if it has two of them
 Module = tuple[str, Path]
 """(dotted name, file)."""
 _COUNTED: dict[str, tuple[dict[str, Any], dict[str, str]]] = {}  # module -> see `_count`
 _DIGESTS: dict[Module, tuple[Any, str]] = {}  # of a module's file -> how the module was loaded then, digest
+_TEXTS: dict[Path, tuple[Any, dict[str, str]]] = {}  # folder -> how its package was loaded then, texts and digests
 
 
 def source_identity(thing: Any) -> dict[str, str]:
@@ -132,8 +134,7 @@ def _count(name: str) -> tuple[dict[str, Any], dict[str, str]]:
             continue
         found[shown] = digest(path, dotted)
         if not own:
-            for text in _texts(dotted, path):
-                found[f"{shown.rpartition('/')[0]}/{text.relative_to(path.parent).as_posix()}"] = digest(text, dotted)
+            found |= {f"{shown.rpartition('/')[0]}/{name}": told for name, told in _texts(dotted, path).items()}
     return {dotted: _loading(dotted) for dotted, _ in seen.values()}, found
 
 
@@ -211,15 +212,21 @@ def _imports(dotted: str, path: Path, content: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in found if name))
 
 
-def _texts(dotted: str, path: Path) -> list[Path]:
-    """Text files beside a module of a package, and in folders there: its prompts, say."""
+def _texts(dotted: str, path: Path) -> dict[str, str]:
+    """Name -> digest of the text files beside a module of a package, and in folders there: its prompts, say."""
     if path.name != "__init__.py" and "." not in dotted:
-        return []
-    found = []
-    for folder, below, names in os.walk(path.parent):
-        below[:] = [name for name in below if not name.startswith(".") and name not in APART]
-        found += [Path(folder, name) for name in names if Path(name).suffix in TEXTS and not name.startswith(".")]
-    return [file for file in found if file.is_file() and file.stat().st_size <= MAX_TEXT]
+        return {}
+    folder, loading = path.parent, _loading(dotted.partition(".")[0])
+    if folder not in _TEXTS or _TEXTS[folder][0] is not loading:
+        found = {}
+        for here, below, names in os.walk(folder):
+            left = OUTPUTS.intersection(below) if len(OUTPUTS.intersection(below)) > 1 else set()
+            below[:] = [name for name in below if not name.startswith(".") and name not in APART | left]
+            for file in (Path(here, name) for name in names if not name.startswith(".")):
+                if file.suffix in TEXTS and file.is_file() and file.stat().st_size <= MAX_TEXT:
+                    found[file.relative_to(folder).as_posix()] = _digest_of(file)
+        _TEXTS[folder] = loading, found
+    return _TEXTS[folder][1]
 
 
 def _shown(dotted: str, path: Path) -> str:
@@ -252,8 +259,12 @@ def digest(path: Path, dotted: str) -> str:
     """
     loading, file = _loading(dotted), (dotted, path)
     if file not in _DIGESTS or _DIGESTS[file][0] is not loading:
-        _DIGESTS[file] = loading, hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()[:16]
+        _DIGESTS[file] = loading, _digest_of(path)
     return _DIGESTS[file][1]
+
+
+def _digest_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()[:16]
 
 
 def own_digests() -> dict[str, str]:

@@ -27,6 +27,7 @@ from r4r.teacher.wire import TooLarge, reply_bytes
 CLAIM_S = 120.0  # a claim of another machine's process holds so long after it died
 LOOK_S = 0.25  # between two looks for what another process asks, or at a locked cache
 PROBE = Call("Reply with the word yes.", None, 16)  # asked where one prompt keeps failing: does any get an answer?
+OF_A_FILE = re.compile(r"\d{2,}|latest|preview|gguf|q\d+|[fb]p?f?\d{1,2}|int\d|awq|gptq|k|m|s|instruct|chat|it|hf")
 Outcome = Answer | TeacherError
 T = TypeVar("T")
 
@@ -233,8 +234,7 @@ class ChatTeacher(RemoteTeacher):
     def _note_model(self, told: Any) -> None:
         """Say once that another model answers than was asked: some servers take what they have loaded."""
         wanted = self.config.model
-        asked, answers = (re.sub(r"[^a-z0-9]", "", str(n or "").lower().rpartition("/")[2]) for n in (wanted, told))
-        if answers and self._other != told and not (answers.startswith(asked) or asked.startswith(answers)):
+        if told and told != self._other and _model_words(wanted) != _model_words(str(told)):
             self._other = told
             say(f"  teacher: asked for {wanted}, and the server answers as {visible(str(told), 80)}")
 
@@ -287,3 +287,9 @@ def _again(outcome: Outcome) -> Outcome:
         not isinstance(outcome, CallRejected),
     )
     return copy
+
+
+def _model_words(name: str) -> set[str]:
+    """The parts of a model's name that tell it from others: not its folder, date or way of packing."""
+    words = re.split(r"[^a-z0-9]+", re.split(r"[/\\]", name.lower())[-1])
+    return {word for word in words if word and not OF_A_FILE.fullmatch(word)}

@@ -16,6 +16,7 @@ from r4r.teacher.said import visible
 # the SDK's HTTP library, httpx or the one that took its place
 HTTP = importlib.import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
 LOGGERS = ("openai", "httpx", "httpcore", "httpx2", "httpcore2")
+FEW = 4  # bytes by which a format can be told
 ZIPPED = ("gzip", "x-gzip", "deflate")
 ERROR_BYTES = 2**16  # of an error's body; the rest is not read
 ANSWER_BYTES, TOKEN_BYTES = 2**20, 2**10  # of a reply whatever is asked for, and for each token of max_tokens
@@ -106,6 +107,7 @@ class _Unzipped:
         self.kinds = [47, *([-15] if encoding == "deflate" else [])]  # window bits, by which zlib knows a format
         self.inner = zlib.decompressobj(self.kinds[0])
         self.begun = self.plain = False
+        self.held = b""  # of the beginning, until it can be told what it is
 
     def read(self, chunk: bytes, most: int) -> bytes:
         """What a piece holds, of which no more than `most` bytes are unzipped.
@@ -115,15 +117,20 @@ class _Unzipped:
         """
         if self.plain:
             return chunk
-        data = self._begin(chunk, most) if not self.begun else self.inner.decompress(chunk, most)
-        while self.inner.unused_data and len(data) < most and not self.plain:  # the next member
+        if not self.begun:
+            self.held += chunk
+            if len(self.held) < FEW:
+                return b""
+        data = self.inner.decompress(chunk, most) if self.begun else self._begin(self.held, most)
+        # the next member; zeros fill up a block
+        while self.inner.unused_data.strip(b"\0") and len(data) < most and not self.plain:
             rest = self.inner.unused_data
             self.inner = zlib.decompressobj(self.kinds[0])
             data += self.inner.decompress(rest, most - len(data))
         return data
 
     def _begin(self, chunk: bytes, most: int) -> bytes:
-        self.begun = bool(chunk)
+        self.begun = True
         for kind in self.kinds:
             self.inner = zlib.decompressobj(kind)
             try:
