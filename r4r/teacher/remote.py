@@ -27,6 +27,7 @@ from r4r.teacher.wire import TooLarge, reply_bytes
 CLAIM_S = 120.0  # a claim of another machine's process holds so long after it died
 LOOK_S = 0.25  # between two looks for what another process asks, or at a locked cache
 PROBE = Call("Reply with the word yes.", None, 16)  # asked where one prompt keeps failing: does any get an answer?
+# words of a model's name that do not tell it from others: dates, ways of packing
 OF_A_FILE = re.compile(r"\d{2,}|latest|preview|gguf|q\d+|[fb]p?f?\d{1,2}|int\d|awq|gptq|k|m|s|instruct|chat|it|hf")
 Outcome = Answer | TeacherError
 T = TypeVar("T")
