@@ -164,6 +164,7 @@ def run(
     from r4r.scores import score
     from r4r.stages.stage import Job
     from r4r.store.artifact import Store
+    from r4r.store.inventory import note_run
     from r4r.terminal import make_folder
 
     def terminate(number: int, frame: Any) -> None:
@@ -202,6 +203,7 @@ def run(
             work.log = log
             record["artifacts"] = work.finished  # what a job that breaks off has come to
             work.noted = lambda: note(folder, record)
+            note_run(config.paths.artifacts, folder / RESULT)
             if config.trainer.threads:
                 import torch
 

@@ -3,12 +3,15 @@
 import os
 import signal
 import socket
+import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
@@ -258,3 +261,19 @@ def test_a_job_whose_artifacts_are_those_of_one_process(
     assert said.count("build train/summarizer ") == said.count("hit   train/summarizer ") == 1
     assert len(list((tmp_path / "runs").rglob("result.json"))) == 2
     assert len(list((tmp_path / "runs").glob("*/*"))) == 2
+
+
+@pytest.mark.slow
+def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
+    job = ["experiment=smoke", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "logger=none"]
+    job += ["experts.summarizer.epochs=500", f"paths.outputs={tmp_path}"]
+    with subprocess.Popen([sys.executable, "-m", "r4r.run", *job], stderr=subprocess.DEVNULL) as starter:
+        started: list[psutil.Process] = []
+        for _ in range(600):
+            started = psutil.Process(starter.pid).children(recursive=True)
+            if list(tmp_path.glob("artifacts/train/summarizer/*.partial/checkpoint.pt")):
+                break
+            time.sleep(0.2)
+        assert len(started) >= 2
+        starter.kill()
+    assert not psutil.wait_procs(started, timeout=20)[1]

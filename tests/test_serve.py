@@ -89,6 +89,10 @@ def test_a_reason_from_elsewhere_moves_the_rating(pipeline: Pipeline) -> None:
     assert pipeline.rate(case, "  " + reason.replace(" ", "\n")).mean == pytest.approx(moved.mean, abs=1e-5)
     assert pipeline.rate(case, pipeline.reason(case)).mean == pytest.approx(own.mean, abs=1e-5)
     shuffled = {pipeline.shuffled(case, seed) for seed in range(8)}
+    titles = pipeline.data.rows["title"]
+    pipeline.data.rows["title"] = ""  # as of data without titles: items differ by their ids
+    assert {pipeline.shuffled(case, seed) for seed in range(8)} == shuffled
+    pipeline.data.rows["title"] = titles
     others = predicted(pipeline.run)["reason"]
     assert shuffled <= set(others)
     said = pipeline.saying(case, "I cannot stand\n long solos")

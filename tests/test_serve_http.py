@@ -236,6 +236,7 @@ def test_the_page_runs_its_own_script_alone(client: TestClient) -> None:
         ({"host": "[::1]:8765"}, 200),
         ({"origin": "http://evil.example"}, 403),
         ({"origin": "null"}, 403),
+        ({"origin": "http://["}, 403),
         ({"origin": HOME}, 200),
         ({"sec-fetch-site": "cross-site"}, 403),
     ],

@@ -14,6 +14,7 @@ import pytest
 
 from r4r.store.artifact import Store
 from r4r.store.cli import main
+from r4r.store.inventory import note_run
 
 SPLIT, TRAIN, OTHER = "a" * 16, "b" * 16, "c" * 16
 
@@ -79,6 +80,31 @@ def test_gc_removes_what_no_run_uses_and_only_when_told(outputs: Path, capsys: p
     assert store.find("train/x", TRAIN)
     assert store.find("split", SPLIT)
     assert (outputs / "artifacts" / "train" / "x" / f"{'d' * 16}.partial").exists()
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_gc_keeps_what_a_run_elsewhere_uses(outputs: Path, tmp_path: Path, linked: bool) -> None:
+    """Its folder was named, or `runs` lies on another disk."""
+    store = Store(outputs / "artifacts")
+    elsewhere = tmp_path / "elsewhere"
+    shutil.move(outputs / "runs", elsewhere)
+    if linked:
+        (outputs / "runs").symlink_to(elsewhere)
+    note_run(store.root, (outputs / "runs" if linked else elsewhere) / "one" / "result.json")
+    assert call(outputs, "gc", "--days", "0", "--delete") == 0
+    assert [bool(store.find("train/x", key)) for key in (TRAIN, OTHER)] == [True, False]
+    shutil.rmtree(elsewhere)
+    assert call(outputs, "gc", "--days", "0", "--delete") == 0
+    assert not store.find("train/x", TRAIN)
+
+
+def test_a_run_is_noted_in_its_store(outputs: Path, r4r: Any, tmp_path: Path) -> None:
+    job = ["method=means", "~references.mf", "logger=none", "dataset.world.users=20", f"paths.outputs={outputs}"]
+    assert r4r(*job, f"hydra.run.dir={tmp_path / 'far' / 'run'}") == 0
+    [record] = (tmp_path / "far").rglob("result.json")
+    key = json.loads(record.read_text())["artifacts"]["split"]
+    assert call(outputs, "gc", "--days", "0", "--delete") == 0
+    assert Store(outputs / "artifacts").find("split", key)
 
 
 def test_gc_keeps_what_a_used_artifact_was_made_from(outputs: Path) -> None:

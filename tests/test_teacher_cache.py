@@ -1,7 +1,9 @@
 """The teacher's cache: what it keeps, what it never overwrites, and how it moves."""
 
 import json
+import os
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,19 @@ def test_conflicts_are_counted_and_what_is_here_stays(cache: TeacherCache, tmp_p
     assert cache.get(key_of_call(TEACHER, Call("c0", 1.0, 20))) == Answer("ours", 1, 1, cached=True)
 
 
+def test_an_export_is_read_from_a_pipe(cache: TeacherCache, tmp_path: Path, capsys: Any) -> None:
+    other = TeacherCache(tmp_path / "other.sqlite")
+    other.put(TEACHER, Call("c", 1.0, 20), Answer("x", 1, 1))
+    file, pipe = tmp_path / "rows.jsonl", tmp_path / "pipe"
+    assert run(other, "export", str(file)) == 0
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(file.read_bytes()))
+    writer.start()
+    assert run(cache, "import", str(pipe)) == 0
+    writer.join()
+    assert "1 new rows" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -142,6 +157,8 @@ def test_conflicts_are_counted_and_what_is_here_stays(cache: TeacherCache, tmp_p
         (lambda row: json.dumps(row | {"kind": "guess"}), "kind 'guess'"),
         (lambda row: json.dumps(row | {"tokens_in": -1}), "tokens_in"),
         (lambda row: json.dumps(row | {"tokens_in": 2**80}), "tokens_in"),
+        (lambda row: json.dumps(row | {"dollars": -1.0}), "dollars"),
+        (lambda row: json.dumps(row | {"dollars": float("inf")}), "dollars"),
         (lambda row: json.dumps(row | {"text": "\ud800"}), "surrogates"),
         (lambda row: json.dumps(row | {"temperature": float("nan")}), "JSON"),
         (lambda row: json.dumps({k: v for k, v in row.items() if k != "at"}), "at: Field required"),
@@ -191,6 +208,7 @@ def test_an_export_that_cannot_be_written_is_a_sentence(
         (tmp_path, "is a folder; name a file to write to"),
         (Path("/"), "is a folder; name a file to write to"),
         (tmp_path / "none" / "rows.jsonl", "cannot be written (No such file or directory)"),
+        (cache.path, "is there already; name a new file, since nothing is written over"),
     ):
         assert run(cache, "export", str(place)) == 1
         assert capsys.readouterr().err == f"r4r-teacher: {place}: {why}\n"

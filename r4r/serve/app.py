@@ -123,7 +123,7 @@ class Desk:
                 time=datetime.now(UTC).isoformat(timespec="milliseconds"),
                 session=session,
                 kind=kind,
-                predictions=next((k for s, k in self.pipeline.run.artifacts.items() if s.startswith("predict/")), ""),
+                predictions=self.pipeline.predictions,
                 user_id=case.user_id,
                 item_id=case.item_id,
                 title=case.title,

@@ -7,6 +7,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from r4r.errors import ConfigError, DataError, R4RError
 from r4r.files import a_path
@@ -65,7 +66,7 @@ def _serve(given: argparse.Namespace) -> None:
         raise R4RError(f"{error.name} is not installed: pip install 'r4r[serve]'") from error
     from r4r.serve.entrance import load, open_record
 
-    token = token_for(given.host, os.environ.get(TOKEN))
+    token = token_for(given.host, os.environ.get(TOKEN, "").strip() or None)
     run = open_record(given.result)
     log = (given.interactions or run.path.parent / "interactions.jsonl").absolute()
     try:
@@ -79,7 +80,7 @@ def _serve(given: argparse.Namespace) -> None:
         hosts = {*LOOPBACK, *given.allow_host, _named(given.host)}
         app = create_app(pipeline, log, hosts, token)
         address = f"http://{_named(given.host)}:{own.getsockname()[1]}/"
-        print(f"{address}{f'#token={token}' if token else ''}\ninteractions: {log}", flush=True)
+        print(f"{address}{f'#token={quote(token)}' if token else ''}\ninteractions: {log}", flush=True)
         settings = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, limit_concurrency=CONNECTIONS
         )

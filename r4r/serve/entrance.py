@@ -1,6 +1,7 @@
 """The Python entrance: compose a configuration, run a job, open what it left, load its pipeline."""
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -59,8 +60,13 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Composed:
     return Composed(validate(cfg, further=beyond_simulator), tuple(spelt), choices)
 
 
+_ONE_JOB = threading.RLock()
+
+
 def run_job(composed: Composed, folder: str | Path | None = None) -> "Run":
     """Do a job in this process, as the command `r4r` does; what the store has already is not built again.
+
+    Jobs of several threads follow one another: PyTorch's random numbers are those of the process.
 
     Args:
         folder: gets the record, `result.json`; None: a new one below the outputs folder.
@@ -86,7 +92,8 @@ def run_job(composed: Composed, folder: str | Path | None = None) -> "Run":
         folder = config.paths.outputs / "runs" / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S-%f}"
     place = Path(folder).expanduser().absolute()
     os.environ.setdefault("MPLBACKEND", "Agg")
-    run(config, place, composed.overrides, composed.choices)
+    with _ONE_JOB:
+        run(config, place, composed.overrides, composed.choices)
     return open_record(place)
 
 

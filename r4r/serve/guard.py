@@ -93,7 +93,7 @@ class Guard:
         if _name(host) not in self.hosts:
             raise Refused(421, f"this server is not {host or 'without a name'}; r4r-serve --allow-host adds a name")
         origin = headers.get("origin")
-        if (origin is not None and urlsplit(origin).netloc != host) or headers.get("sec-fetch-site") == "cross-site":
+        if (origin is not None and not _is_of(origin, host)) or headers.get("sec-fetch-site") == "cross-site":
             raise Refused(403, "pages from elsewhere may not ask this server")
         if scope["method"] not in ("GET", "HEAD", "POST"):
             raise Refused(405, "only GET and POST are answered", allow="GET, POST")
@@ -113,6 +113,14 @@ class Guard:
             self._left.popitem(last=False)
         if left < 1:
             raise Refused(429, "too many requests; wait a second", retry_after="1")
+
+
+def _is_of(origin: str, host: str) -> bool:
+    """Whether a page comes from this server."""
+    try:
+        return urlsplit(origin).netloc == host
+    except ValueError:  # no address
+        return False
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes:

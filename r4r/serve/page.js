@@ -201,7 +201,7 @@ function beside(kind, aspect) {
   const mine = told, line = make("tr"), kept = make("td", null), actions = make("td");
   kept.append(make("b", NAMES[kind] + (aspect ? `: ${aspect}` : "")), make("p", mine.reason || "(no reason)", { class: "text", dir: "auto" }));
   const use = make("button", "Use again", { type: "button" }), drop = make("button", "Remove", { type: "button" });
-  use.hidden = mine.reason === null;
+  use.hidden = mine.reason === null || kind === "shuffled"; // another pair's reason is no correction
   use.addEventListener("click", () => { $("reason").value = mine.reason; rate("edit"); $("reason").focus(); });
   drop.addEventListener("click", () => { line.remove(); $("beside").focus(); });
   actions.append(use, " ", drop);

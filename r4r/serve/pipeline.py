@@ -50,6 +50,7 @@ class Pipeline:
         self._experts = Experts(job, self._final)
         self.gives_reasons = bool(self._experts.writers)
         self.data = Pasts(job, self._final.shown)
+        self.predictions = str(self._final.key)  # of the artifact that says which pipeline this is
 
     # cases
 
@@ -173,11 +174,12 @@ class Pipeline:
         """
         self._experts.needs_reasons()
         detail = pd.read_parquet(self._job.materialize(self._final).path / "detail.parquet")
-        own = _bare(case)
         rows = self.data.rows.set_index("row_id").loc[detail["row_id"]]
-        other = (rows["title"] != own.title).to_numpy() & (detail["reason"].fillna("") != "").to_numpy()
+        other = (detail["reason"].fillna("") != "").to_numpy()
         if isinstance(case, ServedCase):
-            other &= (rows["user_id"] != case.user_id).to_numpy()
+            other = other & ((rows["item_id"] != case.item_id) & (rows["user_id"] != case.user_id)).to_numpy()
+        else:  # which knows its item by the title alone
+            other = other & (rows["title"] != case.title).to_numpy()
         reasons = detail.loc[other, "reason"].tolist()
         if not reasons:
             raise DataError("the run has no reason of another user and another item")

@@ -20,7 +20,7 @@ from r4r.terminal import refusal, speak_any_terminal
 
 def show(store: Store, outputs: Path) -> None:
     """Print every artifact: its size and the runs that use it."""
-    used, total = users(outputs)[0], 0
+    used, total = users(outputs, store.root)[0], 0
     for entry in entries(store.root):
         if entry.state == "lock":
             continue
@@ -58,7 +58,7 @@ def collect(store: Store, outputs: Path, days: float, delete: bool) -> None:
     Raises:
         StoreError: something is to be removed, and a record cannot be read: it may use any of it.
     """
-    (used, unread), total = users(outputs), 0
+    (used, unread), total = users(outputs, store.root), 0
     if unread and delete:
         raise StoreError(
             f"{unread[0]} cannot be read, so what its run uses is not known; nothing was removed. Mend or remove the "

@@ -1,10 +1,12 @@
 """What lies in a store: artifacts, what is left of unfinished ones, and which runs use them."""
 
+import hashlib
 import json
 import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from r4r.errors import StoreError
 from r4r.store.artifact import MANIFEST, Artifact, Store
 
 DAY = 86400.0
+RUNS = ".runs"  # folder of a store with a note on each run that has used it
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,33 @@ def entries(root: Path) -> Iterator[Entry]:
         folders[:] = sorted(name for name in folders if len(name.partition(".")[0]) != 16)
 
 
-def users(outputs: Path) -> tuple[dict[tuple[str, str], list[str]], list[Path]]:
-    """(stage, key) -> folders of the runs whose records name the artifact; and the files that are no records."""
+def note_run(root: Path, record: Path) -> None:
+    """Keep in a store where a run's record lies, which may be anywhere."""
+    place = str(record.absolute())
+    note = root / RUNS / hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    with suppress(OSError):  # somebody else's store, say
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(place + "\n", encoding="utf-8", errors="surrogateescape")
+
+
+def _records(outputs: Path, root: Path | None) -> list[Path]:
+    """The records below a folder of outputs, and those of runs elsewhere that are noted in a store."""
+    below = sorted(outputs.rglob("result.json"))
+    known = {file.resolve() for file in below}
+    notes = sorted((root / RUNS).glob("*")) if root else []
+    noted = [Path(note.read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n")) for note in notes]
+    return below + [file for file in noted if file.is_file() and file.resolve() not in known]
+
+
+def users(outputs: Path, root: Path | None = None) -> tuple[dict[tuple[str, str], list[str]], list[Path]]:
+    """(stage, key) -> folders of the runs whose records name the artifact; and the files that are no records.
+
+    Args:
+        root: of the store; None: of its own notes on runs nothing is asked.
+    """
     found: dict[tuple[str, str], list[str]] = {}
     unread: list[Path] = []
-    for file in sorted(outputs.rglob("result.json")):
+    for file in _records(outputs, root):
         try:
             record = json.loads(file.read_bytes())
             own = [(str(stage), str(key)) for stage, key in (record.get("artifacts") or {}).items()]
@@ -71,7 +96,8 @@ def users(outputs: Path) -> tuple[dict[tuple[str, str], list[str]], list[Path]]:
             unread.append(file)
             continue
         for artifact in dict.fromkeys(own):
-            found.setdefault(artifact, []).append(str(file.parent.relative_to(outputs)))
+            inside = file.is_relative_to(outputs)
+            found.setdefault(artifact, []).append(str(file.parent.relative_to(outputs) if inside else file.parent))
     return found, unread
 
 

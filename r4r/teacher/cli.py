@@ -3,10 +3,12 @@
 import argparse
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -36,8 +38,8 @@ class Row(BaseModel):
     problem: str | None
     tokens_in: int = Field(ge=0, lt=2**63)
     tokens_out: int = Field(ge=0, lt=2**63)
-    dollars: float | None
-    at: float
+    dollars: float | None = Field(ge=0, allow_inf_nan=False)
+    at: float = Field(allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _whole(self) -> "Row":
@@ -99,10 +101,12 @@ def export_file(cache: TeacherCache, path: Path) -> int:
     Returns:
         How many rows.
     Raises:
-        DataError: the file cannot be written.
+        DataError: the file is there already, or cannot be written.
     """
     if path.is_dir():
         raise DataError(f"{path}: is a folder; name a file to write to")
+    if path.exists() or path.is_symlink():
+        raise DataError(f"{path}: is there already; name a new file, since nothing is written over")
     temporary = path.with_name(path.name + ".tmp")
     count = 0
     try:
@@ -125,6 +129,11 @@ def import_file(cache: TeacherCache, path: Path) -> dict[str, int]:
     Raises:
         DataError: the file is missing, or naming its malformed lines.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe, which can be read but once
+        with NamedTemporaryFile() as whole, path.open("rb") as stream:
+            shutil.copyfileobj(stream, whole)
+            whole.flush()
+            return import_file(cache, Path(whole.name))
     problems = []
     for number, row in _rows(path):
         if isinstance(row, str):

@@ -6,6 +6,8 @@ and rates, and when it comes to a training it tells the others which.
 
 import os
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -52,6 +54,7 @@ def join(here: Rank) -> None:
         torch.cuda.set_device(here.local_rank % torch.cuda.device_count())
     if here.machines == 1 and sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a machine's own name may lead nowhere
+    _end_with_parent()
     place = environment(here)
     distributed.init_process_group(
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
@@ -60,6 +63,18 @@ def join(here: Rank) -> None:
         world_size=here.size,
         timeout=PATIENCE,
     )
+
+
+def _end_with_parent() -> None:
+    """End this process once the one that started it is gone: the others would wait for nobody."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(143)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def part() -> None:
