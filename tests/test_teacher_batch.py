@@ -9,7 +9,15 @@ import pytest
 from teacher_server import TeacherServer, echo
 
 from r4r.configuration.teachers import KINDS, PriceConfig
-from r4r.errors import AnswerRefused, BudgetReached, CallRejected, R4RError, TeacherDenied, TeacherUnavailable
+from r4r.errors import (
+    AnswerRefused,
+    BudgetReached,
+    CallRejected,
+    R4RError,
+    TeacherDenied,
+    TeacherStopped,
+    TeacherUnavailable,
+)
 from r4r.teacher.base import Answer, Call
 from r4r.teacher.batch import BatchTeacher
 from r4r.teacher.cache import TeacherCache
@@ -167,6 +175,22 @@ def test_a_batch_that_the_server_no_longer_knows_can_be_given_up(
     assert "knows no batch batch_gone" in capsys.readouterr().err
     assert cache.money() == (0, 0)
     assert right(calls(2), make().ask(calls(2)))
+
+
+@pytest.mark.parametrize("kind", ["openai", "openai_batch"])
+def test_what_is_in_an_open_batch_elsewhere_is_not_paid_twice(
+    kind: str, server: TeacherServer, make: Make, tmp_path: Path, capsys: Any
+) -> None:
+    cache = TeacherCache(tmp_path / "teacher.sqlite")
+    cache.plan_batch("name", {"kind": "openai", "model": "m"}, "http://elsewhere/v1", calls(2), 0.5, 1.0)
+    cache.sent_batch("name", "batch_1")
+    with pytest.raises(TeacherStopped, match="2 of the calls to ask are in batch batch_1 at http://elsewhere/v1"):
+        make(ChatTeacher if kind == "openai" else BatchTeacher, kind=kind).ask(calls(3))
+    assert not (server.log.tries or server.log.batches)
+    assert cli(["--cache", str(tmp_path / "teacher.sqlite"), "show"]) == 0
+    assert "open batch name: 2 calls in batch_1 at http://elsewhere/v1" in capsys.readouterr().out
+    cache.forget_batch("name")
+    assert right(calls(3), make(ChatTeacher, kind="openai").ask(calls(3)))
 
 
 def test_a_budget_sends_what_it_covers(server: TeacherServer, make: Make) -> None:

@@ -135,6 +135,7 @@ CHANGED: dict[str, Any] = {
     **{f"teacher.{name}": 2.5 for name in ("backoff_s", "max_wait_s", "batch_poll_s")},
     **{f"teacher.{name}": 9.0 for name in ("requests_per_minute", "tokens_per_minute")},
     "teacher.max_failed_share": 0.5,
+    "teacher.max_empty_share": 0.5,
 }
 
 

@@ -91,6 +91,7 @@ class BatchTeacher(RemoteTeacher):
             if sent:
                 say(f"  teacher: {len(sent)} batches of an earlier run are still open")
             rest = {key: call for key, call in calls.items() if key not in covered}
+            self.refuse_what_is_sent(rest, here=self.api.address)
             for part in self._parts(rest):
                 name = uuid.uuid4().hex
                 chosen = self._plan(name, part, bool(sent))

@@ -8,7 +8,7 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +248,18 @@ class TeacherCache(Database):
             "SELECT batch, server_id, at FROM batches WHERE teacher = ? AND address = ? ORDER BY at, batch",
             (canonical(teacher), address),
         )
+
+    def open_batches(self, keys: Collection[str] | None = None) -> list[tuple[str, str, str, int]]:
+        """(batch, the server's id for it, its address, how many of these calls it holds) of what was sent and is not
+        read to its end; None: of all calls."""
+        found: dict[tuple[str, str, str], int] = {}
+        for batch, server_id, address, key in self._read(
+            "SELECT batch, server_id, address, key FROM batches JOIN batch_items USING (batch) "
+            "WHERE server_id IS NOT NULL ORDER BY at, batch"
+        ):
+            if keys is None or key in keys:
+                found[batch, server_id, address] = found.get((batch, server_id, address), 0) + 1
+        return [(*batch, count) for batch, count in found.items()]
 
     def batch_calls(self, batch: str) -> dict[str, Call]:
         """key -> call of the items that have no result yet."""

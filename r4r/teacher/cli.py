@@ -90,6 +90,8 @@ def show(cache: TeacherCache) -> None:
         print(f"{kind}: {count}")
     for model, calls, tokens_in, tokens_out, dollars in cache.spent():
         print(f"spent on {model}: {calls} calls, {tokens_in} tokens in, {tokens_out} out, ${dollars:.4f}")
+    for name, server_id, address, count in cache.open_batches():
+        print(f"open batch {name}: {count} calls in {server_id} at {address}, sent and not read yet")
     reserved = cache.money()[1]
     if reserved:
         print(f"reserved: ${reserved:.4f} (in flight, or perhaps paid in calls that broke off)")

@@ -90,6 +90,21 @@ class RemoteTeacher(ABC):
             body[self.config.token_limit_field] = call.max_tokens
         return body | self.config.extra_body
 
+    def refuse_what_is_sent(self, calls: Mapping[str, Call], here: str = "") -> None:
+        """
+        Args:
+            here: an address whose batches are this teacher's to read.
+        Raises:
+            TeacherStopped: some of the calls are in a batch that is paid for and not read yet.
+        """
+        for name, server_id, address, count in self.cache.open_batches(calls):
+            if address != here:
+                raise TeacherStopped(
+                    f"{count} of the calls to ask are in batch {server_id} at {address}, which is sent and not read. Read "
+                    f"it with teacher=openai_batch teacher.base_url={address}, or give it up with r4r-teacher "
+                    f"forget-batch {name}"
+                )
+
     def over_budget(self, next_dollars: float) -> BudgetReached:
         spent, reserved = self.cache.money()
         lost = f", and calls in flight or broken off may have taken up to ${reserved:.4f}" if reserved else ""
@@ -103,6 +118,7 @@ class ChatTeacher(RemoteTeacher):
     """Kinds `openai` and `server`: chat completions, `teacher.concurrency` at a time."""
 
     async def fetch(self, todo: Mapping[str, Call]) -> dict[str, Outcome]:
+        self.refuse_what_is_sent(todo)
         found: dict[str, Outcome] = {}
         self._held: dict[str, int] = {}  # key -> reservation of a call in flight
         self._settled = asyncio.Event()
