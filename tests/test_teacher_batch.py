@@ -186,7 +186,8 @@ def test_what_is_in_an_open_batch_elsewhere_is_not_paid_twice(
     cache.sent_batch("name", "batch_1")
     with pytest.raises(TeacherStopped, match="2 of the calls to ask are in batch batch_1 at http://elsewhere/v1"):
         make(ChatTeacher if kind == "openai" else BatchTeacher, kind=kind).ask(calls(3))
-    assert not (server.log.tries or server.log.batches)
+    assert not server.log.tries
+    assert not server.log.batches
     assert cli(["--cache", str(tmp_path / "teacher.sqlite"), "show"]) == 0
     assert "open batch name: 2 calls in batch_1 at http://elsewhere/v1" in capsys.readouterr().out
     cache.forget_batch("name")

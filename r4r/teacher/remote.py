@@ -100,8 +100,8 @@ class RemoteTeacher(ABC):
         for name, server_id, address, count in self.cache.open_batches(calls):
             if address != here:
                 raise TeacherStopped(
-                    f"{count} of the calls to ask are in batch {server_id} at {address}, which is sent and not read. Read "
-                    f"it with teacher=openai_batch teacher.base_url={address}, or give it up with r4r-teacher "
+                    f"{count} of the calls to ask are in batch {server_id} at {address}, which is sent and not read. "
+                    f"Read it with teacher=openai_batch teacher.base_url={address}, or give it up with r4r-teacher "
                     f"forget-batch {name}"
                 )
 
