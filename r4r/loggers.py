@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -119,13 +120,20 @@ def wandb_group(config: Config, record: Mapping[str, Any]) -> str | None:
     return config.logger.group or (presets[0] if isinstance(presets, list) else presets)
 
 
+_RUN_IDS: set[str] = set()  # that the environment named, and a job of this process has taken
+
+
 @contextmanager
 def _wandb(config: Config, folder: Path, record: Mapping[str, Any]) -> Iterator[Log]:
     import wandb
 
     mode: Any = wandb_mode(config)
+    asked = os.environ.get("WANDB_RUN_ID")
+    other = secrets.token_hex(4) if asked in _RUN_IDS else None
+    _RUN_IDS.add(asked or "")
     try:
         run = wandb.init(
+            id=other,  # of jobs of one process, the first alone is the run that the environment names
             project=config.logger.project,
             name=_run_name(config, record["overrides"]),
             notes=" ".join(record["overrides"]),

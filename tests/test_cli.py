@@ -274,11 +274,17 @@ def test_in_a_sweep_one_failure_costs_no_other_job(
     assert "boom" in capsys.readouterr().err
 
 
-def test_wandb_runs_stay_apart_and_offline(r4r: Any, outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("named", [None, "mine"])
+def test_wandb_runs_stay_apart_and_offline(
+    named: str | None, r4r: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if named:
+        monkeypatch.setenv("WANDB_RUN_ID", named)
     argv = [argument for argument in SMALL if argument != "logger=none"]
     assert r4r("-m", "method=mf", *argv, "seed=1,2", "target=split") == 0
     runs = sorted(outputs.rglob("offline-run-*/run-*.wandb"))
     assert len({run.name for run in runs}) == 2
+    assert named is None or f"run-{named}.wandb" in {run.name for run in runs}
     assert len({run.parents[2] for run in runs}) == 2
 
 

@@ -2,16 +2,20 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import re
 import socket
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import uvicorn
 from served_job import SMALL, copied, predicted
 
 import r4r
@@ -25,7 +29,7 @@ pytest.importorskip("fastapi", reason="the server is an extra: pip install 'r4r[
 from fastapi.testclient import TestClient
 
 from r4r.serve.app import create_app, page_text, policy
-from r4r.serve.cli import main, token_for
+from r4r.serve.cli import CONNECTIONS, main, server_settings, token_for
 from r4r.serve.guard import MOST_BYTES, Guard
 
 HOME = "http://127.0.0.1:8765"
@@ -397,3 +401,27 @@ def test_what_people_corrected_is_learnt(client: TestClient, pipeline: Pipeline,
     log.unlink()
     with pytest.raises(ConfigError, match="there is no such file; r4r-serve writes one"):
         reasons("none")
+
+
+def test_silent_connections_shut_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("r4r.serve.cli.SILENCE_S", 0.5)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"here"})
+
+    settings = server_settings(app)
+    settings.lifespan = "off"
+    server = uvicorn.Server(settings)
+    with socket.create_server(("127.0.0.1", 0)) as own, contextlib.ExitStack() as opened:
+        running = threading.Thread(target=server.run, kwargs={"sockets": [own]}, daemon=True)
+        running.start()
+        place = own.getsockname()
+        for _ in range(CONNECTIONS + 10):
+            opened.enter_context(socket.create_connection(place))
+        time.sleep(1.5)
+        with socket.create_connection(place) as asking:
+            asking.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert asking.recv(4096).startswith(b"HTTP/1.1 200")
+        server.should_exit = True
+        running.join(10)

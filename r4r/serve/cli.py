@@ -7,14 +7,19 @@ import secrets
 import socket
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from r4r.errors import ConfigError, DataError, R4RError
 from r4r.files import a_path
 from r4r.terminal import refusal, speak_any_terminal
 
+if TYPE_CHECKING:
+    import uvicorn
+
 TOKEN = "R4R_SERVE_TOKEN"  # environment variable
 SHORTEST = 16  # characters of a token
+SILENCE_S = 10.0  # of a new connection
 CONNECTIONS = 100  # at once
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
@@ -81,13 +86,26 @@ def _serve(given: argparse.Namespace) -> None:
         app = create_app(pipeline, log, hosts, token)
         address = f"http://{_named(given.host)}:{own.getsockname()[1]}/"
         print(f"{address}{f'#token={quote(token)}' if token else ''}\ninteractions: {log}", flush=True)
-        settings = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, limit_concurrency=CONNECTIONS
-        )
         try:
-            uvicorn.Server(settings).run(sockets=[own])
+            uvicorn.Server(server_settings(app)).run(sockets=[own])
         finally:
             pipeline.close()
+
+
+def server_settings(app: Any) -> "uvicorn.Config":
+    """How the server runs: quiet, with so many connections at most, of which none may stay silent for long."""
+    import uvicorn
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class Punctual(H11Protocol):
+        """A connection that is closed where no request has come on it in SILENCE_S."""
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self.loop.call_later(SILENCE_S, lambda: None if self.cycle else transport.close())
+
+    quiet: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
+    return uvicorn.Config(app, http=Punctual, limit_concurrency=CONNECTIONS, **quiet)
 
 
 def listening(host: str, port: int) -> socket.socket:
