@@ -129,11 +129,12 @@ def _wandb(config: Config, folder: Path, record: Mapping[str, Any]) -> Iterator[
 
     mode: Any = wandb_mode(config)
     asked = os.environ.get("WANDB_RUN_ID")
-    other = secrets.token_hex(4) if asked in _RUN_IDS else None
+    # of the jobs of one process, the first alone is the run that the environment names
+    other: dict[str, Any] = {"id": secrets.token_hex(4)} if asked in _RUN_IDS else {}
     _RUN_IDS.add(asked or "")
     try:
         run = wandb.init(
-            id=other,  # of jobs of one process, the first alone is the run that the environment names
+            **other,
             project=config.logger.project,
             name=_run_name(config, record["overrides"]),
             notes=" ".join(record["overrides"]),

@@ -274,18 +274,22 @@ def test_in_a_sweep_one_failure_costs_no_other_job(
     assert "boom" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("named", [None, "mine"])
-def test_wandb_runs_stay_apart_and_offline(
-    named: str | None, r4r: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if named:
-        monkeypatch.setenv("WANDB_RUN_ID", named)
+def test_wandb_runs_stay_apart_and_offline(r4r: Any, outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = [argument for argument in SMALL if argument != "logger=none"]
     assert r4r("-m", "method=mf", *argv, "seed=1,2", "target=split") == 0
     runs = sorted(outputs.rglob("offline-run-*/run-*.wandb"))
     assert len({run.name for run in runs}) == 2
-    assert named is None or f"run-{named}.wandb" in {run.name for run in runs}
     assert len({run.parents[2] for run in runs}) == 2
+
+
+def test_the_run_that_the_environment_names_is_the_first_job_of_a_sweep(outputs: Path) -> None:
+    job = ["-m", "method=mf", *(each for each in SMALL if each != "logger=none"), "seed=1,2", "target=split"]
+    told = os.environ | {"WANDB_RUN_ID": "mine"}
+    argv = [sys.executable, "-m", "r4r.run", *job]
+    subprocess.run(argv, cwd=outputs.parent, env=told, check=True, capture_output=True)
+    names = {run.name for run in outputs.rglob("offline-run-*/run-*.wandb")}
+    assert len(names) == 2
+    assert "run-mine.wandb" in names
 
 
 def test_a_wandb_run_says_which_job_it_is(r4r: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
