@@ -367,3 +367,13 @@ def test_an_aspect_is_struck(name: str, left: str) -> None:
 
 def test_an_aspect_is_added() -> None:
     assert add("They like it.", "long  solos", "disliked") == "They like it. The user does not care for long solos."
+
+
+def test_a_closed_pipeline_says_so(finished: Run) -> None:
+    closed = r4r.load(finished)
+    case = closed.find(*pairs(closed, predicted(closed.run).index)[0])
+    closed.close()
+    with pytest.raises(DataError, match="this pipeline is closed; load the run again"):
+        closed.rate(case, "They would like it.")
+    with pytest.raises(DataError, match="this pipeline is closed"):
+        closed.reason(case)

@@ -425,3 +425,10 @@ def test_silent_connections_shut_nobody_out(monkeypatch: pytest.MonkeyPatch) -> 
             assert asking.recv(4096).startswith(b"HTTP/1.1 200")
         server.should_exit = True
         running.join(10)
+
+
+def test_where_nothing_can_be_written_down_it_is_said(client: TestClient, pipeline: Pipeline, log: Path) -> None:
+    log.mkdir()
+    answer = client.post("/api/explain", json={"case": a_case(pipeline)})
+    assert answer.status_code == 507
+    assert "interactions.jsonl: cannot be written (Is a directory)" in answer.json()["detail"]

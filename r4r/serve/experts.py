@@ -2,7 +2,8 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from r4r.errors import ConfigError, DataError
@@ -47,6 +48,7 @@ class Experts:
         texts = [thought.texts for thought in final.thoughts]
         self.writers: list[Written] = texts + ([final.answers] if final.answers is not None else [])
         self.lock = threading.RLock()
+        self._closed = False
         self._answers: OrderedDict[Case, tuple[str, ...]] = OrderedDict()
         self._held: OrderedDict[Case, Shared] = OrderedDict()
         steps: list[Written | Ratings] = [*self.writers, final]
@@ -55,12 +57,24 @@ class Experts:
 
     def close(self) -> None:
         """Give back what the engine holds."""
+        self._closed = True
         self._held.clear()
         self.job.close()
 
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        """
+        Raises:
+            DataError: the pipeline is closed.
+        """
+        with self.lock:
+            if self._closed:
+                raise DataError("this pipeline is closed; load the run again")
+            yield
+
     def answers(self, cases: Sequence[Case]) -> list[tuple[str, ...]]:
         """What each step that writes answers about each case, as it stands."""
-        with self.lock:
+        with self._in_turn():
             new = list(dict.fromkeys(case for case in cases if case not in self._answers))
             found = dict(zip(new, self._write(new), strict=True)) if new else {}
             found |= {case: self._answers[case] for case in cases if case in self._answers}
@@ -130,7 +144,7 @@ class Experts:
 
     def ratings(self, cases: Sequence[Case], reasons: Sequence[str | None]) -> list[Rating]:
         """The ratings of many cases under these reasons, or their own (None), in their order."""
-        with self.lock:
+        with self._in_turn():
             asks = self.final.answers is not None  # it rates in an answer of its own
             own = [case for case, reason in zip(cases, reasons, strict=True) if asks or reason is None]
             answers = dict(zip(own, self.answers(own), strict=True))
