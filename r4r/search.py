@@ -69,7 +69,8 @@ def _key(cfg: DictConfig, space: Mapping[str, Any]) -> str:
     with read_write(cfg), open_dict(cfg):
         for key, values in space.items():
             axis = OverridesParser.create().parse_override(f"{key}={values}")
-            if "/" not in key and "@" not in key and not isinstance(cfg.get(key), DictConfig):  # no config group
+            group = "/" in key or "@" in key or key in cfg.hydra.runtime.choices
+            if not group:
                 OmegaConf.update(cfg, key.lstrip("+"), _first(axis), force_add=True)
     config = validate(cfg)
     work = Job(config, Store(config.paths.artifacts))
@@ -81,7 +82,9 @@ def _first(axis: Override) -> Any:
     value: Any = axis.value()
     if axis.is_interval_sweep():
         return int(value.start) if value.start == int(value.start) else value.start
-    return next(axis.sweep_iterator()) if axis.is_sweep_override() else value
+    if axis.is_sweep_override():
+        value = next(axis.sweep_iterator())
+    return Override._convert_value(value)
 
 
 class TPE(optuna.samplers.TPESampler):

@@ -35,8 +35,6 @@ LAYOUTS = {
     "User Preference Elements:\nSound\nI hope that this helps you!",
     "sentences": "Positive Aspects:\nWarm sound.\nSturdy build.\nNegative Aspects:\nThin voice.\n"
     "User Preference Elements:\nSound.",
-    "broken": "Positive Aspects: Warm\nsound, Sturdy build\nNegative Aspects: Thin voice\n"
-    "User Preference Elements: Sound\nNote that the rating was low.",
     "table": "| Positive Aspects | Warm sound, Sturdy build |\n|---|---|\n| Negative Aspects | Thin voice |\n"
     "| User Preference Elements | Sound |",
     "columns": "| Positive Aspects | Negative Aspects | User Preference Elements |\n|---|---|---|\n"
@@ -86,6 +84,32 @@ def test_what_says_that_there_is_nothing_is_none(word: str) -> None:
 def test_a_remark_behind_the_last_line_is_no_item(remark: str, items: str, between: str) -> None:
     text = LINES.replace("Elements: Sound", f"Elements:{between}{items}\n{remark}")
     assert clean_summary(text) == LINES.replace("Elements: Sound", f"Elements: {items}")
+
+
+@pytest.mark.parametrize(
+    "remark",
+    [
+        "Note that the user liked it.",
+        "as shown by the five stars given",
+        "reason: the user says so",
+        'Evidence: "thin"',
+        "(The user says so.)",
+        "This is clear from the review.",
+    ],
+)
+@pytest.mark.parametrize("between", [" ", "\n"])
+def test_a_remark_between_two_lines_is_no_item(remark: str, between: str) -> None:
+    text = LINES.replace("Aspects: Thin voice", f"Aspects:{between}Thin voice\n{remark}")
+    if between == " " or not remark.startswith("as "):  # which could be an item
+        assert clean_summary(text) == LINES
+
+
+def test_prose_behind_bullets_is_no_item() -> None:
+    text = "Likes:\n- a,\n- b,\n\nThese are the likes.\n\nDislikes:\n- c,\n\nOverall the user is picky."
+    assert labelled_lines(text, ("Likes", "Dislikes")) == "Likes: a, b\nDislikes: c"
+    text = "Likes:\na\nb\nDislikes:\nc\n{}"
+    for remark in ("Hope this helps!", "Rating 4", "Rating: 4"):
+        assert labelled_lines(text.format(remark), ("Likes", "Dislikes")) == "Likes: a, b\nDislikes: c"
 
 
 @pytest.mark.parametrize("remark", ["No further comments", "please tell me more", "Reasoning:"])

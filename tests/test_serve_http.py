@@ -417,9 +417,11 @@ def test_silent_connections_shut_nobody_out(monkeypatch: pytest.MonkeyPatch) -> 
         running = threading.Thread(target=server.run, kwargs={"sockets": [own]}, daemon=True)
         running.start()
         place = own.getsockname()
-        for _ in range(CONNECTIONS + 10):
-            opened.enter_context(socket.create_connection(place))
-        time.sleep(1.5)
+        for number in range(CONNECTIONS + 10):
+            silent = opened.enter_context(socket.create_connection(place))
+            if number % 2:
+                silent.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHo")
+        time.sleep(2.5)
         with socket.create_connection(place) as asking:
             asking.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert asking.recv(4096).startswith(b"HTTP/1.1 200")

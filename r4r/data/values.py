@@ -33,7 +33,12 @@ _UNSEEN = re.compile(
 )
 _DECIMAL = re.compile(r"-?\d{1,15}\.0")  # a whole number, as a program writes it whose column has gaps
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,300}>")
-_LAYOUT = re.compile(r"</?(?:br|p|div|span|b|i|u|em|strong|a|img|li|ul|ol|tr|td|table|hr|h\d|font)\b[^<>]*>", re.I)
+_LAYOUT = re.compile(
+    r"</?(?:a|article|b|big|blockquote|br|button|center|code|dd|div|dl|dt|em|font|footer|form|h\d|header|hr|i|iframe|img|"
+    r"input|label|li|ol|p|pre|script|section|small|span|strong|style|sub|sup|table|tbody|td|th|thead|tr|u|ul|video)"
+    r"\b[^<>]*>",
+    re.IGNORECASE,
+)
 _PAGE_SCRIPT = re.compile(r"getTime\(|aPageStart|<script", re.IGNORECASE)
 
 Note = Callable[[str], None]  # is told of each repair

@@ -9,7 +9,7 @@ NONE = "None"
 MARKS = r"[^\w\n|(]"  # bullets, stars, hashes, quotes, check marks, emoji
 ITEM = re.compile(r"^\s*(?:[-*+•‣◦▪●○·–—✓✔]|\(?\d{1,2}[.)]|\(?[a-zA-Z][.)])\s+")
 RULE = re.compile(r"^[\s|:+=_*`~—–-]*$")  # a line of a table or a frame, a fence, a blank
-WORDS = 3  # of an item behind the last heading; what has more may be a remark
+SHORT, LONG = 3, 6  # words of an item on a line of its own, at most: in a sentence or behind the last heading, else
 EMPTY = re.compile(
     r"(?:none|n\.?/?a\.?|nil|nothing|no(?:ne|thing)? (?:\w+ ){0,4}?(?:mentioned|stated|specified|given|found|noted"
     r"|listed|identified|provided)|not (?:\w+ )?(?:mentioned|stated|specified|given|applicable|provided))"
@@ -99,28 +99,30 @@ def _items(body: str, bounded: bool, apart: bool) -> tuple[str, bool]:
     """
     first, *rest = body.split("\n")
     items = [_tidy(first)] if _tidy(first) else []
-    below, listed, own, last = not items, False, False, first
+    below, listed, own = not items, False, False
     for line in rest:
         if RULE.match(line):
             if items and not listed:
                 break
             continue
         bullet = ITEM.match(line)
-        item = _tidy(line[bullet.end() :] if bullet else line)
-        if not bullet and items and not last.rstrip().endswith(","):
-            if listed or EMPTY.fullmatch(items[-1]) or last.rstrip().endswith(":"):
-                break
-            if not below and bounded and line.lstrip()[:1].islower():  # a line was broken within an item
-                items[-1] += f" {item}"
-                last = line
-                continue
-            short = len(line.split()) <= WORDS and not line.rstrip().endswith(":") and ": " not in line
-            if not below or not (bounded or (apart and short)):
+        if not bullet and (listed or (items and not items[-1].endswith(","))):
+            if listed or not below or not _is_item(line, items[0], bounded, apart):
                 break
             own = True
-        items.append(item)
-        listed, last = listed or bool(bullet), line
+        listed = listed or bool(bullet)
+        items.append(_tidy(line[bullet.end() :] if bullet else line))
     return ", ".join(item.rstrip(",") for item in items if item), own
+
+
+def _is_item(line: str, first: str, bounded: bool, apart: bool) -> bool:
+    """Whether a line without a bullet, behind the first item on a line of its own, is one more item and no remark."""
+    words, told = len(line.split()), line.strip()
+    if EMPTY.fullmatch(first) or not (bounded or apart) or ":" in told or told.startswith("("):
+        return False
+    if told.endswith(("!", "?")) or (told.endswith(".") and words > SHORT):
+        return False
+    return words <= LONG if bounded else words <= SHORT and not any(sign.isdigit() for sign in told)
 
 
 def _tidy(item: str) -> str:

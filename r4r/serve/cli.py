@@ -98,11 +98,22 @@ def server_settings(app: Any) -> "uvicorn.Config":
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
     class Punctual(H11Protocol):
-        """A connection that is closed where no request has come on it in SILENCE_S."""
+        """A connection that is closed where no whole request comes on it in SILENCE_S, the next one included."""
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self.loop.call_later(SILENCE_S, lambda: None if self.cycle else transport.close())
+            self.loop.call_later(SILENCE_S, self.look, None)
+
+        def look(self, before: Any) -> None:
+            """
+            Args:
+                before: the request that was answered at the last look.
+            """
+            waits = self.cycle is None or self.cycle.response_complete
+            if waits and self.cycle is before:
+                self.transport.close()
+            if not self.transport.is_closing():
+                self.loop.call_later(SILENCE_S, self.look, self.cycle)
 
     quiet: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
     return uvicorn.Config(app, http=Punctual, limit_concurrency=CONNECTIONS, **quiet)

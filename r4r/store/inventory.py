@@ -71,11 +71,23 @@ def note_run(root: Path, record: Path) -> None:
 
 def _records(outputs: Path, root: Path | None) -> list[Path]:
     """The records below a folder of outputs, and those of runs elsewhere that are noted in a store."""
-    below = sorted(outputs.rglob("result.json"))
-    known = {file.resolve() for file in below}
-    notes = sorted((root / RUNS).glob("*")) if root else []
-    noted = [Path(note.read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n")) for note in notes]
-    return below + [file for file in noted if file.is_file() and file.resolve() not in known]
+    found = sorted(outputs.rglob("result.json"))
+    known = {file.resolve() for file in found}
+    for note in sorted((root / RUNS).glob("*")) if root else []:
+        with suppress(OSError):  # no note that can be read
+            file = Path(note.read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n"))
+            if _may_be_there(file) and file.resolve() not in known:
+                known.add(file.resolve())
+                found.append(file)
+    return found
+
+
+def _may_be_there(file: Path) -> bool:
+    """Whether a file is there, or lies where this user may not look."""
+    try:
+        return file.is_file()
+    except PermissionError:
+        return True
 
 
 def users(outputs: Path, root: Path | None = None) -> tuple[dict[tuple[str, str], list[str]], list[Path]]:

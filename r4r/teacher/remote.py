@@ -28,6 +28,7 @@ CLAIM_S = 120.0  # a claim of another machine's process holds so long after it d
 LOOK_S = 0.25  # between two looks for what another process asks, or at a locked cache
 PROBE = Call("Reply with the word yes.", None, 16)  # asked where one prompt keeps failing: does any get an answer?
 # words of a model's name that do not tell it from others: dates, ways of packing
+PACKED = re.compile(r"[-._]i?q\d(?:_[0-9a-z]+)*\b|[-_]?\d+bit\b|:free\b")
 OF_A_FILE = re.compile(r"\d{2,}|latest|preview|gguf|q\d+|[fb]p?f?\d{1,2}|int\d|awq|gptq|k|m|s|instruct|chat|it|hf")
 Outcome = Answer | TeacherError
 T = TypeVar("T")
@@ -308,5 +309,6 @@ def _again(outcome: Outcome) -> Outcome:
 
 def _model_words(name: str) -> set[str]:
     """The parts of a model's name that tell it from others: not its folder, date or way of packing."""
-    words = re.split(r"[^a-z0-9]+", re.split(r"[/\\]", name.lower())[-1])
+    bare = PACKED.sub("", re.split(r"[/\\]", name.lower())[-1])
+    words = re.split(r"[^a-z0-9]+", bare)
     return {word for word in words if word and not OF_A_FILE.fullmatch(word)}
