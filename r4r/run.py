@@ -126,9 +126,9 @@ def job(cfg: "DictConfig") -> float | None:
             print(f"r4r: {which}{told}", file=sys.stderr)
         else:
             traceback.print_exc()
-        record_file = folder / "result.json"
-        if record_file.exists() and '"status": "ok"' not in record_file.read_text(encoding="utf-8"):
-            print(f"r4r: failed; record: {folder / 'result.json'}", file=sys.stderr)
+        file = folder / "result.json"
+        if file.exists() and json.loads(file.read_text(encoding="utf-8"))["status"] != "ok":  # or it could not print
+            print(f"r4r: failed; record: {file}", file=sys.stderr)
         error.shown = True  # type: ignore[attr-defined]
         if "torch" in sys.modules:  # a sweep keeps the error, and with it what its frames hold, to its end
             from r4r.lm.memory import forget, release

@@ -121,29 +121,27 @@ class Desk:
             Refused: the file cannot be written.
         """
         case = told.case
+        noted = Interaction(
+            time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            session=session,
+            kind=kind,
+            predictions=self.pipeline.predictions,
+            user_id=case.user_id,
+            item_id=case.item_id,
+            title=case.title,
+            at=case.at,
+            preferences=case.preferences,
+            model_reason=told.model_reason,
+            reason=told.reason,
+            aspect=aspect,
+            model_rating=told.model_rating,
+            rating=told.rating,
+        )
         try:
-            append(
-                self.log,
-                Interaction(
-                    time=datetime.now(UTC).isoformat(timespec="milliseconds"),
-                    session=session,
-                    kind=kind,
-                    predictions=self.pipeline.predictions,
-                    user_id=case.user_id,
-                    item_id=case.item_id,
-                    title=case.title,
-                    at=case.at,
-                    preferences=case.preferences,
-                    model_reason=told.model_reason,
-                    reason=told.reason,
-                    aspect=aspect,
-                    model_rating=told.model_rating,
-                    rating=told.rating,
-                ),
-            )
+            append(self.log, noted)
         except OSError as error:
-            told_why = f"{self.log}: cannot be written ({error.strerror}), so what you said would be lost"
-            raise Refused(507, told_why) from error
+            why = f"cannot be written ({error.strerror}), so what you said would be lost"
+            raise Refused(507, f"{self.log}: {why}") from error
 
     def about(self) -> About:
         """Which pipeline this is."""
