@@ -45,6 +45,19 @@ def test_the_home_folder_may_hold_options_of_ones_own(tmp_path: Path, monkeypatc
     preflight(["--config-dir=~/own", "experiment=smoke"])
 
 
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("experts.reasonr.lr", "experts.reasoner.lr"),
+        ("experts.predicter.lora.r", "experts.predictor.lora.r"),
+        ("datset.history.prompt", "dataset.history.prompt"),
+    ],
+)
+def test_a_key_whose_parent_is_misspelt_is_told_with_the_close_one(wrong: str, right: str) -> None:
+    [told] = refused(f"{wrong}=1")
+    assert told.endswith(f"did you mean {right}?")
+
+
 def test_an_item_of_a_list_is_named_by_its_place() -> None:
     assert "trainer.devices.1='x': should be a valid integer" in " ".join(refused("trainer.devices=[0,x]"))
 

@@ -240,5 +240,6 @@ def _near(key: str, known: set[str], loader: ConfigLoaderImpl) -> str:
     siblings = {k.rpartition(".")[2] for k in own if k.rpartition(".")[0] == parent}
     elsewhere = sorted(k for k in own if k.rpartition(".")[2] == leaf)
     if elsewhere and not difflib.get_close_matches(leaf, siblings, n=1, cutoff=0.75):
-        return f"did you mean {' or '.join(elsewhere[:4])}?"
+        near = difflib.get_close_matches(key, elsewhere, n=1, cutoff=0.85)  # a parent's name is misspelt
+        return f"did you mean {' or '.join(near or elsewhere[:4])}?"
     return close_names(leaf, siblings) if siblings else close_names(key, own)
